@@ -1,0 +1,120 @@
+"""Everything that is raised on purpose: what went wrong, where, and what to do about it."""
+
+from sslintercept.facts import Side
+
+
+class InterceptError(Exception):
+    """
+    What went wrong, where, and what the reader can do about it.
+
+    @ivar kind: one word for logs and counters, the same for every error of a class.
+    @ivar side: whose doing it was.
+    """
+
+    kind = "internal"
+    side = Side.OURS
+
+    def __init__(self, what: str, *, where: str, remedy: str) -> None:
+        super().__init__(f"{where}: {what}; {remedy}")
+        self.what, self.where, self.remedy = what, where, remedy
+
+
+class ConfigError(InterceptError):
+    """The ini file, or something it names, cannot be used."""
+
+    kind = "config"
+
+
+class StageError(InterceptError):
+    """A profile was asked for a stage that cannot follow the one it is in, or a chain for a push or pop it refuses."""
+
+    kind = "stage"
+
+
+class ClientError(InterceptError):
+    """The client said something that cannot be served."""
+
+    kind = "client"
+    side = Side.CLIENT
+
+
+class MessageError(ClientError):
+    """
+    A message of HTTP that is malformed, ambiguous, or too large.
+
+    @ivar status: the status code that answers it when a client sent it (400, 413, 414, 417, 431, 501, 505).
+    """
+
+    kind = "http_message"
+
+    def __init__(self, what: str, *, where: str, remedy: str = "nothing was forwarded", status: int = 400) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.status = status
+
+
+class HelloError(ClientError):
+    """A ClientHello that is malformed or too large (RFC 8446 4.1.2)."""
+
+    kind = "client_hello"
+
+
+class TlsError(InterceptError):
+    """
+    A TLS layer failed.
+
+    @ivar alert: the alert's number when the peer or we sent one (RFC 8446 6), else C{None}.
+    @ivar sent_by_peer: whether that alert came from the peer.
+    """
+
+    kind = "tls"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str,
+        remedy: str = "the connection was closed",
+        alert: int | None = None,
+        sent_by_peer: bool = False,
+    ) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.alert, self.sent_by_peer = alert, sent_by_peer
+
+
+class UpstreamError(InterceptError):
+    """The origin cannot be reached, or does not do what its protocol asks."""
+
+    kind = "upstream"
+    side = Side.UPSTREAM
+
+
+class ResolveError(UpstreamError):
+    """The name has no address."""
+
+    kind = "dns"
+
+
+class ConnectError(UpstreamError):
+    """No connection to the origin's address."""
+
+    kind = "connect"
+
+
+class CertificateError(UpstreamError):
+    """
+    The origin's certificate is not accepted.
+
+    @ivar fault: one word from L{sslintercept.tls.verify}, for example C{expired}, C{wrong_name}, C{unknown_issuer}.
+    """
+
+    kind = "certificate"
+
+    def __init__(self, what: str, *, where: str, remedy: str, fault: str) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.fault = fault
+
+
+class TimedOut(InterceptError):
+    """A wait ended; C{kind} names the timer."""
+
+    kind = "timeout"

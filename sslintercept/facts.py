@@ -1,0 +1,232 @@
+"""Values that cross folders: what is known of a connection, and what was decided about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+
+class Side(Enum):
+    """Whose doing, or which leg."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    OURS = "ours"
+
+
+class Address(NamedTuple):
+    """A host (name, IPv4 or IPv6 literal without brackets) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Unknown(Enum):
+    """The type of L{UNKNOWN}; an enumeration of one, so that type checkers can tell it apart."""
+
+    UNKNOWN = "not yet known"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+"""A fact that may still arrive; C{None} is a fact that is absent for good."""
+
+
+class Action(Enum):
+    """What a rule says (Squid: bump, splice, terminate)."""
+
+    INTERCEPT = "intercept"
+    TUNNEL = "tunnel"
+    BLOCK = "block"
+
+
+class Decision(NamedTuple):
+    """An action, the rule it comes from, and why in words."""
+
+    action: Action
+    rule: str
+    reason: str
+
+
+class Verdict(NamedTuple):
+    """
+    What a probe says about the first bytes of a connection or of a layer in it.
+
+    C{protocol} is C{tls}, C{http/1}, C{http/2}, C{socks4}, C{socks5}, ... or C{unknown}.
+    """
+
+    protocol: str
+    reason: str
+    hint: str | None = None
+    """What the destination port alone would have said."""
+    mismatch: bool = False
+    """Whether signature and hint disagree."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """What a client offers (RFC 8446 4.1.2), GREASE values (RFC 8701) removed from every list."""
+
+    version: int
+    """legacy_version"""
+    versions: tuple[int, ...]
+    """every version offered, by supported_versions or else by legacy_version; 0x0303 is TLS 1.2"""
+    ciphers: tuple[int, ...]
+    extensions: tuple[int, ...]
+    server_name: str | None
+    """lower case, A-labels, without a trailing dot"""
+    alpn: tuple[bytes, ...]
+    groups: tuple[int, ...]
+    key_shares: tuple[int, ...]
+    signature_algorithms: tuple[int, ...]
+    resumes: bool
+    """offers a session: pre_shared_key, or a session ticket that is not empty"""
+    ech: bool
+    """carries encrypted_client_hello, real or GREASE (RFC 9849)"""
+    grease: bool
+    ja4: str
+    size: int
+    """bytes of the handshake message with its header"""
+
+
+class TlsLeg(NamedTuple):
+    """What one TLS layer agreed on."""
+
+    version: str
+    """C{TLSv1.3}"""
+    cipher: str
+    group: str
+    alpn: str
+    server_name: str
+    resumed: bool
+    verified: str
+    """C{""} for the client's leg; for the upstream leg C{ok} or the fault"""
+
+
+class Facts:
+    """
+    Everything rules, logs and plugins may know of one client connection.
+
+    A fact is known, absent (C{None}) or not yet known (L{UNKNOWN}). Facts are written by the session that learns
+    them and never taken back; a tunnel inside a tunnel gets a copy of its own (L{inside}).
+    """
+
+    __slots__ = (
+        "client",
+        "client_hello",
+        "client_tls",
+        "depth",
+        "destination",
+        "id",
+        "listener",
+        "path",
+        "protocol",
+        "server_name",
+        "upstream_tls",
+        "user",
+        "verdicts",
+    )
+
+    def __init__(self, id: str, client: Address, listener: str) -> None:
+        self.id = id
+        self.client = client
+        self.listener = listener
+        self.destination: Address | Unknown | None = UNKNOWN
+        """Where the client wants to go: the CONNECT authority, the SOCKS request, the redirected address."""
+        self.protocol: str | Unknown = UNKNOWN
+        """The probe's latest verdict."""
+        self.server_name: str | Unknown | None = UNKNOWN
+        """SNI; absent when the innermost protocol is not TLS or the hello names nobody."""
+        self.client_hello: ClientHello | Unknown | None = UNKNOWN
+        self.user: str | None = None
+        self.client_tls: TlsLeg | None = None
+        """The innermost layer of TLS with the client."""
+        self.upstream_tls: TlsLeg | None = None
+        self.path: list[str] = ["tcp"]
+        """The layers met so far, outermost first; joined with C{/} it is the log's C{stack}."""
+        self.depth = 0
+        """TLS layers on the client's side."""
+        self.verdicts: list[Verdict] = []
+
+    @property
+    def stack(self) -> str:
+        """C{tcp/tls1.3/http-connect/tls1.3/http1}"""
+        return "/".join(self.path)
+
+
+class RequestHead:
+    """
+    The head of a request in the form that every version of HTTP shares (RFC 9110 6).
+
+    Names keep the client's spelling; C{fields} holds what is forwarded, hop-by-hop fields already taken out.
+    """
+
+    __slots__ = (
+        "authority",
+        "close",
+        "expect_continue",
+        "fields",
+        "length",
+        "max_forwards",
+        "method",
+        "raw",
+        "scheme",
+        "target",
+        "te_trailers",
+        "upgrade",
+        "version",
+    )
+
+    method: bytes
+    scheme: str
+    """C{http} or C{https}; empty for CONNECT"""
+    authority: Address
+    """where the request is for: from the absolute form or Host; for CONNECT the target"""
+    target: bytes
+    """origin form (C{/path?query}, or C{*}); for CONNECT the authority form as sent"""
+    version: int
+    """10 or 11 for HTTP/1, 20 for HTTP/2"""
+    fields: list[tuple[bytes, bytes]]
+    length: int
+    """bytes of the body, or L{CHUNKED}"""
+    close: bool
+    """the client does not keep the connection after this exchange"""
+    expect_continue: bool
+    upgrade: bytes | None
+    """the Upgrade field's value when the client asks for one (RFC 9110 7.8)"""
+    te_trailers: bool
+    max_forwards: int | None
+    raw: bytes
+
+
+class ResponseHead:
+    """The head of a response (RFC 9110 6), like L{RequestHead}."""
+
+    __slots__ = ("close", "fields", "length", "raw", "reason", "status", "upgrade", "version")
+
+    status: int
+    reason: bytes
+    version: int
+    fields: list[tuple[bytes, bytes]]
+    length: int
+    """bytes of the body (0 for answers that have none), or L{CHUNKED}, or L{UNTIL_CLOSE}"""
+    close: bool
+    """the origin does not keep the connection after this response"""
+    upgrade: bytes | None
+    raw: bytes
+
+
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+AnyFact = Any
+"""A fact's value as a rule sees it: the types differ from fact to fact."""
