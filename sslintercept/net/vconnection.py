@@ -1,0 +1,411 @@
+"""
+One connection: a socket, its chain of profiles, and the session on top (ATS: NetVConnection).
+
+There is one class for plain, TLS and TLS-in-TLS connections, on either side; they differ in their chain only. The session
+on top is an ordinary Twisted protocol whose transport is this object. Sessions are swapped with L{NetVConnection.attach}
+while the connection lives.
+
+Closing is here and nowhere else. L{NetVConnection.finish} ends our direction (inner close_notify, outer close_notify,
+FIN); L{NetVConnection.close} does the same and then waits a bounded time for the peer; L{NetVConnection.abort} cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    ITCPTransport,
+    ITransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sslintercept.errors import InterceptError, TimedOut
+from sslintercept.facts import Address, Side
+from sslintercept.profile.chain import ProfileChain
+from sslintercept.profile.profile import Bytes, Profile, Receiver, Stage, ignore, ignore_end
+from sslintercept.profile.ssl import SslProfile
+from sslintercept.profile.tcp import TcpProfile
+
+if TYPE_CHECKING:
+    from sslintercept.net.handler import NetHandler
+
+HIGH_WATER = 64 * 1024
+LOW_WATER = 32 * 1024
+"""bytes waiting to be sent at which a producer is stopped, and started again"""
+LINGER = 2.0
+"""seconds that a closed connection waits for the peer's FIN once ours has left"""
+STALLED = 60.0
+"""seconds that a closed connection without an idle limit waits for a peer that takes nothing"""
+NEVER = float("inf")
+
+DONE = Failure(ConnectionDone())
+_ABORTED = Failure(ConnectionAborted())
+
+
+@implementer(ITransport, IConsumer, IPushProducer, ITCPTransport)
+class NetVConnection(ProfileChain):
+    """
+    A connection to a client or to an origin.
+
+    @ivar side: whose connection it is; the ssl profile takes its role from that.
+    @ivar peer: the other end's address; C{local}: ours.
+    @ivar server_vc: the server connection that hangs on this client connection between two sessions (deck: "attach
+        server_vc to client_vc"). It is closed with this one, and the slot empties itself when it dies.
+    @ivar idle_limit: seconds without a byte in either direction after which C{timed_out} is called; 0 for never.
+    @ivar deadline: the time on the handler's clock after which C{timed_out} is called, traffic or not.
+    @ivar timed_out: called with C{"idle"} or C{"deadline"}; it is called once, whoever wants another wait arms it again.
+    @ivar closed: called once with this connection when nothing of it is left.
+    @ivar truncated: the peer's direction ended without the goodbye of the top layer.
+    """
+
+    __slots__ = (
+        "_producer",
+        "_producing",
+        "_session_lost",
+        "_streaming",
+        "closed",
+        "closing",
+        "dead",
+        "deadline",
+        "ended_by_peer",
+        "error",
+        "finished",
+        "handler",
+        "high_water",
+        "idle_limit",
+        "local",
+        "low_water",
+        "owner",
+        "peer",
+        "server_vc",
+        "session",
+        "side",
+        "tcp",
+        "timed_out",
+        "trimmed",
+        "truncated",
+    )
+
+    disconnecting = False
+    tcp: TcpProfile
+
+    def __init__(self, handler: NetHandler, side: Side, peer: Address, local: Address) -> None:
+        super().__init__()
+        self.handler = handler
+        self.side = side
+        self.peer = peer
+        self.local = local
+        # Any: sessions are Twisted protocols of every kind; what they lack is looked up once, in attach.
+        self.session: Any = None
+        self.server_vc: NetVConnection | None = None
+        self.owner: NetVConnection | None = None
+        """the client connection this one hangs on"""
+        self.idle_limit = 0.0
+        self.deadline = NEVER
+        self.timed_out: Callable[[str], object] = self._cut_by_timer
+        self.closed: Callable[[NetVConnection], object] = lambda vc: None
+        self.closing = self.dead = self.finished = self.ended_by_peer = self.truncated = False
+        self.trimmed = 0.0
+        """when the layers last gave back what idle connections do not need"""
+        self.error: Exception | None = None
+        self._producer: Any = None  # Any: IPushProducer or IPullProducer, told apart by _streaming
+        self._producing = True
+        self._streaming = True
+        self._session_lost = True
+        self.high_water = HIGH_WATER
+        self.low_water = LOW_WATER
+
+    def open(self, base: TcpProfile) -> None:
+        """Put the socket's profile at the bottom and begin to watch."""
+        self.tcp = base
+        self.handler.connections.add(self)
+        base.failed = self._broke
+        base.gone = self._gone
+        base.fin_out = self._fin_out
+        base.grew = self._grew
+        base.shrank = self._shrank
+        self.base(base)
+        base.ended = self._ended
+
+    # sessions
+
+    def attach(self, session: Any) -> None:
+        """
+        Put C{session} on top; the one before hears nothing more.
+
+        C{session} provides L{IProtocol}; one with a true attribute C{takes_views} gets memoryviews of shared buffers, any
+        other one gets bytes.
+        """
+        self.session = session
+        self._session_lost = False
+        if getattr(session, "takes_views", False):
+            self.read_to(session.dataReceived)
+        else:
+            received = session.dataReceived
+            self.read_to(lambda data: received(bytes(data)))
+        session.makeConnection(self)
+
+    def read_to(self, receiver: Receiver) -> None:
+        """From now on the bytes of the top layer go to C{receiver}: how a session changes its state."""
+        if not self.closing:
+            self.top.deliver = receiver
+
+    def push_ssl(self, make: Callable[[ProfileChain, Profile], SslProfile], peeked: Bytes = b"") -> SslProfile:
+        """
+        Add a TLS layer on top of what is there.
+
+        @raise StageError: see L{ProfileChain.push}.
+        """
+        profile = self.push(make, peeked)
+        assert isinstance(profile, SslProfile)
+        return profile
+
+    def hang(self, server_vc: NetVConnection) -> None:
+        """Let C{server_vc} hang on this connection until somebody picks it up."""
+        self.server_vc = server_vc
+        server_vc.owner = self
+
+    def pick_up(self) -> NetVConnection | None:
+        """Take the hanging server connection, if it is still alive."""
+        server_vc, self.server_vc = self.server_vc, None
+        if server_vc is None:
+            return None
+        server_vc.owner = None
+        return None if server_vc.closing or server_vc.dead else server_vc
+
+    # events from the chain
+
+    def _ended(self, clean: bool) -> None:
+        self.ended_by_peer = True
+        self.truncated = not clean
+        session = self.session
+        if session is None:
+            self.close()
+        elif IHalfCloseableProtocol.providedBy(session):
+            session.readConnectionLost()
+        else:
+            self.close()
+
+    def _broke(self, error: Exception) -> None:
+        self.fail(ConnectionLost(str(error)))
+
+    def fail(self, error: Exception) -> None:
+        """Something in the chain is unusable: free every layer and tell the session once."""
+        if self.dead:
+            return
+        self.error = error
+        self._die(graceful=False)
+
+    def tls_broke(self, error: Exception) -> None:
+        """A TLS layer failed; what it had to say has been sent, so the socket closes in order."""
+        if self.dead or self.closing:
+            return
+        self.error = error
+        self.close(faithful=False)
+
+    def _gone(self) -> None:
+        self._die(graceful=True)
+
+    def _die(self, graceful: bool) -> None:
+        self.dead = self.closing = True
+        self.write = ignore
+        for profile in reversed(self.profiles):
+            profile.die()
+        self.handler.connections.discard(self)
+        self.deadline = NEVER
+        self._producing = False
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        if (server_vc := self.server_vc) is not None:
+            self.server_vc = None
+            server_vc.owner = None
+            server_vc.close()
+        if (owner := self.owner) is not None:
+            self.owner = None
+            if owner.server_vc is self:
+                owner.server_vc = None
+        self.handler.soon(self._tell_lost)
+
+    def _tell_lost(self) -> None:
+        session, self.session = self.session, None
+        self.closed(self)
+        if session is not None and not self._session_lost:
+            self._session_lost = True
+            session.connectionLost(DONE if self.error is None else Failure(self.error))
+
+    # closing
+
+    def finish(self) -> None:
+        """End our direction: close_notify of every layer from the top down, then FIN. The peer may go on sending."""
+        if not self.finished and not self.closing:
+            self.finished = True
+            for profile in reversed(self.profiles):
+                if isinstance(profile, SslProfile):
+                    profile.half_close()
+            self.tcp.finish()
+
+    def close(self, faithful: bool = True) -> None:
+        """
+        Close in order, top layer first, behind everything written; bounded by the idle limit, then by L{LINGER}.
+
+        @param faithful: false leaves out the close_notify, so that the peer sees the truncation that we saw.
+        """
+        if self.closing:
+            return
+        self.closing = True
+        if self.server_vc is not None:
+            server_vc, self.server_vc = self.server_vc, None
+            server_vc.owner = None
+            server_vc.close()
+        self.top.deliver = ignore
+        self.top.ended = ignore_end
+        self.write = ignore
+        # A peer that has sent FIN would answer a goodbye with a reset.
+        faithful = faithful and not self.tcp.fin_received
+        for profile in reversed(self.profiles):
+            if profile is not self.tcp:
+                profile.pre_close(faithful)
+        self.deadline = NEVER
+        self.idle_limit = self.idle_limit or STALLED
+        self.timed_out = lambda kind: self.abort()
+        self.tcp.pre_close()
+
+    def _fin_out(self) -> None:
+        if self.closing and not self.dead:
+            self.deadline = self.handler.now + LINGER
+
+    def abort(self) -> None:
+        """Cut the connection so that the peer sees RST (RFC 9293 3.10.5)."""
+        if not self.dead:
+            if self.error is None:
+                self.error = ConnectionAborted()
+            self.tcp.abort()
+            self._die(graceful=False)
+
+    def mirror(self, other: NetVConnection) -> None:
+        """Close the way C{other} was ended by its peer: a truncation there is a truncation here, a reset a reset."""
+        if other.error is not None and not isinstance(other.error, InterceptError):
+            self.abort()
+        else:
+            self.close(faithful=not other.truncated)
+
+    def _cut_by_timer(self, kind: str) -> None:
+        self.error = TimedOut(f"the {kind} timer ended", where=f"{self.side.value} connection", remedy="it was closed")
+        self.close(faithful=False)
+
+    # back-pressure
+
+    def _grew(self, queued: int) -> None:
+        if self._producing and queued > self.high_water and self._producer is not None and self._streaming:
+            self._producing = False
+            self._producer.pauseProducing()
+
+    def _shrank(self, queued: int) -> None:
+        producer = self._producer
+        if producer is not None:
+            if not self._streaming:
+                if not queued:
+                    producer.resumeProducing()
+            elif not self._producing and queued <= self.low_water:
+                self._producing = True
+                producer.resumeProducing()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let C{producer} be stopped while more than C{high_water} bytes wait (IConsumer)."""
+        if self._producer is not None:
+            raise RuntimeError(f"{producer!r} cannot be registered: {self._producer!r} still is")
+        if self.closing:
+            producer.stopProducing()
+            return
+        self._producer = producer
+        self._streaming = streaming
+        self._producing = True
+        if not streaming:
+            producer.resumeProducing()
+        else:
+            self._grew(self.pending())
+
+    def unregisterProducer(self) -> None:
+        """The producer has nothing more (IConsumer)."""
+        self._producer = None
+        self._producing = True
+
+    def pending(self) -> int:
+        """Bytes written that have not left, in all layers."""
+        return self.top.pending()
+
+    def pauseProducing(self) -> None:
+        """Read nothing more from the peer (IPushProducer)."""
+        if not self.closing:
+            self.top.pause()
+
+    def resumeProducing(self) -> None:
+        """Read again; nothing is delivered within the call (IPushProducer)."""
+        if not self.closing:
+            self.top.resume()
+
+    def stopProducing(self) -> None:
+        """Whoever consumed us is gone (IPushProducer)."""
+        self.close()
+
+    # the rest of Twisted's transport
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        self.close()
+
+    def loseWriteConnection(self) -> None:
+        self.finish()
+
+    def abortConnection(self) -> None:
+        self.abort()
+
+    def getPeer(self) -> IAddress:
+        from twisted.internet.address import IPv4Address, IPv6Address
+
+        kind = IPv6Address if ":" in self.peer.host else IPv4Address
+        return kind("TCP", self.peer.host, self.peer.port)
+
+    def getHost(self) -> IAddress:
+        from twisted.internet.address import IPv4Address, IPv6Address
+
+        kind = IPv6Address if ":" in self.local.host else IPv4Address
+        return kind("TCP", self.local.host, self.local.port)
+
+    def getTcpNoDelay(self) -> bool:
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Always on: every layer writes once for an event."""
+
+    def getTcpKeepAlive(self) -> bool:
+        import socket
+
+        return bool(self.tcp.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        import socket
+
+        self.tcp.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(enabled))
+
+
+def stages(vc: NetVConnection) -> list[tuple[str, Stage]]:
+    """The stage of every layer, lowest first."""
+    return [(profile.label, profile.stage) for profile in vc.profiles]
+
+
+def session_of(vc: NetVConnection) -> IProtocol | None:
+    """What sits on top."""
+    session: IProtocol | None = vc.session
+    return session
