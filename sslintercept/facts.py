@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 
 class Side(Enum):
@@ -112,12 +112,40 @@ class TlsLeg(NamedTuple):
     """C{""} for the client's leg; for the upstream leg C{ok} or the fault"""
 
 
+class Recorder(Protocol):
+    """Who records the steps of a connection."""
+
+    def step(self, name: str, detail: str = "") -> None: ...
+
+
+class Scope:
+    """
+    What the tunnel around a session leads to; a session inside a tunnel may reach nothing else.
+
+    @ivar destination: where the tunnel's TCP connection goes.
+    @ivar name: the name that the origin's certificate was, or will be, verified for.
+    @ivar secure: whether TLS stood around the session, and so must stand towards the origin.
+    @ivar failure: what is wrong with the origin, known before the first request: it is answered inside the client's TLS.
+    @ivar decision: what the rules said.
+    """
+
+    __slots__ = ("decision", "destination", "failure", "hello", "name", "secure")
+
+    def __init__(self, destination: Address, decision: Decision) -> None:
+        self.destination = destination
+        self.decision = decision
+        self.name = destination.host
+        self.secure = False
+        self.hello: ClientHello | None = None
+        self.failure: Exception | None = None
+
+
 class Facts:
     """
     Everything rules, logs and plugins may know of one client connection.
 
-    A fact is known, absent (C{None}) or not yet known (L{UNKNOWN}). Facts are written by the session that learns
-    them and never taken back; a tunnel inside a tunnel gets a copy of its own (L{inside}).
+    A fact is known, absent (C{None}) or not yet known (L{UNKNOWN}). Facts are written by the session that learns them; a
+    tunnel inside a tunnel overwrites what is about the destination, since rules then decide about the inner one.
     """
 
     __slots__ = (
@@ -130,7 +158,10 @@ class Facts:
         "listener",
         "path",
         "protocol",
+        "scope",
+        "sequence",
         "server_name",
+        "started",
         "upstream_tls",
         "user",
         "verdicts",
@@ -156,6 +187,17 @@ class Facts:
         self.depth = 0
         """TLS layers on the client's side."""
         self.verdicts: list[Verdict] = []
+        self.scope: Scope | None = None
+        """The innermost tunnel; absent on a proxy's own port."""
+        self.sequence: Recorder | None = None
+        """Where the steps of this connection are recorded, if anybody wants them."""
+        self.started = 0.0
+        """when the connection was accepted, in seconds since the epoch"""
+
+    def step(self, name: str, detail: str = "") -> None:
+        """Record a step (L{sslintercept.log.sequence})."""
+        if self.sequence is not None:
+            self.sequence.step(name, detail)
 
     @property
     def stack(self) -> str:
@@ -227,6 +269,3 @@ class ResponseHead:
 
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
-
-AnyFact = Any
-"""A fact's value as a rule sees it: the types differ from fact to fact."""

@@ -1,0 +1,73 @@
+"""
+Every zope interface: the whole plugin API on one page.
+
+A plugin is found through C{twisted.plugin} (a module in C{sslintercept/plugins/} of any installed distribution). All calls
+come on the reactor's thread and must return at once unless a Deferred is allowed. What raises is logged with its traceback
+and costs the one connection it was called for.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface
+
+
+class IAcceptor(Interface):
+    """Takes over a connection whose first bytes were recognised (ATS: SessionAccept)."""
+
+    protocol: str = Attribute("The verdict it serves, for example C{http/1}; one acceptor a verdict.")
+
+    def accept(vc: object, facts: object, peeked: bytes) -> None:
+        """
+        Own the connection from now on, and return at once.
+
+        Called once for every probe that gave this verdict. Attach a session to C{vc}, or close it.
+
+        @param vc: the L{sslintercept.net.vconnection.NetVConnection}; if C{vc.server_vc} is set, the way to the
+            destination is open already.
+        @param facts: the L{sslintercept.facts.Facts} of the connection.
+        @param peeked: every byte read so far, in order; it may be empty if the port alone decided.
+        @raise InterceptError: refuse; the caller closes the connection.
+        """
+
+
+class IProbeSignatures(IPlugin):
+    """Adds openings that the probe recognises."""
+
+    signatures: object = Attribute(
+        "A sequence of L{sslintercept.probe.signature.Signature}, judged before the built-in ones, in order."
+    )
+
+
+class IAcceptorPlugin(IPlugin):
+    """Adds sessions for verdicts."""
+
+    def acceptors(gateway: object) -> object:
+        """
+        Make the acceptors; called once for each generation of settings.
+
+        @param gateway: the L{sslintercept.service.Gateway}, which has the rules, the connector and the logs.
+        @return: a sequence of L{IAcceptor}; one for a verdict that is served already replaces what was there.
+        """
+
+
+class IResolver(Interface):
+    """Who knows the addresses of a name."""
+
+    def resolve(host: str) -> Deferred[object]:
+        """
+        The addresses of C{host} in the order they should be tried.
+
+        Called for names only, never for literal addresses.
+
+        @return: a Deferred that fires with a non-empty sequence of address texts, or fails with
+            L{sslintercept.errors.ResolveError}. It must fire within 15 seconds.
+        """
+
+
+class ILineSink(Interface):
+    """Where log lines go."""
+
+    def write(line: str) -> None:
+        """Take one line without its newline. Must not block and must not raise."""
