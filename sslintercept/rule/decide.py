@@ -1,0 +1,119 @@
+"""
+From facts to a decision: the first rule in the order of the file that matches.
+
+A rule that waits for a fact holds back every rule after it, for it might be the first that matches. So L{Rules.decide}
+is asked again whenever a fact arrives, and answers once the answer cannot change any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from sslintercept.errors import ConfigError
+from sslintercept.facts import Action, Decision, Facts
+from sslintercept.rule.match import Match, parse
+
+DEFAULT: Final = Decision(Action.INTERCEPT, "default", "no rule matched")
+
+
+class RuleSettings(Protocol):
+    """A section C{[rule:NAME]}."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def match(self) -> str: ...
+
+    @property
+    def action(self) -> Action | str: ...
+
+    @property
+    def line(self) -> int:
+        """Where the section begins in the ini file; 0 when it does not come from a file."""
+
+
+class Rule(NamedTuple):
+    """A rule that can be asked."""
+
+    name: str
+    match: Match
+    action: Action
+    line: int
+
+    @classmethod
+    def of(cls, settings: RuleSettings) -> Rule:
+        """@raise ConfigError: the match or the action cannot be used."""
+        try:
+            return cls(settings.name, parse(settings.match), Action(settings.action), settings.line)
+        except ValueError as error:
+            where = f"[rule:{settings.name}]" + (f" in line {settings.line}" if settings.line else "")
+            raise ConfigError(str(error), where=where, remedy="correct this rule") from error
+
+
+class Rules:
+    """
+    The rules of one generation of settings; nothing in here changes.
+
+    @ivar needs: the attributes of L{Facts} that a rule may wait for. Without C{"server_name"} and C{"client_hello"}
+        in it, a decision never has to wait for a ClientHello.
+    """
+
+    __slots__ = ("needs", "rules")
+
+    def __init__(self, rules: Sequence[RuleSettings]) -> None:
+        """@raise ConfigError: a rule cannot be used."""
+        self.rules = tuple(map(Rule.of, rules))
+        self.needs: frozenset[str] = frozenset().union(*(rule.match.needs for rule in self.rules))
+
+    def decide(self, facts: Facts, final: bool = False) -> Decision | None:
+        """
+        @param final: no further fact will come; what is unknown counts as absent, and there is always an answer.
+
+        @return: C{None} if the answer depends on a fact that is not yet known.
+        """
+        for rule in self.rules:
+            answer = rule.match.judge(facts, final)
+            if answer:
+                return Decision(rule.action, rule.name, rule.match.words(facts, final))
+            if answer is None:
+                return None
+        return DEFAULT
+
+    def trail(self, facts: Facts, final: bool = False) -> list[str]:
+        """What L{decide} does with each rule, a line each, the default last."""
+        return list(self.steps(facts, final))
+
+    def steps(self, facts: Facts, final: bool) -> Iterator[str]:
+        waiting = decided = False
+        for rule in self.rules:
+            line = f" (line {rule.line})" if rule.line else ""
+            start = f"rule {rule.name}{line}, {rule.action.value}: "
+            answer = rule.match.judge(facts, final)
+            why = rule.match.words(facts, final)
+            if decided:
+                yield start + "not reached"
+            elif answer is False:
+                yield f"{start}does not match, because {why}"
+            elif answer is None:
+                waiting = True
+                yield f"{start}waits, because {why}"
+            elif waiting:
+                decided = True
+                yield f"{start}decides if no rule above does, because {why}"
+            else:
+                decided = True
+                yield f"{start}decides, because {why}"
+        start = f"rule {DEFAULT.rule}, {DEFAULT.action.value}: "
+        if decided:
+            yield start + "not reached"
+        elif waiting:
+            yield start + "decides if no rule above does"
+        else:
+            yield f"{start}decides, because {DEFAULT.reason}"
+
+
+def check_match(text: str) -> None:
+    """@raise ValueError: *text* is no match; the message says what is allowed."""
+    parse(text)
