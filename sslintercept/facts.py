@@ -129,11 +129,13 @@ class Scope:
     @ivar decision: what the rules said.
     """
 
-    __slots__ = ("decision", "destination", "failure", "hello", "name", "secure")
+    __slots__ = ("decided", "decision", "destination", "failure", "hello", "name", "secure")
 
     def __init__(self, destination: Address, decision: Decision) -> None:
         self.destination = destination
         self.decision = decision
+        self.decided = True
+        """false while a rule still waits for a fact, for example the server name"""
         self.name = destination.host
         self.secure = False
         self.hello: ClientHello | None = None
@@ -152,8 +154,10 @@ class Facts:
         "client",
         "client_hello",
         "client_tls",
+        "decision",
         "depth",
         "destination",
+        "error",
         "id",
         "listener",
         "path",
@@ -189,6 +193,10 @@ class Facts:
         self.verdicts: list[Verdict] = []
         self.scope: Scope | None = None
         """The innermost tunnel; absent on a proxy's own port."""
+        self.decision: Decision | None = None
+        """The latest decision of the rules."""
+        self.error: Exception | None = None
+        """What ended the connection, if something went wrong."""
         self.sequence: Recorder | None = None
         """Where the steps of this connection are recorded, if anybody wants them."""
         self.started = 0.0

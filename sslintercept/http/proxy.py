@@ -1,0 +1,407 @@
+"""
+What every transaction of one generation of settings shares: rules, the way to origins, pages, and the log.
+
+Nothing here is on the path of a byte. A request on a kept connection costs L{HttpProxy.take_request},
+L{HttpProxy.key_for}, L{HttpProxy.take_origin} and L{HttpProxy.ended}.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sslintercept.config.schema import Settings
+from sslintercept.errors import InterceptError, MessageError
+from sslintercept.facts import Action, Address, Decision, Facts, RequestHead, ResponseHead, TlsLeg
+from sslintercept.http.connect import open_tunnel
+from sslintercept.http.head import loops
+from sslintercept.http.origin import OriginSession
+from sslintercept.http.page import page
+from sslintercept.http.pool import OriginKey, Pool
+from sslintercept.http.session import HttpSession
+from sslintercept.http.sm import HttpSM, same_origin
+from sslintercept.net.connector import Connector
+from sslintercept.net.upstream import Secured, UpstreamTls
+from sslintercept.net.vconnection import NEVER, NetVConnection
+from sslintercept.probe.accept import Probe, hung
+from sslintercept.rule.decide import Rules
+from sslintercept.tls.context import floor
+from sslintercept.tls.seen import Origins, Seen
+from sslintercept.tls.verify import Verified, covers
+
+HTTP_1_1 = (b"http/1.1",)
+_LOGINS = (b"negotiate", b"ntlm")
+_LOGIN = re.compile(rb"(?i)\nauthorization:[ \t]*(?:negotiate|ntlm)")
+"""schemes that log the connection in, not the request (RFC 4559)"""
+
+PROXY_STATUS = {
+    "dns": (502, "dns_error", "The name could not be resolved"),
+    "connect": (502, "connection_refused", "The origin cannot be reached"),
+    "upstream": (502, "destination_unavailable", "The origin cannot be reached"),
+    "upstream_tls": (502, "tls_protocol_error", "No secure connection to the origin"),
+    "upstream_closed": (502, "connection_terminated", "The origin closed the connection"),
+    "certificate": (502, "tls_certificate_error", "The origin's certificate is not accepted"),
+    "http_message": (502, "http_protocol_error", "The origin's answer is malformed"),
+    "timeout": (504, "http_response_timeout", "The origin did not answer in time"),
+    "forbidden": (403, "destination_ip_prohibited", "This destination is not allowed"),
+}
+"""for each kind of error: status, error token of Proxy-Status (RFC 9209 2.3), title"""
+
+
+class TransactionLog(Protocol):
+    """Who writes the line of a transaction."""
+
+    def transaction(self, sm: HttpSM) -> None: ...
+
+
+class HttpProxy:
+    """
+    @ivar via: our pseudonym in Via, or C{None}.
+    @ivar draining: the process is stopping; connections close after the transaction under way.
+    @ivar plain: what stands for "no TLS wanted" on a connection that is handed on as it is.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        rules: Rules,
+        connector: Connector,
+        tls: UpstreamTls,
+        pool: Pool,
+        origins: Origins,
+        probe: Probe,
+        transactions: TransactionLog,
+    ) -> None:
+        http = settings.http
+        self.settings = settings
+        self.rules = rules
+        self.connector = connector
+        self.tls = tls
+        self.pool = pool
+        self.origins = origins
+        self.probe = probe
+        self.transactions = transactions
+        self.via = None if http.via == "off" else http.via.encode("ascii")
+        self.name = "sslintercept" if http.via == "off" else http.via
+        self.max_header = http.max_header
+        self.header_timeout = http.header_timeout
+        self.keep_alive_timeout = http.keep_alive_timeout
+        self.response_timeout = http.response_timeout
+        self.body_idle = settings.tunnel.idle_timeout
+        self.connect_ports = http.connect_ports
+        self.draining = False
+        self.default = Decision(Action.INTERCEPT, "default", "no rule matches")
+        self.plain = Secured(TlsLeg("", "", "", "", "", False, ""), Verified(None, "", NEVER, (), "", ""))
+        self.lowest = tls_floor(settings.upstream_tls.min_version)
+
+    # what a request may do
+
+    def take_request(self, sm: HttpSM) -> bool:
+        """Decide about a request before anything leaves; true if it has been answered."""
+        head = sm.head
+        session = sm.session
+        facts = session.facts
+        if facts.sequence is not None:
+            facts.step("request_parsed", head.method.decode("latin-1"))
+        if head.method == b"CONNECT":
+            run(open_tunnel(self, sm), sm)
+            return True
+        if self.via is not None and loops(head, self.via):
+            self.refuse(sm, 508, "A loop", "this request has passed this proxy before", "http_loop_detected")
+            return True
+        if head.max_forwards == 0:
+            self._answer_max_forwards(sm)
+            return True
+        if b"uthorization" in head.raw and not session.identity and _LOGIN.search(head.raw):
+            session.identity = facts.id
+            session.key = None
+        scope = facts.scope
+        if scope is None:
+            decision = self._decide(facts, head.authority)
+        else:
+            decision = scope.decision
+            if scope.failure is not None and isinstance(scope.failure, InterceptError):
+                sm.decision = decision
+                sm.fail(scope.failure)
+                return True
+            if not same_origin(head.authority, Address(scope.name, scope.destination.port)) and not self._covered(
+                session, head
+            ):
+                sm.decision = decision
+                self.refuse(
+                    sm,
+                    421,
+                    "Misdirected request",
+                    f"this connection leads to {scope.name}; the request names {head.authority.host}",
+                    "http_request_denied",
+                )
+                return True
+        sm.decision = decision
+        if decision.action is Action.BLOCK:
+            self.block(sm, decision)
+            return True
+        return False
+
+    def _decide(self, facts: Facts, authority: Address) -> Decision:
+        facts.destination = authority
+        facts.server_name = facts.client_hello = None
+        decision = self.rules.decide(facts, final=True) or self.default
+        facts.decision = decision
+        return decision
+
+    def _covered(self, session: HttpSession, head: RequestHead) -> bool:
+        """
+        Whether the request's host differs harmlessly from the tunnel's name.
+
+        In the clear the tunnel's destination gets what it would get without us. In TLS the verified certificate must be
+        good for the name as well.
+        """
+        scope = session.facts.scope
+        assert scope is not None
+        if not scope.secure:
+            return True
+        if head.authority.port != scope.destination.port:
+            return False
+        seen = self.origins.recall(scope.destination, scope.name, self.tls.wall_clock())
+        return seen is not None and seen.fault is None and covers(seen.names, head.authority.host)
+
+    def _answer_max_forwards(self, sm: HttpSM) -> None:
+        head = sm.head
+        if head.method == b"TRACE":
+            shown = b"\r\n".join(
+                line
+                for line in head.raw.split(b"\r\n")
+                if not line.lower().startswith((b"authorization:", b"proxy-authorization:", b"cookie:"))
+            )
+            body = (
+                b"HTTP/1.1 200 OK\r\nContent-Type: message/http\r\nContent-Length: %d\r\n\r\n" % len(shown)
+            ) + shown
+        else:
+            body = b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, CONNECT\r\n\r\n"
+        sm.answer(200 if head.method == b"TRACE" else 204, body)
+
+    # the way to the origin
+
+    def key_for(self, session: HttpSession, head: RequestHead) -> OriginKey:
+        """What a connection for this request must be."""
+        scope = session.facts.scope
+        if scope is None:
+            authority = head.authority
+            if head.scheme == "https":
+                return OriginKey(authority, True, authority.host, "http/1.1", self.lowest, session.identity)
+            return OriginKey(authority, False, identity=session.identity)
+        if not scope.secure:
+            return OriginKey(scope.destination, False, identity=session.identity)
+        key = session.key
+        if key is None:
+            lowest = max(self.lowest, floor(scope.hello))
+            session.key = key = OriginKey(
+                scope.destination, True, scope.name, "http/1.1", lowest, session.identity
+            )
+        return key
+
+    def take_origin(self, key: OriginKey) -> OriginSession | None:
+        """A kept connection, if there is one."""
+        kept = self.pool.take(key)
+        assert kept is None or isinstance(kept, OriginSession)
+        return kept
+
+    def open_origin(self, sm: HttpSM, key: OriginKey) -> None:
+        """Find a connection for C{sm}: the one that hangs on the client's, or a new one."""
+        hanging = hung(sm.session.vc)
+        vc = sm.session.vc.pick_up()
+        if vc is not None and hanging is not None:
+            sm.session.facts.step("picked_up")
+            early = hanging.take()
+            if not early:
+                self._on_top(sm, vc, key, hanging.secured)
+                return
+            # Somebody who speaks before being asked is not the HTTP server that the request is for.
+            vc.close()
+        run(self._open(sm, key), sm)
+
+    async def _open(self, sm: HttpSM, key: OriginKey) -> None:
+        facts = sm.session.facts
+        addresses = await self.connector.addresses(key.destination.host)
+        facts.step("resolved_again" if facts.scope is not None else "resolved")
+        vc = await self.connector.connect(key.destination, addresses)
+        facts.step("established")
+        if sm.over:
+            vc.close()
+            return
+        self._on_top(sm, vc, key, None)
+
+    def _on_top(self, sm: HttpSM, vc: NetVConnection, key: OriginKey, secured: Secured | None) -> None:
+        """Put TLS on a bare connection if it needs any, and the session on top; then forward."""
+        session = OriginSession(vc, key, self.pool, max_header=self.max_header, pool_idle=self.settings.http.pool_idle)
+        vc.deadline = NEVER
+        vc.idle_limit = 0.0
+        vc.timed_out = session.too_slow
+        vc.attach(session)
+        if key.secure and secured is None:
+            self._secure(sm, session, key)
+        elif secured is not None and secured is not self.plain:
+            sm.session.facts.upstream_tls = secured.leg
+        sm.send(session)
+
+    def _secure(self, sm: HttpSM, session: OriginSession, key: OriginKey) -> None:
+        facts = sm.session.facts
+        hello = facts.scope.hello if facts.scope is not None else None
+
+        def done(secured: Secured | None, error: InterceptError | None) -> None:
+            session.handshake = None
+            if secured is not None:
+                facts.upstream_tls = secured.leg
+                facts.step("server_handshake", secured.leg.version)
+                verified = secured.verified
+                seen = Seen(verified.names, verified.not_after, secured.leg.alpn, verified.fault)
+                self.origins.note(key.destination, key.name, seen, self.tls.wall_clock())
+                if session.sm is not None:
+                    if session.awaiting:
+                        self.await_response(session)
+                    else:
+                        self.carry_body(session)
+            elif error is not None:
+                self.origins.forget(key.destination, key.name)
+                waiting, session.sm = session.sm, None
+                session.usable = False
+                if waiting is not None:
+                    waiting.origin_lost(error)
+
+        session.handshake = self.tls.push(session.vc, key.name, HTTP_1_1, hello, done)
+        facts.step("server_profile_attached")
+
+    def await_response(self, origin: OriginSession) -> None:
+        """The request is complete: the origin's time to answer begins."""
+        origin.awaiting = True
+        if origin.handshake is None:
+            vc = origin.vc
+            vc.deadline = vc.handler.now + self.response_timeout
+            vc.idle_limit = 0.0
+            vc.timed_out = origin.too_slow
+
+    def carry_body(self, origin: OriginSession) -> None:
+        """A body is under way: only a standstill ends it."""
+        origin.awaiting = False
+        if origin.handshake is None:
+            vc = origin.vc
+            vc.deadline = NEVER
+            vc.idle_limit = self.body_idle
+            vc.timed_out = origin.too_slow
+
+    def note_login(self, session: HttpSession, origin: OriginSession, head: ResponseHead) -> None:
+        """A login that belongs to the connection (Negotiate, NTLM) makes the connection this client's own."""
+        if any(n.lower() == b"www-authenticate" and v.lower().startswith(_LOGINS) for n, v in head.fields):
+            self.bind(session, origin)
+
+    def bind(self, session: HttpSession, origin: OriginSession) -> None:
+        """Keep C{origin} for this client alone."""
+        session.identity = session.facts.id
+        session.key = None
+        origin.key = origin.key._replace(identity=session.identity)
+
+    # answers of our own
+
+    def fail(self, sm: HttpSM, error: InterceptError) -> None:
+        """Answer with a page that names the fault."""
+        status, token, title = PROXY_STATUS.get(error.kind, (502, "proxy_internal_error", "The request failed"))
+        if isinstance(error, MessageError):
+            status = error.status
+        self._page(sm, status, title, f"{error.where}: {error.what}", error.remedy, token)
+
+    def refuse(self, sm: HttpSM, status: int, title: str, what: str, token: str) -> None:
+        """Answer that the request itself is the problem."""
+        sm.error = MessageError(what, where="request", status=status)
+        self._page(sm, status, title, what, "nothing was forwarded", token)
+
+    def block(self, sm: HttpSM, decision: Decision) -> None:
+        """Answer with the page that says which rule."""
+        sm.decision = decision
+        what = f"rule {decision.rule}: {decision.reason}"
+        self._page(sm, 403, "Blocked", what, "ask whoever runs this proxy", "http_request_denied")
+
+    def _page(self, sm: HttpSM, status: int, title: str, what: str, remedy: str, token: str) -> None:
+        head = sm.head
+        accept = next((v for n, v in head.fields if n.lower() == b"accept"), b"")
+        close = head.close or head.length != 0 or head.method == b"CONNECT"
+        sm.session.facts.step("page_sent", str(status))
+        sm.answer(
+            status,
+            page(
+                status,
+                title=title,
+                what=what,
+                remedy=remedy,
+                id=f"{sm.session.facts.id}-{sm.session.serial}",
+                accept=accept,
+                close=close,
+                head_only=head.method == b"HEAD",
+                error=token,
+                via_name=self.name,
+            ),
+        )
+
+    def refused(self, session: HttpSession, error: MessageError) -> None:
+        """Answer a request whose head cannot be read."""
+        session.facts.error = error
+        session.vc.write(
+            page(
+                error.status,
+                title="Bad request",
+                what=error.what,
+                remedy=error.remedy,
+                id=f"{session.facts.id}-{session.serial}",
+                accept=b"",
+                close=True,
+                error="http_request_error",
+                via_name=self.name,
+            )
+        )
+
+    def ended(self, sm: HttpSM) -> None:
+        """A transaction is over: write its line."""
+        self.transactions.transaction(sm)
+
+
+class HttpAcceptor:
+    """Serves what the probe says is HTTP/1."""
+
+    protocol = "http/1"
+
+    def __init__(self, proxy: HttpProxy) -> None:
+        self._proxy = proxy
+
+    def accept(self, vc: NetVConnection, facts: Facts, peeked: bytes) -> None:
+        """Put a session on top (L{sslintercept.interfaces.IAcceptor})."""
+        facts.path.append("http1")
+        facts.step("http_sm_made")
+        session = HttpSession(self._proxy, vc, facts)
+        vc.attach(session)
+        session.begin(peeked)
+
+
+def tls_floor(text: str) -> int:
+    """The wire value of a version as it stands in the ini file."""
+    return 0x0304 if text == "1.3" else 0x0303
+
+
+def run(work: object, sm: HttpSM) -> None:
+    """Run a coroutine on behalf of a transaction; what it raises is the transaction's end."""
+    deferred: Deferred[None] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]  # coroutines of this folder
+
+    def failed(failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, InterceptError):
+            sm.fail(error)
+            return
+        HttpProxy.log.failure("a transaction failed", failure=failure)
+        sm.fail(InterceptError("an internal error", where="proxy", remedy="see the proxy's log"))
+
+    deferred.addErrback(failed)

@@ -1,0 +1,430 @@
+"""
+One transaction: a request, where it goes, and what comes back (ATS: HttpSM).
+
+The transaction speaks in heads, bodies and ends; the bytes of HTTP/1 are the sessions' business on either side
+(L{sslintercept.http.session}, L{sslintercept.http.origin}). A request whose answer arrives in one read never builds a tunnel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sslintercept.errors import InterceptError, MessageError, UpstreamError
+from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Address, Decision, RequestHead, ResponseHead, Scope
+from sslintercept.http.head import write_request, write_response
+from sslintercept.http.origin import LostError, OriginSession
+from sslintercept.net.vconnection import NEVER
+from sslintercept.probe.accept import Hanging
+from sslintercept.tunnel.tunnel import HttpTunnel, Producer
+
+if TYPE_CHECKING:
+    from sslintercept.http.proxy import HttpProxy
+    from sslintercept.http.session import HttpSession
+
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+"""methods that may be sent again when a kept connection turns out to be closed (RFC 9110 9.2.2)"""
+
+
+class HttpSM:
+    """
+    @ivar status: the final status, 0 while there is none.
+    @ivar request_body: the producer of a request body that is under way.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_head",
+        "_keep",
+        "_over",
+        "_proxy",
+        "_response",
+        "_rest",
+        "_retried",
+        "_session",
+        "_tunnel",
+        "begun",
+        "decision",
+        "error",
+        "method",
+        "origin",
+        "received",
+        "request_body",
+        "reused",
+        "sent_before",
+        "status",
+    )
+
+    def __init__(self, proxy: HttpProxy, session: HttpSession, head: RequestHead) -> None:
+        self._proxy = proxy
+        self._session = session
+        self._head = head
+        self.method = head.method
+        self._rest = b""
+        self._answered = False
+        self._over = False
+        self._keep = False
+        self._retried = False
+        self._response: ResponseHead | None = None
+        self._tunnel: HttpTunnel | None = None
+        self.request_body: Producer | None = None
+        self.origin: OriginSession | None = None
+        self.decision: Decision | None = None
+        self.error: Exception | None = None
+        self.status = 0
+        self.received = 0
+        self.reused = False
+        tcp = session.vc.tcp
+        self.begun = session.vc.handler.now
+        self.sent_before = tcp.sent
+
+    @property
+    def head(self) -> RequestHead:
+        """The request."""
+        return self._head
+
+    @property
+    def session(self) -> HttpSession:
+        """The client's session."""
+        return self._session
+
+    @property
+    def over(self) -> bool:
+        """Whether the transaction has ended, one way or the other."""
+        return self._over
+
+    @property
+    def waits_for_origin(self) -> bool:
+        """Whether the client has nothing to do but wait."""
+        return not self._answered and (self.request_body is None or not self.request_body.alive)
+
+    # the request
+
+    def start(self, rest: bytes) -> None:
+        """Begin; C{rest} is what the client sent behind the head."""
+        head = self._head
+        if head.length == 0:
+            if rest:
+                self._session.hold(rest)
+        else:
+            self._rest = rest
+        proxy = self._proxy
+        if proxy.take_request(self):
+            return
+        key = proxy.key_for(self._session, head)
+        origin = proxy.take_origin(key)
+        if origin is not None:
+            self.reused = True
+            self.send(origin)
+        else:
+            if head.length:
+                self._session.vc.pauseProducing()
+            proxy.open_origin(self, key)
+
+    def send(self, origin: OriginSession) -> None:
+        """There is a server connection: forward the request."""
+        if self._over:
+            origin.release(keep=origin.uses > 0)
+            return
+        self.origin = origin
+        head = self._head
+        proxy = self._proxy
+        try:
+            raw = write_request(head, proxy.via)
+        except InterceptError as error:
+            origin.release(keep=origin.uses > 0)
+            self.origin = None
+            self.fail(error)
+            return
+        if (facts := self._session.facts).sequence is not None:
+            facts.step("request_forwarded")
+        length = head.length
+        if length == 0:
+            origin.send(self, raw)
+            proxy.await_response(origin)
+            return
+        rest, self._rest = self._rest, b""
+        if 0 < length <= len(rest):
+            origin.send(self, raw + rest[:length])
+            self._session.hold(rest[length:])
+            proxy.await_response(origin)
+            self._session.vc.resumeProducing()
+            return
+        origin.send(self, raw)
+        tunnel = self._tunnel = HttpTunnel()
+        client = self._session.vc
+        producer = tunnel.produce(
+            "client",
+            client,
+            length,
+            chunked_out=length == CHUNKED,
+            complete=self._request_complete,
+            failed=self._request_failed,
+        )
+        tunnel.consume("server", origin.vc, producer)
+        self.request_body = producer
+        proxy.carry_body(origin)
+        client.idle_limit = proxy.body_idle
+        if rest:
+            producer.receive(rest)
+        if not self._over and producer.alive:
+            client.resumeProducing()
+
+    def _request_complete(self, rest: bytes) -> None:
+        self._session.hold(rest)
+        if self.origin is not None and not self._answered:
+            self._proxy.await_response(self.origin)
+
+    def _request_failed(self, error: Exception) -> None:
+        """The client broke its own body: nothing of it may look complete to the origin."""
+        if self._over:
+            return
+        self.error = error
+        origin, self.origin = self.origin, None
+        if origin is not None:
+            origin.sm = None
+            origin.usable = False
+            origin.vc.abort()
+        if isinstance(error, InterceptError):
+            self.fail(error)
+
+    # the response
+
+    def informational(self, head: ResponseHead) -> None:
+        """A 1xx response is relayed to clients that know them (RFC 9110 15.2)."""
+        if self._head.version >= 11:
+            self._session.vc.write(
+                write_response(
+                    head, version=11, via=self._proxy.via, close=False, chunked=False, announce_keep_alive=False
+                )
+            )
+
+    def response(self, head: ResponseHead, rest: bytes) -> None:
+        """The final head; C{rest} is what came behind it."""
+        origin = self.origin
+        if origin is None or self._over:
+            return
+        session = self._session
+        request = self._head
+        proxy = self._proxy
+        length = head.length
+        chunked = length < 0 and request.version >= 11
+        sending = self.request_body is not None and self.request_body.alive
+        close = request.close or sending or (length < 0 and not chunked)
+        self._response = head
+        self._answered = True
+        self._keep = not close
+        self.status = head.status
+        if head.status == 401:
+            proxy.note_login(session, origin, head)
+        try:
+            raw = write_response(
+                head,
+                version=request.version,
+                via=proxy.via,
+                close=close,
+                chunked=chunked,
+                announce_keep_alive=request.version == 10 and not close,
+                method=request.method,
+            )
+        except InterceptError as error:
+            self._answered = False
+            origin.fail(error)
+            return
+        if (facts := session.facts).sequence is not None:
+            facts.step("response_forwarded", str(head.status))
+        client = session.vc
+        size = len(rest)
+        if 0 <= length <= size:
+            if head.status == 101:
+                client.write(raw)
+                self._upgraded(rest)
+                return
+            client.write(raw + rest[:length] if length else raw)
+            self.received = length
+            self._release(rest[length:])
+            self._finish()
+            return
+        client.write(raw)
+        if self._tunnel is None:
+            self._tunnel = HttpTunnel()
+        producer = self._tunnel.produce(
+            "server",
+            origin.vc,
+            length,
+            chunked_out=chunked,
+            complete=self._response_complete,
+            failed=self._response_failed,
+        )
+        self._tunnel.consume("client", client, producer)
+        origin.body = producer
+        proxy.carry_body(origin)
+        client.idle_limit = proxy.body_idle
+        if rest:
+            producer.receive(rest)
+        if producer.alive and origin.vc.ended_by_peer:
+            producer.end(origin.vc.truncated)
+
+    def _response_complete(self, rest: bytes) -> None:
+        self._release(rest)
+        # The last chunk is still to be written: the session goes on when this call stack has ended.
+        self._session.vc.handler.soon(self._finish)
+
+    def _release(self, rest: bytes) -> None:
+        """Give the server connection back."""
+        origin, self.origin = self.origin, None
+        if origin is not None:
+            if origin.body is not None:
+                self.received = origin.body.ndone
+            response = self._response
+            sending = self.request_body is not None and self.request_body.alive
+            origin.release(keep=response is not None and not response.close and not sending, rest=rest)
+
+    def _response_failed(self, error: Exception) -> None:
+        """The body ended early: the client gets what came, and sees that it is not all (RFC 9112 8)."""
+        if self._over:
+            return
+        self.error = error
+        origin, self.origin = self.origin, None
+        if origin is not None:
+            if origin.body is not None:
+                self.received = origin.body.ndone
+            origin.sm = None
+            origin.usable = False
+            origin.vc.abort()
+        self._end()
+        self._session.vc.close(faithful=False)
+
+    def _upgraded(self, rest: bytes) -> None:
+        """101: both connections go on in another protocol, which is probed (RFC 9110 7.8)."""
+        origin, self.origin = self.origin, None
+        assert origin is not None
+        session = self._session
+        client = session.vc
+        facts = session.facts
+        origin.sm = None
+        protocol = (self._response.upgrade or b"upgrade").decode("latin-1") if self._response is not None else "upgrade"
+        self._end()
+        peeked = session.taken_over()
+        vc = origin.vc
+        vc.deadline, vc.idle_limit = NEVER, 0.0
+        if facts.scope is None:
+            decision = self.decision or self._proxy.default
+            facts.scope = Scope(origin.key.destination, decision)
+        facts.path.append(protocol.lower().partition(",")[0].strip() or "upgrade")
+        hanging = Hanging(vc)
+        hanging.secured = self._proxy.plain
+        hanging.early += rest
+        client.hang(vc)
+        hanging.relay(client)
+        self._proxy.probe.accept(client, facts, peeked)
+
+    # the end
+
+    def _finish(self) -> None:
+        """Everything was said; go on with the client."""
+        if self._over:
+            return
+        sending = self.request_body is not None and self.request_body.alive
+        self._end()
+        self._session.finished(self._keep and not sending)
+
+    def hand_over(self) -> None:
+        """The connection has gone to another session; the transaction ends without a line of its own."""
+        self._over = True
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            if self._tunnel is not None:
+                self._tunnel.stop()
+                self._session.vc.idle_limit = self._proxy.keep_alive_timeout
+            self._proxy.ended(self)
+
+    def answer(self, status: int, page: bytes) -> None:
+        """Answer ourselves; the connection is kept only if the whole request has been read."""
+        if self._over:
+            return
+        self.status = status
+        self._session.vc.write(page)
+        self._keep = self._head.length == 0 and not self._head.close and self.method != b"CONNECT"
+        self._end()
+        self._session.vc.resumeProducing()
+        self._session.finished(self._keep)
+
+    def fail(self, error: InterceptError) -> None:
+        """Nothing came back that could be forwarded."""
+        if self._over:
+            return
+        self.error = error
+        if self._answered:
+            self._response_failed(error)
+            return
+        self._proxy.fail(self, error)
+
+    def origin_lost(self, error: Exception | None) -> None:
+        """The server connection is gone, or breaks its protocol."""
+        origin, self.origin = self.origin, None
+        if self._over:
+            return
+        if self._answered:
+            if origin is not None and origin.body is not None:
+                self.received = origin.body.ndone
+            self.error = error or LostError(
+                "the origin closed in the middle of the response", where=str(self._head.authority), remedy="try again"
+            )
+            self._end()
+            if origin is not None:
+                self._session.vc.mirror(origin.vc)
+            self._session.vc.close(faithful=False)
+            return
+        if isinstance(error, UpstreamError | MessageError) or (
+            isinstance(error, InterceptError) and error.kind == "timeout"
+        ):
+            self.fail(error)
+            return
+        if (
+            self.reused
+            and not self._retried
+            and self._head.length == 0
+            and self.method in IDEMPOTENT
+            and origin is not None
+        ):
+            # The origin closed a kept connection just as we used it; the request goes once more, on a new one.
+            self._retried = True
+            self.reused = False
+            self._proxy.open_origin(self, origin.key)
+            return
+        why = f" ({error})" if error is not None else ""
+        self.fail(
+            LostError(
+                f"the origin closed the connection before it answered{why}",
+                where=str(self._head.authority),
+                remedy="try again",
+            )
+        )
+
+    def client_ended(self) -> None:
+        """The client has finished sending. Over TLS that is a goodbye; in the clear it may still want its answer."""
+        body = self.request_body
+        if body is not None and body.alive:
+            body.end(truncated=True)
+        elif self._session.facts.depth:
+            self.client_lost(None)
+            self._session.vc.close()
+
+    def client_lost(self, error: Exception | None) -> None:
+        """The client is gone: nobody waits for the response (ATS: background fill needs a cache writer)."""
+        if self._over:
+            return
+        self.error = error or MessageError("the client went away", where=str(self._session.facts.client))
+        origin, self.origin = self.origin, None
+        self._end()
+        if origin is not None:
+            origin.sm = None
+            origin.usable = False
+            origin.vc.abort()
+
+
+def same_origin(a: Address, b: Address) -> bool:
+    """Whether two authorities are the same (RFC 9110 4.3.2): names without case, ports as numbers."""
+    return a.port == b.port and a.host.lower().rstrip(".") == b.host.lower().rstrip(".")

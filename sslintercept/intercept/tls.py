@@ -1,0 +1,453 @@
+"""
+TLS found by the probe: read the hello, decide, and put the client's TLS layer on (deck: steps 11 to 16).
+
+On a proxy's own port it is TLS with the proxy itself. Inside a tunnel it is TLS with an origin, which is passed through
+untouched, or opened: then a leaf is made that says what the origin's certificate says, the layer is pushed, and what comes
+out of it is probed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sslintercept.config.schema import Settings
+from sslintercept.errors import HelloError, InterceptError, TimedOut, TlsError, UpstreamError
+from sslintercept.facts import UNKNOWN, Action, ClientHello, Decision, Facts, Scope
+from sslintercept.net.connector import Connector
+from sslintercept.net.upstream import Secured, UpstreamTls
+from sslintercept.net.vconnection import NEVER, NetVConnection
+from sslintercept.probe.accept import Hanging, Probe, hung
+from sslintercept.profile.profile import Bytes
+from sslintercept.profile.ssl import SslProfile
+from sslintercept.rule.decide import Rules
+from sslintercept.rule.learned import Learned
+from sslintercept.tls.context import ServerContext
+from sslintercept.tls.engine import Credential
+from sslintercept.tls.hello import HelloReader
+from sslintercept.tls.seen import Origins, Seen
+from sslintercept.tunnel.blind import BlindTunnel
+
+WAITING = 64 * 1024
+"""bytes of an impatient client kept while its hello is being decided on"""
+HTTP_1_1 = b"http/1.1"
+LATER_HTTP = frozenset({b"h2", b"h2c", b"h3"})
+"""versions of HTTP without a session here; they are never agreed on"""
+REJECTIONS = {42: "bad_certificate", 43: "unsupported_certificate", 46: "certificate_unknown", 48: "unknown_ca"}
+"""alerts by which a client refuses our certificate (RFC 8446 6.2)"""
+
+
+class Credentials(Protocol):
+    """Who forges leaves, and knows the proxy's own certificate."""
+
+    def forge(self, name: str, seen: Seen | None, hello: ClientHello, now: float) -> Credential: ...
+    def own(self, name: str | None, hello: ClientHello, now: float) -> Credential: ...
+
+
+class TlsAcceptor:
+    """Serves what the probe says is TLS."""
+
+    protocol = "tls"
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        rules: Rules,
+        learned: Learned,
+        probe: Probe,
+        connector: Connector,
+        upstream: UpstreamTls,
+        client_context: ServerContext,
+        proxy_context: ServerContext,
+        credentials: Credentials,
+        origins: Origins,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.rules = rules
+        self.learned = learned
+        self.probe = probe
+        self.connector = connector
+        self.upstream = upstream
+        self.client_context = client_context
+        self.proxy_context = proxy_context
+        self.credentials = credentials
+        self.origins = origins
+        self.wall_clock = wall_clock
+
+    def accept(self, vc: NetVConnection, facts: Facts, peeked: bytes) -> None:
+        """
+        Read the hello (L{sslintercept.interfaces.IAcceptor}).
+
+        @raise InterceptError: there are too many layers of TLS already.
+        """
+        if facts.depth >= self.settings.client_tls.max_layers:
+            raise InterceptError(
+                f"TLS layer {facts.depth + 1} was refused", where="client connection", remedy="see [client-tls] max_layers"
+            )
+        session = TlsAccept(self, vc, facts)
+        vc.attach(session)
+        session.begin(peeked)
+
+
+@implementer(IProtocol, IHalfCloseableProtocol)
+class TlsAccept:
+    """The session of a client connection from the first byte of a hello to the end of the handshake."""
+
+    takes_views = True
+
+    def __init__(self, acceptor: TlsAcceptor, vc: NetVConnection, facts: Facts) -> None:
+        self._a = acceptor
+        self._vc = vc
+        self._facts = facts
+        self._reader: HelloReader | None = HelloReader()
+        self._raw = bytearray()
+        self._profile: SslProfile | None = None
+        self._over = False
+        self._name = ""
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Nothing before L{begin}."""
+
+    def connectionMade(self) -> None:
+        """Nothing before L{begin}."""
+
+    # the hello
+
+    def begin(self, peeked: bytes) -> None:
+        """Read the hello; its beginning is C{peeked}."""
+        vc = self._vc
+        vc.deadline = vc.handler.now + self._a.settings.http.tls_timeout
+        vc.timed_out = self._timed_out
+        self.dataReceived(peeked)
+        vc.resumeProducing()
+
+    def dataReceived(self, data: Bytes) -> None:
+        self._raw += data
+        if self._reader is None:
+            if len(self._raw) > WAITING:
+                self._vc.pauseProducing()
+            return
+        try:
+            hello = self._reader.feed(bytes(data))
+        except HelloError as error:
+            self._reader = None
+            self._no_hello(error)
+            return
+        if hello is not None:
+            self._reader = None
+            self._run(self._decide(hello))
+
+    def _no_hello(self, error: HelloError) -> None:
+        """What looked like TLS is none: inside a tunnel by policy, on our own port the end."""
+        facts = self._facts
+        if facts.scope is not None and self._a.settings.probe.unknown == "tunnel":
+            facts.step("note", error.what)
+            self._run(self._tunnel(facts.scope.decision))
+            return
+        facts.error = error
+        self._vc.close()
+
+    def _run(self, work: object) -> None:
+        deferred: Deferred[None] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]  # coroutines of this class
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            if not isinstance(error, InterceptError):
+                self._a.log.failure("a TLS session could not be set up", failure=failure)
+            self._facts.error = error if isinstance(error, Exception) else None
+            self._over = True
+            self._vc.close()
+
+        deferred.addErrback(failed)
+
+    # the decision
+
+    async def _decide(self, hello: ClientHello) -> None:
+        a, facts, vc = self._a, self._facts, self._vc
+        facts.client_hello = hello
+        facts.server_name = hello.server_name
+        facts.step("hello_received", hello.server_name or "")
+        if facts.scope is None:
+            self._to_us(hello)
+            return
+        scope = self._scope(hello)
+        decision = scope.decision
+        if decision.action is not Action.BLOCK and a.settings.client_tls.learn:
+            decision = a.learned.bypass(facts.client.host, scope.name, a.wall_clock()) or decision
+        alpn = self._alpn(hello)
+        if decision.action is Action.INTERCEPT and alpn is None:
+            decision = Decision(
+                Action.TUNNEL if a.settings.probe.unknown == "tunnel" else Action.BLOCK,
+                decision.rule,
+                "the client speaks none of the protocols that have a session here",
+            )
+        scope.decision = facts.decision = decision
+        if decision.action is Action.TUNNEL:
+            await self._tunnel(decision)
+            return
+        if alpn is None:
+            raise InterceptError(decision.reason, where=f"TLS with {scope.name}", remedy="see [probe] unknown")
+        if decision.action is Action.BLOCK:
+            self._with_client(scope, hello, None, alpn)
+            return
+        await self._intercept(scope, hello, alpn)
+
+    def _scope(self, hello: ClientHello) -> Scope:
+        """The scope of what is inside this TLS; the rules decide again if a name was missing before."""
+        facts = self._facts
+        outer = facts.scope
+        assert outer is not None
+        facts.destination = outer.destination
+        decision, decided = outer.decision, outer.decided
+        if not decided or outer.secure:
+            found = self._a.rules.decide(facts, final=True)
+            if found is not None:
+                decision = found
+        scope = Scope(outer.destination, decision)
+        scope.name = hello.server_name or outer.destination.host
+        scope.hello = hello
+        scope.secure = True
+        facts.scope = scope
+        self._name = scope.name
+        return scope
+
+    @staticmethod
+    def _alpn(hello: ClientHello) -> tuple[bytes, ...] | None:
+        """What may be agreed on: HTTP/1.1 or what is not HTTP; C{None} if the client offers later versions only."""
+        if not hello.alpn:
+            return ()
+        if HTTP_1_1 in hello.alpn:
+            return (HTTP_1_1,)
+        return tuple(name for name in hello.alpn if name not in LATER_HTTP) or None
+
+    async def _tunnel(self, decision: Decision) -> None:
+        """Pass the client's bytes on as they are, from the first one."""
+        facts, vc = self._facts, self._vc
+        scope = facts.scope
+        assert scope is not None
+        server, early = await self._server(scope)
+        if self._gone(server):
+            return
+        self._over = True
+        facts.path.append("tunnel")
+        facts.step("replayed", f"{len(self._raw)} bytes")
+        facts.step("tunnel_started", decision.reason)
+        BlindTunnel(vc, server, idle_timeout=self._a.settings.tunnel.idle_timeout).start(bytes(self._raw), early)
+
+    async def _server(self, scope: Scope) -> tuple[NetVConnection, bytes]:
+        """The server connection that hangs here, or a new one; and what its peer said already."""
+        hanging = hung(self._vc)
+        server = self._vc.pick_up()
+        if server is not None and hanging is not None:
+            self._facts.step("picked_up")
+            return server, hanging.take()
+        return await self._a.connector.connect(scope.destination), b""
+
+    def _gone(self, server: NetVConnection | None) -> bool:
+        """Whether the client went away while we waited."""
+        if self._over or self._vc.closing or self._vc.ended_by_peer:
+            if server is not None:
+                server.close()
+            self._vc.close()
+            return True
+        return False
+
+    # the origin first, or the client first
+
+    async def _intercept(self, scope: Scope, hello: ClientHello, alpn: tuple[bytes, ...]) -> None:
+        a, facts = self._a, self._facts
+        order = a.settings.upstream_tls.handshake_order
+        seen = a.origins.recall(scope.destination, scope.name, a.wall_clock()) if order == "adaptive" else None
+        if seen is not None and seen.fault is not None:
+            seen = None
+        other = bool(alpn) and alpn != (HTTP_1_1,)
+        if order == "client-first" or (seen is not None and not other):
+            facts.step("client_first")
+            self._with_client(scope, hello, seen, alpn)
+            return
+        facts.step("server_first")
+        try:
+            server, early = await self._server(scope)
+        except UpstreamError as error:
+            scope.failure = error
+            self._with_client(scope, hello, None, alpn)
+            return
+        if self._gone(server):
+            return
+        if early:
+            # An origin that greets in the clear speaks no TLS.
+            server.close()
+            scope.failure = UpstreamError(
+                "the origin spoke before the handshake", where=str(scope.destination), remedy="it is no TLS server"
+            )
+            self._with_client(scope, hello, None, alpn)
+            return
+        hanging = Hanging(server)
+        waiting: Deferred[Secured | None] = Deferred()
+        upstream_alpn = alpn if alpn else ()
+        handshake = a.upstream.push(
+            server, scope.name, upstream_alpn, hello, lambda secured, error: self._looked(scope, waiting, secured, error)
+        )
+        hanging.lost = lambda error: self._looked(
+            scope,
+            waiting,
+            None,
+            UpstreamError(
+                "the origin closed the connection during the handshake",
+                where=f"TLS with {scope.name}",
+                remedy="the origin refuses, or is down",
+            ),
+        )
+        facts.step("server_profile_attached")
+        handshake.begin()
+        secured = await waiting
+        if self._gone(server):
+            return
+        if secured is None:
+            self._with_client(scope, hello, None, alpn)
+            return
+        facts.upstream_tls = secured.leg
+        facts.step("server_handshake", secured.leg.version)
+        hanging.secured = secured
+        self._vc.hang(server)
+        verified = secured.verified
+        seen = Seen(verified.names, verified.not_after, secured.leg.alpn, verified.fault)
+        a.origins.note(scope.destination, scope.name, seen, a.wall_clock())
+        if alpn and not secured.leg.alpn:
+            # The origin ignores ALPN: so do we, unless it is HTTP, which both then speak anyway.
+            alpn = (HTTP_1_1,) if HTTP_1_1 in alpn else ()
+        elif secured.leg.alpn:
+            alpn = (secured.leg.alpn.encode("latin-1"),)
+        self._with_client(scope, hello, seen, alpn)
+
+    @staticmethod
+    def _looked(
+        scope: Scope, waiting: Deferred[Secured | None], secured: Secured | None, error: InterceptError | None
+    ) -> None:
+        if not waiting.called:
+            scope.failure = error
+            waiting.callback(secured)
+
+    # the client's layer
+
+    def _to_us(self, hello: ClientHello) -> None:
+        """TLS with the proxy itself (secure proxy)."""
+        a = self._a
+        credential = a.credentials.own(hello.server_name, hello, a.wall_clock())
+        alpn = (HTTP_1_1,) if HTTP_1_1 in hello.alpn else ()
+        self._push(a.proxy_context, credential, alpn)
+
+    def _with_client(self, scope: Scope, hello: ClientHello, seen: Seen | None, alpn: tuple[bytes, ...]) -> None:
+        """Answer the client's hello with a leaf for the name it asked for."""
+        a = self._a
+        credential = a.credentials.forge(scope.name, seen, hello, a.wall_clock())
+        self._push(a.client_context, credential, alpn)
+
+    def _push(self, context: ServerContext, credential: Credential, alpn: tuple[bytes, ...]) -> None:
+        vc = self._vc
+        vc.deadline = vc.handler.now + self._a.settings.http.tls_timeout
+        raw = bytes(self._raw)
+        self._raw.clear()
+        self._profile = profile = vc.push_ssl(
+            lambda chain, lower: SslProfile(
+                chain,
+                lower,
+                lambda: context.engine(credential, alpn),
+                server=True,
+                done=self._handshaken,
+                broke=self._broke,
+            )
+        )
+        self._facts.step("client_profile_attached")
+        vc.resumeProducing()
+        assert profile.lower is not None
+        profile.lower.deliver(raw)
+
+    def _handshaken(self, profile: SslProfile) -> None:
+        vc, facts = self._vc, self._facts
+        assert profile.leg is not None
+        hello = facts.client_hello
+        profile.leg = leg = profile.leg._replace(
+            server_name=(hello.server_name or "") if isinstance(hello, ClientHello) else ""
+        )
+        facts.client_tls = leg
+        facts.depth += 1
+        facts.path.append(profile.label)
+        facts.step("client_handshake", leg.version)
+        facts.server_name = facts.client_hello = UNKNOWN if facts.scope is None else facts.client_hello
+        if facts.scope is not None:
+            facts.server_name = leg.server_name or None
+        vc.deadline = NEVER
+        self._over = True
+        self._a.probe.accept(vc, facts)
+        if self._name:
+            inner = vc.session
+            watched = inner.dataReceived
+
+            def spoke(data: Bytes) -> None:
+                # A client that sends a request has accepted our certificate.
+                self._a.learned.accepted(facts.client.host, self._name)
+                vc.read_to(watched)
+                facts.step("request_decrypted")
+                watched(data)
+
+            vc.read_to(spoke)
+        profile.release()
+
+    def _broke(self, error: TlsError) -> None:
+        """The client's layer failed."""
+        facts = self._facts
+        if facts.error is None:
+            facts.error = error
+        if not self._over and self._name:
+            if error.sent_by_peer and error.alert in REJECTIONS:
+                self._rejected(REJECTIONS[error.alert])
+            elif error.alert is None and not error.sent_by_peer and self._vc.tcp.fin_received:
+                self._rejected("closed during the handshake")
+        self._over = True
+        self._vc.tls_broke(error)
+
+    def _rejected(self, why: str) -> None:
+        a, facts = self._a, self._facts
+        crossed = a.learned.rejected(facts.client.host, self._name, why, a.wall_clock())
+        facts.step("certificate_rejected", why)
+        if crossed:
+            a.log.info(
+                "{client} keeps rejecting the certificate for {name} ({why}); learn = {learn}",
+                client=facts.client.host,
+                name=self._name,
+                why=why,
+                learn="on" if a.settings.client_tls.learn else "off",
+            )
+
+    # events
+
+    def _timed_out(self, kind: str) -> None:
+        self._facts.error = TimedOut(
+            "the TLS handshake was not complete in time", where=f"client {self._facts.client}", remedy="see [http] tls_timeout"
+        )
+        self._over = True
+        self._vc.close(faithful=False)
+
+    def readConnectionLost(self) -> None:
+        self._over = True
+        if self._facts.error is None:
+            self._facts.error = TlsError("the client closed in the middle of its hello", where="client TLS")
+        self._vc.close()
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._over = True
+        if self._facts.error is None and self._vc.error is not None:
+            self._facts.error = self._vc.error

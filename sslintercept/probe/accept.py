@@ -1,0 +1,293 @@
+"""
+Peeks at the first bytes of a connection, or of a layer in it, and hands over (ATS: ProtocolProbeSessionAccept).
+
+The probe runs once for every layer: when a connection is accepted, again inside a tunnel, again inside TLS. It keeps every
+byte, in order, for whoever takes over. It waits for bytes, for a bounded time and up to a bounded size. Where a server
+connection hangs on the client's and the server is expected to speak first, or the client stays silent, what the server says
+is relayed while the probe goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IProtocol, ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sslintercept.errors import InterceptError, TimedOut
+from sslintercept.facts import Facts, Verdict
+from sslintercept.net.upstream import Secured
+from sslintercept.net.vconnection import NEVER, NetVConnection
+from sslintercept.probe.port import greets_first
+from sslintercept.probe.signature import SIGNATURES, Signature
+from sslintercept.probe.verdict import judge
+from sslintercept.profile.profile import Bytes
+
+EARLY = 64 * 1024
+"""bytes of an eager server that are kept while nobody has picked its connection up"""
+
+
+class Acceptor(Protocol):
+    """What L{sslintercept.interfaces.IAcceptor} promises."""
+
+    protocol: str
+
+    def accept(self, vc: NetVConnection, facts: Facts, peeked: bytes) -> None: ...
+
+
+@implementer(IProtocol, IHalfCloseableProtocol)
+class Hanging:
+    """
+    The session of a server connection between two owners (deck: server_vc attached to client_vc).
+
+    Early bytes are kept, or relayed once the client's probe says so; an end empties the slot.
+    """
+
+    takes_views = True
+
+    def __init__(self, vc: NetVConnection) -> None:
+        self.vc = vc
+        self.early = bytearray()
+        self.secured: Secured | None = None
+        """what the TLS handshake with the origin found, if there was one already"""
+        self.lost: Callable[[Exception | None], object] = lambda error: None
+        """called when the connection is gone while it hangs here"""
+        self.spoke: Callable[[], object] = lambda: None
+        """called when the first bytes are there"""
+        self.relay_to: NetVConnection | None = None
+        vc.timed_out = lambda kind: vc.close()
+        vc.attach(self)
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Nothing to begin."""
+
+    def connectionMade(self) -> None:
+        """Nothing to begin."""
+
+    def dataReceived(self, data: Bytes) -> None:
+        if self.relay_to is not None:
+            self.relay_to.write(data)
+            return
+        self.early += data
+        if len(self.early) > EARLY:
+            self.vc.pauseProducing()
+        self.spoke()
+
+    def relay(self, client: NetVConnection) -> None:
+        """From now on pass everything on."""
+        self.relay_to = client
+        if self.early:
+            client.write(bytes(self.early))
+            self.early.clear()
+        client.registerProducer(self.vc, True)
+        self.vc.resumeProducing()
+
+    def take(self) -> bytes:
+        """Stop relaying; give what has not been relayed."""
+        if self.relay_to is not None:
+            self.relay_to.unregisterProducer()
+            self.relay_to = None
+        early = bytes(self.early)
+        self.early.clear()
+        return early
+
+    def readConnectionLost(self) -> None:
+        client = self.relay_to
+        if client is not None:
+            # The server said goodbye in the protocol both were speaking: so do we.
+            client.close(faithful=not self.vc.truncated)
+        self.vc.close()
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.relay_to is not None:
+            self.relay_to.mirror(self.vc)
+        self.lost(self.vc.error)
+
+
+def hung(vc: NetVConnection) -> Hanging | None:
+    """The waiting session of the server connection that hangs on C{vc}, if there is a live one."""
+    server_vc = vc.server_vc
+    session = server_vc.session if server_vc is not None and not server_vc.closing else None
+    return session if isinstance(session, Hanging) else None
+
+
+class Probe:
+    """
+    The table from verdicts to acceptors, and the limits (ATS: ProtocolProbeSessionAccept).
+
+    @param timeout: seconds until a silent client is decided on, or closed.
+    @param silence: seconds after which a silent client gets to hear what the server says.
+    @param limit: bytes peeked at most.
+    @param allowed: which verdicts a proxy's own port serves, by the listener's name.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        silence: float,
+        limit: int,
+        allowed: Mapping[str, frozenset[str]],
+        signatures: Sequence[Signature] = SIGNATURES,
+    ) -> None:
+        self.timeout = timeout
+        self.silence = silence
+        self.limit = limit
+        self.allowed = allowed
+        self.signatures = signatures
+        self.acceptors: dict[str, Acceptor] = {}
+
+    def register(self, acceptor: Acceptor, replace: bool = False) -> None:
+        """
+        Serve a verdict.
+
+        @raise ValueError: it is served already, and C{replace} is false.
+        """
+        if acceptor.protocol in self.acceptors and not replace:
+            raise ValueError(f"{acceptor.protocol} is served already")
+        self.acceptors[acceptor.protocol] = acceptor
+
+    def accept(self, vc: NetVConnection, facts: Facts, peeked: bytes = b"") -> None:
+        """Probe C{vc}; C{peeked} bytes of this layer are here already."""
+        session = ProbeAccept(self, vc, facts)
+        vc.attach(session)
+        session.begin(peeked)
+
+    def decided(self, vc: NetVConnection, facts: Facts, verdict: Verdict, peeked: bytes) -> None:
+        """Hand over by the table."""
+        facts.verdicts.append(verdict)
+        facts.protocol = verdict.protocol
+        facts.step("probed", verdict.protocol)
+        if verdict.mismatch:
+            self.log.info("{id} probe: {reason}", id=facts.id, reason=verdict.reason)
+        acceptor = self.acceptors.get(verdict.protocol)
+        if facts.scope is None:
+            if verdict.protocol not in self.allowed.get(facts.listener, frozenset()):
+                acceptor = None
+        elif acceptor is None:
+            acceptor = self.acceptors.get("unknown")
+        if acceptor is None:
+            error = InterceptError(
+                f"{verdict.protocol} is not served here ({verdict.reason})",
+                where=f"listener {facts.listener}",
+                remedy="speak one of the protocols that [listen:...] accept names",
+            )
+            facts.error = error
+            vc.close()
+            return
+        try:
+            acceptor.accept(vc, facts, peeked)
+        except InterceptError as refused:
+            facts.error = refused
+            vc.close()
+
+
+@implementer(IProtocol, IHalfCloseableProtocol)
+class ProbeAccept:
+    """The session of a connection that is being probed (ATS: ProtocolProbeTrampoline)."""
+
+    takes_views = True
+    __slots__ = ("_facts", "_head", "_port", "_probe", "_silence", "_vc")
+
+    def __init__(self, probe: Probe, vc: NetVConnection, facts: Facts) -> None:
+        self._probe = probe
+        self._vc = vc
+        self._facts = facts
+        self._head = bytearray()
+        self._port = facts.scope.destination.port if facts.scope is not None else None
+        self._silence: IDelayedCall | None = None
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Nothing before L{begin}."""
+
+    def connectionMade(self) -> None:
+        """Nothing before L{begin}."""
+
+    def begin(self, peeked: bytes) -> None:
+        """Look at what is there, and wait for more if that does not decide."""
+        vc, probe = self._vc, self._probe
+        if peeked:
+            self._head += peeked
+            if self._look():
+                return
+        vc.idle_limit = 0.0
+        vc.deadline = vc.handler.now + probe.timeout
+        vc.timed_out = self._timed_out
+        vc.resumeProducing()
+        server = hung(vc)
+        if server is None:
+            return
+        if greets_first(self._port):
+            server.relay(vc)
+            self._facts.step("greeting_relayed")
+        elif not self._head:
+            self._silence = vc.handler.later(probe.silence, self._silent)
+
+    def _silent(self) -> None:
+        """The client has said nothing for a moment: let it hear what the server says, now and later."""
+        self._silence = None
+        server = hung(self._vc)
+        if server is not None and server.relay_to is None and not self._head:
+            server.relay(self._vc)
+            self._facts.step("greeting_relayed")
+
+    def dataReceived(self, data: Bytes) -> None:
+        self._head += data
+        self._look()
+
+    def _look(self, silent: bool = False) -> bool:
+        """Judge what is there; true if that decided."""
+        head = bytes(self._head)
+        verdict = judge(
+            head,
+            self._port,
+            silent=silent,
+            full=len(head) >= self._probe.limit,
+            signatures=self._probe.signatures,
+        )
+        if verdict is None:
+            return False
+        self._hand_over(verdict, head)
+        return True
+
+    def _hand_over(self, verdict: Verdict, head: bytes) -> None:
+        self._release()
+        self._probe.decided(self._vc, self._facts, verdict, head)
+
+    def _release(self) -> None:
+        vc = self._vc
+        vc.deadline = NEVER
+        if self._silence is not None:
+            if self._silence.active():
+                self._silence.cancel()
+            self._silence = None
+
+    def _timed_out(self, kind: str) -> None:
+        facts = self._facts
+        if facts.scope is not None and self._look(silent=True):
+            return
+        self._release()
+        facts.error = TimedOut(
+            f"the client sent {len(self._head)} bytes that decide nothing" if self._head else "the client said nothing",
+            where=f"probe of {facts.client}",
+            remedy=f"see [probe] timeout = {self._probe.timeout:g}s",
+        )
+        self._vc.close()
+
+    def readConnectionLost(self) -> None:
+        self._release()
+        self._vc.close()
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._release()
