@@ -361,7 +361,7 @@ class TlsAccept:
             lambda chain, lower: SslProfile(
                 chain,
                 lower,
-                lambda: context.engine(credential, alpn),
+                lambda level: context.engine(credential, alpn, level),
                 server=True,
                 done=self._handshaken,
                 broke=self._broke,

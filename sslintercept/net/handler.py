@@ -67,6 +67,8 @@ class NetHandler:
         self._wake: IDelayedCall | None = None
         self._polling = False
         self._turn = 0
+        self.turns = 0
+        """events and postponed calls so far"""
         self.now = reactor.seconds()
         self.connections: set[NetVConnection] = set()
 
@@ -130,6 +132,7 @@ class NetHandler:
             if not later:
                 return
             try:
+                self.turns += 1
                 later.popleft()()
             except Exception:
                 self.log.failure("a postponed call failed")
@@ -145,6 +148,7 @@ class NetHandler:
         self._polling = True
         try:
             for fd, event in self._epoll.poll(0, BATCH):
+                self.turns += 1
                 profile = watched.get(fd)
                 if profile is None:
                     continue

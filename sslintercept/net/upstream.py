@@ -148,7 +148,7 @@ class UpstreamTls:
             lambda chain, lower: SslProfile(
                 chain,
                 lower,
-                lambda: self._context.engine(name, alpn, hello),
+                lambda level: self._context.engine(name, alpn, hello, level),
                 server=False,
                 done=handshake.complete,
                 broke=handshake.broke,

@@ -46,7 +46,7 @@ class SslProfile(Profile):
         self,
         chain: ProfileChain,
         lower: Profile,
-        make_engine: Callable[[], Engine],
+        make_engine: Callable[[int], Engine],
         *,
         server: bool,
         done: Callable[[SslProfile], object] | None = None,
@@ -77,7 +77,7 @@ class SslProfile(Profile):
 
     def new_born(self) -> None:
         """Make the session; the first byte of the peer, or our first write, starts the handshake."""
-        self._engine = self.make_engine()
+        self._engine = self.make_engine(sum(isinstance(p, SslProfile) for p in self.chain.profiles) - 1)
         assert self.lower is not None
         self.lower.deliver = self._shake
         self.lower.ended = self._lower_ended

@@ -62,13 +62,13 @@ class ServerContext:
                 return bytes(name)
         return SSL.NO_OVERLAPPING_PROTOCOLS
 
-    def engine(self, credential: Credential, alpn: tuple[bytes, ...]) -> Engine:
+    def engine(self, credential: Credential, alpn: tuple[bytes, ...], level: int) -> Engine:
         """A session that shows C{credential} and agrees on the first of C{alpn} that the client offers, or on none."""
         connection = SSL.Connection(self._context, None)
         connection.set_accept_state()
         connection.set_app_data(alpn)
         credential.use(connection)
-        return make_engine(connection)
+        return make_engine(connection, level)
 
 
 class UpstreamContext:
@@ -87,7 +87,7 @@ class UpstreamContext:
             context.set_verify(SSL.VERIFY_NONE)
         set_groups(self._classic, CLASSIC_GROUPS)
 
-    def engine(self, name: str, alpn: tuple[bytes, ...], hello: ClientHello | None) -> Engine:
+    def engine(self, name: str, alpn: tuple[bytes, ...], hello: ClientHello | None, level: int) -> Engine:
         """
         A session with the origin C{name}.
 
@@ -104,7 +104,7 @@ class UpstreamContext:
             connection.set_alpn_protos(list(alpn))
         if hello is not None and floor(hello) > TLS_1_2:
             connection.set_options(SSL.OP_NO_TLSv1_2)
-        return make_engine(connection)
+        return make_engine(connection, level)
 
 
 def floor(hello: ClientHello | None) -> int:

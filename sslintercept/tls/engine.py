@@ -6,8 +6,8 @@ every record, a certificate encoded again for every connection). L{FastEngine} m
 through the library handle, into two buffers that the whole process shares. The names it needs are checked when the module
 is loaded; if one is missing, L{PublicEngine} does the same work with public calls only. Both pass the same tests.
 
-What L{Engine.decrypt} and L{Engine.encrypt} return is a view of a shared buffer and is valid only until the next call of
-any engine.
+What L{Engine.decrypt} and L{Engine.encrypt} return is a view of a shared buffer and is valid only until the next such
+call of an engine on the same level of a chain.
 """
 
 from __future__ import annotations
@@ -225,15 +225,37 @@ FAST: Final[bool] = (
 """Whether the private names are as this module knows them."""
 
 if FAST:
-    _PLAIN = _ffi.new("char[]", SIZE)
-    _PLAIN_VIEW = memoryview(_ffi.buffer(_PLAIN))
-    _CIPHER = _ffi.new("char[]", SIZE)
-    _CIPHER_VIEW = memoryview(_ffi.buffer(_CIPHER))
     _from_buffer = _ffi.from_buffer
     _BIO_write, _BIO_read = _lib.BIO_write, _lib.BIO_read
     _SSL_read, _SSL_write = _lib.SSL_read, _lib.SSL_write
     _SSL_get_error, _ERR_clear_error = _lib.SSL_get_error, _lib.ERR_clear_error
     _WANT_READ, _ZERO_RETURN = _lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_ZERO_RETURN
+
+
+class _Shared:
+    """
+    The two buffers of one level of layers.
+
+    All connections share them, but not all levels: while one layer's output is being read by the next, that next one
+    writes its own.
+    """
+
+    __slots__ = ("cipher", "cipher_view", "plain", "plain_view")
+
+    def __init__(self) -> None:
+        self.plain = _ffi.new("char[]", SIZE)
+        self.plain_view = memoryview(_ffi.buffer(self.plain))
+        self.cipher = _ffi.new("char[]", SIZE)
+        self.cipher_view = memoryview(_ffi.buffer(self.cipher))
+
+
+_levels: list[_Shared] = []
+
+
+def _shared(level: int) -> _Shared:
+    while len(_levels) <= level:
+        _levels.append(_Shared())
+    return _levels[level]
 
 
 def _queued_errors() -> list[tuple[str, int]]:
@@ -257,9 +279,24 @@ class FastEngine:
     leave nothing behind, so the second C{SSL_read}, which would only say "want read", is spared.
     """
 
-    __slots__ = ("_header", "_in", "_left", "_out", "_ssl", "closed", "connection")
+    __slots__ = (
+        "_cipher",
+        "_cipher_view",
+        "_header",
+        "_in",
+        "_left",
+        "_out",
+        "_plain",
+        "_plain_view",
+        "_ssl",
+        "closed",
+        "connection",
+    )
 
-    def __init__(self, connection: SSL.Connection) -> None:
+    def __init__(self, connection: SSL.Connection, level: int) -> None:
+        shared = _shared(level)
+        self._plain, self._plain_view = shared.plain, shared.plain_view
+        self._cipher, self._cipher_view = shared.cipher, shared.cipher_view
         raw: Any = connection  # Any: private attributes, see _NEEDED
         self.connection = connection
         self._ssl, self._in, self._out = raw._ssl, raw._into_ssl, raw._from_ssl
@@ -301,18 +338,18 @@ class FastEngine:
         size = len(data)
         if 5 < size < RECORD and size == 5 + (data[3] << 8 | data[4]) and not self._left and not self._header:
             _BIO_write(self._in, data if type(data) is bytes else _from_buffer(data), size)
-            n = _SSL_read(self._ssl, _PLAIN, SIZE)
+            n = _SSL_read(self._ssl, self._plain, SIZE)
             if n <= 0:
                 self._stopped(n)
                 n = 0
-            return _PLAIN_VIEW[:n]
+            return self._plain_view[:n]
         self._walk(data)
         view = memoryview(data)
         total = 0
         while True:
             if piece := view[:STEP]:
                 _BIO_write(self._in, _from_buffer(piece), len(piece))
-            while (n := _SSL_read(self._ssl, _PLAIN + total, SIZE - total)) > 0:
+            while (n := _SSL_read(self._ssl, self._plain + total, SIZE - total)) > 0:
                 total += n
             view = view[STEP:]
             if not view or _SSL_get_error(self._ssl, n) != _WANT_READ:
@@ -323,7 +360,7 @@ class FastEngine:
             if not total:
                 raise
             # The plaintext before the fault goes first; the next read meets the fault again.
-        return _PLAIN_VIEW[:total]
+        return self._plain_view[:total]
 
     def _stopped(self, result: int) -> None:
         """@raise TlsError: there was another reason than "no whole record yet"."""
@@ -339,24 +376,24 @@ class FastEngine:
         size = len(data)
         n = _SSL_write(self._ssl, data if type(data) is bytes else _from_buffer(data), min(size, STEP))
         if n == size:
-            return _CIPHER_VIEW[: max(_BIO_read(self._out, _CIPHER, SIZE), 0)]
+            return self._cipher_view[: max(_BIO_read(self._out, self._cipher, SIZE), 0)]
         view = memoryview(data)
         total = 0
         while True:
             if n <= 0:
                 _SSL_get_error(self._ssl, n)
                 raise _tls_error(_queued_errors(), "a write was refused")
-            total += max(_BIO_read(self._out, _CIPHER + total, SIZE - total), 0)
+            total += max(_BIO_read(self._out, self._cipher + total, SIZE - total), 0)
             view = view[n:]
             if not view:
-                return _CIPHER_VIEW[:total]
+                return self._cipher_view[:total]
             n = _SSL_write(self._ssl, _from_buffer(view), min(len(view), STEP))
 
     def flush(self) -> bytes:
-        n = _BIO_read(self._out, _CIPHER, SIZE)
+        n = _BIO_read(self._out, self._cipher, SIZE)
         if n <= 0:
             return b""
-        first = bytes(_CIPHER_VIEW[:n])
+        first = bytes(self._cipher_view[:n])
         return first if n < SIZE else first + self.flush()
 
     def shutdown(self) -> None:
@@ -379,9 +416,9 @@ class FastEngine:
         self._out = raw._from_ssl = outgoing
 
 
-def make_engine(connection: SSL.Connection) -> Engine:
-    """The best engine that this installation allows."""
-    return FastEngine(connection) if FAST else PublicEngine(connection)
+def make_engine(connection: SSL.Connection, level: int) -> Engine:
+    """The best engine that this installation allows; C{level} is the number of TLS layers below it."""
+    return FastEngine(connection, level) if FAST else PublicEngine(connection)
 
 
 def allow_whole_writes(context: SSL.Context) -> None:

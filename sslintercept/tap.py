@@ -1,0 +1,46 @@
+"""C{twistd sslintercept}: options, and the service they make."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from sslintercept.config.reader import read
+from sslintercept.errors import InterceptError
+from sslintercept.rule.decide import check_match
+from sslintercept.supervise import WORKER, die
+
+PLACES = (Path("etc/sslintercept.ini"), Path("/etc/sslintercept/sslintercept.ini"))
+
+
+class Options(usage.Options):
+    """What follows C{sslintercept} on the command line."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "A secure web gateway that sees into TLS. The commented settings are in etc/sslintercept.ini."
+    optParameters = [["config", "c", None, "the ini file (default: etc/sslintercept.ini, /etc/sslintercept/sslintercept.ini)"]]
+
+
+def find(given: str | None) -> Path:
+    """The ini file that was named, or the first that exists."""
+    if given:
+        return Path(given)
+    return next((place for place in PLACES if place.exists()), PLACES[0])
+
+
+def makeService(options: Options) -> IService:
+    """Read the settings and make the service (IServiceMaker)."""
+    from twisted.internet import reactor
+
+    from sslintercept.service import make_service
+
+    try:
+        path = find(options["config"]).absolute()
+        settings = read(path, check_match)
+        worker = os.environ.get(WORKER)
+        return make_service(settings, reactor, int(worker) if worker else None)
+    except InterceptError as error:
+        die(str(error))
