@@ -166,6 +166,8 @@ class Facts:
         "sequence",
         "server_name",
         "started",
+        "transactions",
+        "upstream",
         "upstream_tls",
         "user",
         "verdicts",
@@ -199,6 +201,10 @@ class Facts:
         """What ended the connection, if something went wrong."""
         self.sequence: Recorder | None = None
         """Where the steps of this connection are recorded, if anybody wants them."""
+        self.transactions = 0
+        """requests answered so far"""
+        self.upstream: Address | None = None
+        """the address last connected to for this client"""
         self.started = 0.0
         """when the connection was accepted, in seconds since the epoch"""
 

@@ -35,10 +35,13 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
         sm.error = MessageError(f"port {destination.port} is not in connect_ports", where="CONNECT", status=403)
         proxy.refuse(sm, 403, "Tunnel forbidden", f"tunnels to port {destination.port} are not allowed", "http_request_denied")
         return
+    facts.step("connect_received", str(destination))
     facts.destination = destination
     facts.server_name = facts.client_hello = UNKNOWN
     decision = proxy.rules.decide(facts)
     facts.decision = sm.decision = decision or proxy.default
+    if decision is not None:
+        facts.step("decided", f"{decision.action.value} by rule {decision.rule}")
     if decision is not None and decision.action is Action.BLOCK:
         proxy.block(sm, decision)
         return
@@ -47,7 +50,7 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
     server = None
     if not (decision is None or decision.action is Action.INTERCEPT) or not _kept_ready(proxy, destination):
         addresses = await proxy.connector.addresses(destination.host)
-        facts.step("resolved")
+        facts.step("connect_resolved")
         facts.step("tcp_opened")
         server = await proxy.connector.connect(destination, addresses)
         facts.step("established")
@@ -57,7 +60,7 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
         facts.step("attached")
     facts.scope = scope
     facts.path.append("http-connect")
-    facts.step("response_built")
+    facts.step("connect_response_built")
     sm.status = 200
     client.write(connect_established())
     facts.step("connect_answered")
@@ -65,7 +68,7 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
     sm.hand_over()
     if server is not None and decision is not None and decision.action is Action.TUNNEL:
         facts.path.append("tunnel")
-        facts.step("tunnel_started")
+        facts.step("blind_tunnel", f"rule {decision.rule}")
         BlindTunnel(client, server, idle_timeout=proxy.body_idle).start(from_client=peeked)
         return
     if server is not None:

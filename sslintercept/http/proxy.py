@@ -108,8 +108,6 @@ class HttpProxy:
         head = sm.head
         session = sm.session
         facts = session.facts
-        if facts.sequence is not None:
-            facts.step("request_parsed", head.method.decode("latin-1"))
         if head.method == b"CONNECT":
             run(open_tunnel(self, sm), sm)
             return True
@@ -119,6 +117,8 @@ class HttpProxy:
         if head.max_forwards == 0:
             self._answer_max_forwards(sm)
             return True
+        if facts.sequence is not None:
+            facts.step("request_parsed", head.method.decode("latin-1"))
         if b"uthorization" in head.raw and not session.identity and _LOGIN.search(head.raw):
             session.identity = facts.id
             session.key = None
@@ -144,6 +144,8 @@ class HttpProxy:
                 )
                 return True
         sm.decision = decision
+        if facts.sequence is not None:
+            facts.step("request_considered", f"{decision.action.value} by rule {decision.rule}")
         if decision.action is Action.BLOCK:
             self.block(sm, decision)
             return True
@@ -210,27 +212,29 @@ class HttpProxy:
     def take_origin(self, key: OriginKey) -> OriginSession | None:
         """A kept connection, if there is one."""
         kept = self.pool.take(key)
-        assert kept is None or isinstance(kept, OriginSession)
+        if kept is None:
+            return None
+        assert isinstance(kept, OriginSession)
         return kept
 
     def open_origin(self, sm: HttpSM, key: OriginKey) -> None:
         """Find a connection for C{sm}: the one that hangs on the client's, or a new one."""
-        hanging = hung(sm.session.vc)
-        vc = sm.session.vc.pick_up()
-        if vc is not None and hanging is not None:
-            sm.session.facts.step("picked_up")
-            early = hanging.take()
-            if not early:
-                self._on_top(sm, vc, key, hanging.secured)
-                return
-            # Somebody who speaks before being asked is not the HTTP server that the request is for.
-            vc.close()
         run(self._open(sm, key), sm)
 
     async def _open(self, sm: HttpSM, key: OriginKey) -> None:
         facts = sm.session.facts
         addresses = await self.connector.addresses(key.destination.host)
-        facts.step("resolved_again" if facts.scope is not None else "resolved")
+        facts.step("resolved")
+        hanging = hung(sm.session.vc)
+        hung_vc = sm.session.vc.pick_up()
+        if hung_vc is not None and hanging is not None:
+            facts.step("picked_up")
+            if not hanging.take():
+                self._on_top(sm, hung_vc, key, hanging.secured)
+                return
+            # Somebody who speaks before being asked is not the HTTP server that the request is for.
+            hung_vc.close()
+        facts.step("tcp_opened")
         vc = await self.connector.connect(key.destination, addresses)
         facts.step("established")
         if sm.over:
@@ -259,7 +263,8 @@ class HttpProxy:
             session.handshake = None
             if secured is not None:
                 facts.upstream_tls = secured.leg
-                facts.step("server_handshake", secured.leg.version)
+                facts.step("upstream_handshake", secured.leg.version)
+                facts.step("upstream_flow_open")
                 verified = secured.verified
                 seen = Seen(verified.names, verified.not_after, secured.leg.alpn, verified.fault)
                 self.origins.note(key.destination, key.name, seen, self.tls.wall_clock())
@@ -276,7 +281,9 @@ class HttpProxy:
                     waiting.origin_lost(error)
 
         session.handshake = self.tls.push(session.vc, key.name, HTTP_1_1, hello, done)
-        facts.step("server_profile_attached")
+        facts.step("upstream_profile_attached")
+        if facts.sequence is not None:
+            session.handshake.profile.progress = facts.step
 
     def await_response(self, origin: OriginSession) -> None:
         """The request is complete: the origin's time to answer begins."""
@@ -331,7 +338,7 @@ class HttpProxy:
         head = sm.head
         accept = next((v for n, v in head.fields if n.lower() == b"accept"), b"")
         close = head.close or head.length != 0 or head.method == b"CONNECT"
-        sm.session.facts.step("page_sent", str(status))
+        sm.session.facts.step("error_answered", str(status))
         sm.answer(
             status,
             page(
@@ -367,6 +374,10 @@ class HttpProxy:
 
     def ended(self, sm: HttpSM) -> None:
         """A transaction is over: write its line."""
+        facts = sm.session.facts
+        facts.transactions += 1
+        if sm.upstream is not None:
+            facts.upstream = sm.upstream
         self.transactions.transaction(sm)
 
 
@@ -382,6 +393,8 @@ class HttpAcceptor:
         """Put a session on top (L{sslintercept.interfaces.IAcceptor})."""
         facts.path.append("http1")
         facts.step("http_sm_made")
+        if facts.depth:
+            facts.step("client_flow_open")
         session = HttpSession(self._proxy, vc, facts)
         vc.attach(session)
         session.begin(peeked)

@@ -37,7 +37,7 @@ class HttpSession:
     @ivar serial: transactions begun on this connection.
     @ivar key: what connections to the tunnel's origin must be; made with the first request.
     @ivar identity: this connection's own, once a login is bound to its server connection; else empty.
-    @ivar constant: the part of the log line that does not change between transactions.
+    @ivar constant: the part of the log line that does not change between transactions; C{constant_of}: what it was made of.
     """
 
     takes_views = True
@@ -48,6 +48,7 @@ class HttpSession:
         "_proxy",
         "_scanned",
         "constant",
+        "constant_of",
         "facts",
         "identity",
         "key",
@@ -69,6 +70,7 @@ class HttpSession:
         self.key: OriginKey | None = None
         self.identity = ""
         self.constant: str | None = None
+        self.constant_of: object = None
 
     def makeConnection(self, transport: ITransport) -> None:
         """Nothing before L{begin}."""

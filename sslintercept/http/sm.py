@@ -25,6 +25,15 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 """methods that may be sent again when a kept connection turns out to be closed (RFC 9110 9.2.2)"""
 
 
+RESPONSE_STEPS = (
+    ("response_received", "response_decrypted", "response_parsed", "response_built"),
+    ("plain_response_received", "plain_response_parsed", "response_built"),
+)
+HEAD_STEPS = (("response_head_forwarded", "response_head_sent"), ("plain_response_head_sent",))
+BODY_STEPS = (("body_relayed",), ("plain_body_relayed",))
+"""steps of the recorder with TLS towards the origin, and without"""
+
+
 class HttpSM:
     """
     @ivar status: the final status, 0 while there is none.
@@ -52,6 +61,7 @@ class HttpSM:
         "reused",
         "sent_before",
         "status",
+        "upstream",
     )
 
     def __init__(self, proxy: HttpProxy, session: HttpSession, head: RequestHead) -> None:
@@ -73,6 +83,8 @@ class HttpSM:
         self.status = 0
         self.received = 0
         self.reused = False
+        self.upstream: Address | None = None
+        """whom the request was sent to"""
         tcp = session.vc.tcp
         self.begun = session.vc.handler.now
         self.sent_before = tcp.sent
@@ -86,6 +98,13 @@ class HttpSM:
     def session(self) -> HttpSession:
         """The client's session."""
         return self._session
+
+    @property
+    def received_body(self) -> int:
+        """Bytes of the request's body so far."""
+        if self.request_body is not None:
+            return self.request_body.ndone
+        return max(self._head.length, 0) if self.status else 0
 
     @property
     def over(self) -> bool:
@@ -126,6 +145,7 @@ class HttpSM:
             origin.release(keep=origin.uses > 0)
             return
         self.origin = origin
+        self.upstream = origin.vc.peer
         head = self._head
         proxy = self._proxy
         try:
@@ -135,8 +155,11 @@ class HttpSM:
             self.origin = None
             self.fail(error)
             return
-        if (facts := self._session.facts).sequence is not None:
+        facts = self._session.facts
+        if facts.sequence is not None:
             facts.step("request_forwarded")
+            if origin.handshake is None:
+                facts.step("request_sent" if origin.key.secure else "plain_request_sent")
         length = head.length
         if length == 0:
             origin.send(self, raw)
@@ -230,11 +253,14 @@ class HttpSM:
             self._answered = False
             origin.fail(error)
             return
-        if (facts := session.facts).sequence is not None:
-            facts.step("response_forwarded", str(head.status))
+        recorded = session.facts.sequence is not None
+        if recorded:
+            self._record(RESPONSE_STEPS, str(head.status))
         client = session.vc
         size = len(rest)
         if 0 <= length <= size:
+            if recorded:
+                self._record(HEAD_STEPS, str(head.status))
             if head.status == 101:
                 client.write(raw)
                 self._upgraded(rest)
@@ -244,7 +270,6 @@ class HttpSM:
             self._release(rest[length:])
             self._finish()
             return
-        client.write(raw)
         if self._tunnel is None:
             self._tunnel = HttpTunnel()
         producer = self._tunnel.produce(
@@ -257,6 +282,10 @@ class HttpSM:
         )
         self._tunnel.consume("client", client, producer)
         origin.body = producer
+        if recorded:
+            session.facts.step("response_tunnel_made", producer.action.value)
+            self._record(HEAD_STEPS, str(head.status))
+        client.write(raw)
         proxy.carry_body(origin)
         client.idle_limit = proxy.body_idle
         if rest:
@@ -264,7 +293,15 @@ class HttpSM:
         if producer.alive and origin.vc.ended_by_peer:
             producer.end(origin.vc.truncated)
 
+    def _record(self, steps: tuple[tuple[str, ...], tuple[str, ...]], detail: str = "") -> None:
+        """Record what the deck draws in several steps: those with TLS towards the origin, or those without."""
+        origin = self.origin
+        for name in steps[0 if origin is not None and origin.key.secure else 1]:
+            self._session.facts.step(name, detail)
+
     def _response_complete(self, rest: bytes) -> None:
+        if self._session.facts.sequence is not None:
+            self._record(BODY_STEPS)
         self._release(rest)
         # The last chunk is still to be written: the session goes on when this call stack has ended.
         self._session.vc.handler.soon(self._finish)
@@ -310,6 +347,7 @@ class HttpSM:
         if facts.scope is None:
             decision = self.decision or self._proxy.default
             facts.scope = Scope(origin.key.destination, decision)
+        facts.step("upgraded", protocol)
         facts.path.append(protocol.lower().partition(",")[0].strip() or "upgrade")
         hanging = Hanging(vc)
         hanging.secured = self._proxy.plain
@@ -391,6 +429,7 @@ class HttpSM:
         ):
             # The origin closed a kept connection just as we used it; the request goes once more, on a new one.
             self._retried = True
+            self._session.facts.step("retried")
             self.reused = False
             self._proxy.open_origin(self, origin.key)
             return

@@ -182,7 +182,10 @@ class TlsAccept:
         scope = self._scope(hello)
         decision = scope.decision
         if decision.action is not Action.BLOCK and a.settings.client_tls.learn:
-            decision = a.learned.bypass(facts.client.host, scope.name, a.wall_clock()) or decision
+            bypass = a.learned.bypass(facts.client.host, scope.name, a.wall_clock())
+            if bypass is not None:
+                facts.step("learned_bypass", bypass.reason)
+                decision = bypass
         alpn = self._alpn(hello)
         if decision.action is Action.INTERCEPT and alpn is None:
             decision = Decision(
@@ -240,7 +243,7 @@ class TlsAccept:
         self._over = True
         facts.path.append("tunnel")
         facts.step("replayed", f"{len(self._raw)} bytes")
-        facts.step("tunnel_started", decision.reason)
+        facts.step("blind_tunnel", decision.reason)
         BlindTunnel(vc, server, idle_timeout=self._a.settings.tunnel.idle_timeout).start(bytes(self._raw), early)
 
     async def _server(self, scope: Scope) -> tuple[NetVConnection, bytes]:
@@ -248,7 +251,7 @@ class TlsAccept:
         hanging = hung(self._vc)
         server = self._vc.pick_up()
         if server is not None and hanging is not None:
-            self._facts.step("picked_up")
+            self._facts.step("note", "the hung connection was taken out of its slot")
             return server, hanging.take()
         return await self._a.connector.connect(scope.destination), b""
 
@@ -271,10 +274,8 @@ class TlsAccept:
             seen = None
         other = bool(alpn) and alpn != (HTTP_1_1,)
         if order == "client-first" or (seen is not None and not other):
-            facts.step("client_first")
             self._with_client(scope, hello, seen, alpn)
             return
-        facts.step("server_first")
         try:
             server, early = await self._server(scope)
         except UpstreamError as error:
@@ -307,7 +308,7 @@ class TlsAccept:
                 remedy="the origin refuses, or is down",
             ),
         )
-        facts.step("server_profile_attached")
+        facts.step("server_first")
         handshake.begin()
         secured = await waiting
         if self._gone(server):
@@ -316,7 +317,7 @@ class TlsAccept:
             self._with_client(scope, hello, None, alpn)
             return
         facts.upstream_tls = secured.leg
-        facts.step("server_handshake", secured.leg.version)
+        facts.step("upstream_handshake", secured.leg.version)
         hanging.secured = secured
         self._vc.hang(server)
         verified = secured.verified
@@ -383,9 +384,9 @@ class TlsAccept:
         facts.depth += 1
         facts.path.append(profile.label)
         facts.step("client_handshake", leg.version)
-        facts.server_name = facts.client_hello = UNKNOWN if facts.scope is None else facts.client_hello
-        if facts.scope is not None:
-            facts.server_name = leg.server_name or None
+        if facts.scope is None:
+            # That hello was for us; the one that names an origin may still come.
+            facts.server_name = facts.client_hello = UNKNOWN
         vc.deadline = NEVER
         self._over = True
         self._a.probe.accept(vc, facts)
@@ -397,7 +398,9 @@ class TlsAccept:
                 # A client that sends a request has accepted our certificate.
                 self._a.learned.accepted(facts.client.host, self._name)
                 vc.read_to(watched)
+                facts.step("tls_request_received")
                 facts.step("request_decrypted")
+                facts.step("request_returned")
                 watched(data)
 
             vc.read_to(spoke)
@@ -419,7 +422,7 @@ class TlsAccept:
     def _rejected(self, why: str) -> None:
         a, facts = self._a, self._facts
         crossed = a.learned.rejected(facts.client.host, self._name, why, a.wall_clock())
-        facts.step("certificate_rejected", why)
+        facts.step("learned_rejection", why)
         if crossed:
             a.log.info(
                 "{client} keeps rejecting the certificate for {name} ({why}); learn = {learn}",

@@ -70,7 +70,7 @@ class UnknownAcceptor:
             secured = hanging.secured
         else:
             server = await self._connector.connect(scope.destination)
-            facts.step("established")
+            facts.step("session_opened")
         if scope.secure and secured is None and not early:
             secured = await self._secure(server, facts, scope)
             facts.upstream_tls = secured.leg
@@ -79,7 +79,7 @@ class UnknownAcceptor:
             return
         server.deadline = NEVER
         facts.path.append("tunnel")
-        facts.step("tunnel_started", str(facts.protocol))
+        facts.step("blind_tunnel", str(facts.protocol))
         BlindTunnel(vc, server, idle_timeout=self._settings.tunnel.idle_timeout).start(bytes(session.held), early)
 
     async def _secure(self, server: NetVConnection, facts: Facts, scope: Scope) -> Secured:
@@ -100,7 +100,7 @@ class UnknownAcceptor:
         leg = facts.client_tls
         alpn = (leg.alpn.encode("latin-1"),) if leg is not None and leg.alpn else ()
         handshake = self._upstream.push(server, scope.name, alpn, scope.hello, done)
-        facts.step("server_profile_attached")
+        facts.step("server_first")
         handshake.begin()
         return await waiting
 

@@ -165,7 +165,7 @@ class Probe:
         """Hand over by the table."""
         facts.verdicts.append(verdict)
         facts.protocol = verdict.protocol
-        facts.step("probed", verdict.protocol)
+        facts.step("probed", f"{verdict.protocol}: {verdict.reason}")
         if verdict.mismatch:
             self.log.info("{id} probe: {reason}", id=facts.id, reason=verdict.reason)
         acceptor = self.acceptors.get(verdict.protocol)

@@ -35,10 +35,24 @@ class SslProfile(Profile):
     @ivar done: called with this profile when the handshake is complete; whoever sets it calls L{release} later. With
         C{None} the layer opens by itself.
     @ivar broke: called once with the L{TlsError} that ended the layer.
+    @ivar progress: told the names of the steps on the way, for a recorder (L{sslintercept.log.steps}).
     @ivar leg: what was agreed on, from the handshake's end on.
     """
 
-    __slots__ = ("_begun", "_engine", "_said", "_waiting", "broke", "done", "held", "leg", "make_engine", "server", "waiting")
+    __slots__ = (
+        "_begun",
+        "_engine",
+        "_said",
+        "_waiting",
+        "broke",
+        "done",
+        "held",
+        "leg",
+        "make_engine",
+        "progress",
+        "server",
+        "waiting",
+    )
 
     name = "ssl"
 
@@ -58,6 +72,7 @@ class SslProfile(Profile):
         self.done = done
         self.broke = broke
         self.leg: TlsLeg | None = None
+        self.progress: Callable[[str], object] | None = None
         self.held = False
         self._begun = server
         self._said = False
@@ -89,7 +104,12 @@ class SslProfile(Profile):
         """Start an upstream handshake that no write has started yet."""
         if not self._begun:
             self._begun = True
+            progress = self.progress
+            if progress is not None:
+                progress("upstream_handshake_started")
             self._shake(b"")
+            if progress is not None:
+                progress("upstream_hello_sent")
 
     def _shake(self, data: Bytes) -> None:
         try:
@@ -118,6 +138,8 @@ class SslProfile(Profile):
         waiting, self._waiting, self.waiting = self._waiting, [], 0
         if waiting:
             self.write(b"".join(waiting))
+            if self.progress is not None:
+                self.progress("request_sent")
         # Plaintext may have come in the flight that ended the handshake, or while the layer was held.
         self.transfer(b"")
 

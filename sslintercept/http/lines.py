@@ -1,0 +1,83 @@
+"""From transactions and connections to the lines of the access log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sslintercept.facts import Action, Facts, RequestHead
+from sslintercept.http.fields import DEFAULT_PORTS
+from sslintercept.http.sm import HttpSM
+from sslintercept.log.access import AccessLog, ConnectionEntry, TransactionEntry
+from sslintercept.net.vconnection import NetVConnection
+
+
+class AccessLines:
+    """
+    Collects what a line needs and hands it to the log.
+
+    @param clock: seconds since the epoch.
+    """
+
+    def __init__(self, write: Callable[[str], None], format: str, connections: bool, clock: Callable[[], float]) -> None:
+        self._log = AccessLog(write, format, connections)
+        self._clock = clock
+
+    def transaction(self, sm: HttpSM) -> None:
+        """Write the line of a transaction that has ended."""
+        session = sm.session
+        facts = session.facts
+        vc = session.vc
+        state = (facts.client_tls, facts.upstream_tls, facts.destination, sm.decision)
+        if session.constant is None or session.constant_of != state:
+            session.constant = self._log.connection_part(facts, sm.decision)
+            session.constant_of = state
+        head = sm.head
+        entry = TransactionEntry(
+            facts.id,
+            session.serial,
+            self._clock(),
+            vc.handler.seconds() - sm.begun,
+            head.method.decode("latin-1"),
+            shown(head),
+            sm.status,
+            len(head.raw) + sm.received_body,
+            vc.tcp.sent + vc.tcp.queued - sm.sent_before,
+            sm.upstream,
+            sm.reused,
+            sm.decision is not None and sm.decision.action is Action.BLOCK,
+            False,
+            "",
+            sm.error,
+        )
+        self._log.transaction(entry, session.constant)
+
+    def connection(self, facts: Facts, vc: NetVConnection) -> None:
+        """Write the line of a client connection that has ended."""
+        now = self._clock()
+        error = facts.error if facts.error is not None else vc.error
+        self._log.connection(
+            ConnectionEntry(
+                now,
+                now - facts.started,
+                200 if "http-connect" in facts.path else 0,
+                facts.transactions,
+                vc.tcp.read,
+                vc.tcp.sent,
+                facts.upstream,
+                False,
+                error,
+            ),
+            facts,
+            facts.decision,
+        )
+
+
+def shown(head: RequestHead) -> str:
+    """The URL of a request; the log takes secrets out of it."""
+    if head.method == b"CONNECT":
+        return str(head.authority)
+    host, port = head.authority
+    where = f"[{host}]" if ":" in host else host
+    if port != DEFAULT_PORTS.get(head.scheme):
+        where = f"{where}:{port}"
+    return f"{head.scheme}://{where}{head.target.decode('latin-1')}"
