@@ -1,0 +1,308 @@
+"""
+The access log: one line for each transaction and one for each connection, as JSON or in Squid's native format.
+
+What is the same for all transactions of a connection is rendered once (L{AccessLog.connection_part}) and kept by the
+caller, so that a transaction costs little more than its own numbers: 4 µs as JSON, its entry included.
+
+Whatever came from the network is cut to a limit and escaped; a line is ASCII and stays one line. Secrets stay out: a
+URL is logged without its user information and fragment, and of its query only the question mark, unless asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from json import JSONEncoder
+from typing import Final
+
+from sslintercept.errors import InterceptError
+from sslintercept.facts import Address, ClientHello, Decision, Facts, TlsLeg
+from sslintercept.log.writer import json_notice
+
+MAX_URL: Final = 4096
+"""Characters of a URL; what is longer ends in three dots."""
+MAX_TEXT: Final = 500
+"""Characters of a reason or an error."""
+MAX_WORD: Final = 100
+"""Characters of a method, a content type, a user."""
+MAX_VERDICTS: Final = 8
+"""Verdicts of a connection that are shown, the latest ones."""
+
+NOT_PRINTED = re.compile(r"[^\x21-\x7e]")
+AUTHORITY_ENDS = re.compile(r"[/?#]")
+
+quoted = JSONEncoder().encode
+
+
+@dataclass(slots=True)
+class TransactionEntry:
+    """One request and its response, or what became of it."""
+
+    id: str
+    """of the connection"""
+    serial: int
+    """of the transaction on its connection, from 1"""
+    time: float
+    """when it ended, in seconds since the epoch"""
+    duration: float
+    """seconds"""
+    method: str
+    url: str
+    """absolute, or in authority form for CONNECT; secrets are taken out here, not by the caller"""
+    status: int = 0
+    """the client was answered with; 0 if it was not answered"""
+    bytes_in: int = 0
+    """from the client, head and body"""
+    bytes_out: int = 0
+    """to the client, head and body"""
+    upstream: Address | None = None
+    """the address that was spoken to; absent if nobody was asked"""
+    reused: bool = False
+    """the upstream connection had served before"""
+    denied: bool = False
+    """a rule answered instead of the origin"""
+    hit: bool = False
+    """the cache answered"""
+    content_type: str = ""
+    error: BaseException | None = None
+
+    @property
+    def result(self) -> str:
+        """Squid's result code."""
+        if self.denied:
+            return "TCP_DENIED"
+        if self.hit:
+            return "TCP_HIT"
+        if self.upstream is None:
+            return "NONE"
+        return "TCP_MISS" if self.error is None else "TCP_MISS_ABORTED"
+
+
+@dataclass(slots=True)
+class ConnectionEntry:
+    """What a client connection came to; who it was is in its facts."""
+
+    time: float
+    """when it ended, in seconds since the epoch"""
+    duration: float
+    """seconds"""
+    status: int = 0
+    """the answer to CONNECT, or 0"""
+    transactions: int = 0
+    bytes_in: int = 0
+    """from the client; in a tunnel the bytes relayed"""
+    bytes_out: int = 0
+    """to the client; in a tunnel the bytes relayed"""
+    upstream: Address | None = None
+    reused: bool = False
+    error: BaseException | None = None
+
+
+TUNNEL_RESULTS: Final = {"tunnel": "TCP_TUNNEL", "block": "TCP_DENIED", "intercept": "NONE"}
+
+
+def connection_result(entry: ConnectionEntry, decision: Decision | None) -> str:
+    """Squid's result code; C{NONE} stands for a connection whose transactions have lines of their own."""
+    result = TUNNEL_RESULTS[decision.action.value] if decision else "NONE"
+    return "TCP_TUNNEL_ABORTED" if result == "TCP_TUNNEL" and entry.error is not None else result
+
+
+def shown_url(url: str, queries: bool = False) -> str:
+    """
+    The URL as it may be logged: no user information, no fragment, and without *queries* nothing behind the C{?}.
+
+    An origin form has no authority; anything else has one, at its beginning or behind C{://}.
+    """
+    url = url.partition("#")[0]
+    if not queries:
+        path, mark, _ = url.partition("?")
+        url = path + mark
+    if "@" in url and not url.startswith("/"):
+        scheme, separator, rest = url.partition("://")
+        if not separator or AUTHORITY_ENDS.search(scheme):
+            scheme, separator, rest = "", "", url
+        end = found.start() if (found := AUTHORITY_ENDS.search(rest)) else len(rest)
+        url = scheme + separator + rest[:end].rpartition("@")[2] + rest[end:]
+    return url if len(url) <= MAX_URL else url[:MAX_URL] + "..."
+
+
+def percent_encoded(text: str) -> str:
+    """Without white space, control characters, or anything that is not ASCII; C{-} for nothing."""
+
+    def encode(found: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
+
+    return NOT_PRINTED.sub(encode, text) or "-"
+
+
+def fault(error: BaseException) -> tuple[str, str]:
+    """
+    The kind of an error and its text.
+
+    Only our own errors are known to hold no secrets; of any other just the name of its class is shown.
+    """
+    if isinstance(error, InterceptError):
+        return error.kind, str(error)[:MAX_TEXT]
+    return "internal", type(error).__name__
+
+
+@lru_cache(maxsize=1024)
+def json_address(address: Address | None) -> str:
+    return quoted(str(address)) if address else "null"
+
+
+@lru_cache(maxsize=1024)
+def json_leg(leg: TlsLeg | None) -> str:
+    if leg is None:
+        return "null"
+    return (
+        f'{{"version":{quoted(leg.version)},"cipher":{quoted(leg.cipher)},"group":{quoted(leg.group)},'
+        f'"alpn":{quoted(leg.alpn)},"sni":{quoted(leg.server_name)},"resumed":{json_bool(leg.resumed)},'
+        f'"verified":{quoted(leg.verified)}}}'
+    )
+
+
+def json_bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def json_text(text: str | None, limit: int = MAX_TEXT) -> str:
+    return "null" if text is None else quoted(text[:limit])
+
+
+def json_error(error: BaseException | None) -> str:
+    if error is None:
+        return '"error":null'
+    kind, text = fault(error)
+    return f'"error":{quoted(kind)},"error_text":{quoted(text)}'
+
+
+class JsonFormat:
+    """One JSON object a line; docs/logs.md names the fields."""
+
+    def __init__(self, queries: bool) -> None:
+        self.queries = queries
+
+    def part(self, facts: Facts, decision: Decision | None) -> str:
+        hello = facts.client_hello
+        ja4 = hello.ja4 if isinstance(hello, ClientHello) else None
+        destination = facts.destination if isinstance(facts.destination, Address) else None
+        verdicts = facts.verdicts[-MAX_VERDICTS:]
+        probe = ",".join(json_text(f"{verdict.protocol}: {verdict.reason}") for verdict in verdicts)
+        return (
+            f'"client":{json_text(facts.client.host)},"client_port":{facts.client.port},'
+            f'"listener":{json_text(facts.listener)},"user":{json_text(facts.user, MAX_WORD)},'
+            f'"destination":{json_address(destination)},"stack":{quoted(facts.stack)},'
+            f'"rule":{json_text(decision and decision.rule)},"action":{json_text(decision and decision.action.value)},'
+            f'"reason":{json_text(decision and decision.reason)},'
+            f'"probe":[{probe}],"mismatch":{json_bool(any(verdict.mismatch for verdict in verdicts))},'
+            f'"ja4":{json_text(ja4)},"client_tls":{json_leg(facts.client_tls)},'
+            f'"upstream_tls":{json_leg(facts.upstream_tls)}'
+        )
+
+    def transaction(self, entry: TransactionEntry, part: str) -> str:
+        return (
+            f'{{"type":"transaction","time":{entry.time:.3f},"id":{quoted(f"{entry.id}-{entry.serial}")},{part},'
+            f'"method":{quoted(entry.method[:MAX_WORD])},"url":{quoted(shown_url(entry.url, self.queries))},'
+            f'"status":{entry.status},"bytes_in":{entry.bytes_in},"bytes_out":{entry.bytes_out},'
+            f'"duration_ms":{entry.duration * 1000:.1f},"upstream":{json_address(entry.upstream)},'
+            f'"reused":{json_bool(entry.reused)},"result":"{entry.result}",{json_error(entry.error)}}}'
+        )
+
+    def connection(self, entry: ConnectionEntry, facts: Facts, decision: Decision | None) -> str:
+        return (
+            f'{{"type":"connection","time":{entry.time:.3f},"id":{quoted(facts.id)},{self.part(facts, decision)},'
+            f'"transactions":{entry.transactions},'
+            f'"status":{entry.status},"bytes_in":{entry.bytes_in},"bytes_out":{entry.bytes_out},'
+            f'"duration_ms":{entry.duration * 1000:.1f},"upstream":{json_address(entry.upstream)},'
+            f'"reused":{json_bool(entry.reused)},"result":"{connection_result(entry, decision)}",'
+            f"{json_error(entry.error)}}}"
+        )
+
+
+class SquidFormat:
+    """
+    Squid's native format, with its columns::
+
+        time elapsed client result/status bytes method url user hierarchy/peer type
+    """
+
+    def __init__(self, queries: bool) -> None:
+        self.queries = queries
+
+    def part(self, facts: Facts, decision: Decision | None) -> str:
+        return f"{percent_encoded(facts.client.host)} {percent_encoded((facts.user or '')[:MAX_WORD])}"
+
+    def transaction(self, entry: TransactionEntry, part: str) -> str:
+        client, _, user = part.partition(" ")
+        return (
+            f"{entry.time:.3f} {entry.duration * 1000:6.0f} {client} {entry.result}/{entry.status:03} "
+            f"{entry.bytes_out} {percent_encoded(entry.method[:MAX_WORD])} "
+            f"{percent_encoded(shown_url(entry.url, self.queries))} {user} {hierarchy(entry.upstream)} "
+            f"{percent_encoded(entry.content_type.partition(';')[0].strip()[:MAX_WORD])}"
+        )
+
+    def connection(self, entry: ConnectionEntry, facts: Facts, decision: Decision | None) -> str:
+        client, _, user = self.part(facts, decision).partition(" ")
+        destination = str(facts.destination) if isinstance(facts.destination, Address) else ""
+        return (
+            f"{entry.time:.3f} {entry.duration * 1000:6.0f} {client} "
+            f"{connection_result(entry, decision)}/{entry.status:03} {entry.bytes_out} CONNECT "
+            f"{percent_encoded(destination[:MAX_URL])} {user} {hierarchy(entry.upstream)} -"
+        )
+
+
+def hierarchy(upstream: Address | None) -> str:
+    return f"HIER_DIRECT/{percent_encoded(upstream.host)}" if upstream else "HIER_NONE/-"
+
+
+FORMATS: Final[dict[str, type[JsonFormat] | type[SquidFormat]]] = {"json": JsonFormat, "squid": SquidFormat}
+
+NOTICES: Final[dict[str, Callable[[int], str]]] = {
+    "json": json_notice,
+    "squid": lambda dropped: f"# {dropped} lines dropped",
+}
+"""For L{sslintercept.log.writer.LineWriter}: the line that stands for lines that were dropped."""
+
+
+class AccessLog:
+    """
+    Renders entries and hands each line to the writer.
+
+    @ivar connections: whether connections get lines, or only transactions.
+    """
+
+    __slots__ = ("connection_part", "connections", "format", "write")
+
+    def __init__(
+        self,
+        writer_write: Callable[[str], None],
+        format: str = "json",
+        connections: bool = True,
+        queries: bool = False,
+    ) -> None:
+        """
+        @param queries: log the query of a URL too; it may hold passwords and tokens.
+
+        @raise ValueError: there is no such format.
+        """
+        if format not in FORMATS:
+            raise ValueError(f"unknown log format {format!r}; allowed are {', '.join(FORMATS)}")
+        self.write, self.connections = writer_write, connections
+        self.format = FORMATS[format](queries)
+        self.connection_part: Callable[[Facts, Decision | None], str] = self.format.part
+        """
+        What all transactions of a connection share. Keep it, and render it anew when C{facts.client_tls},
+        C{upstream_tls}, C{path}, C{user}, C{destination} or the decision have changed.
+        """
+
+    def transaction(self, entry: TransactionEntry, part: str) -> None:
+        """@param part: what L{connection_part} gave for this connection."""
+        self.write(self.format.transaction(entry, part))
+
+    def connection(self, entry: ConnectionEntry, facts: Facts, decision: Decision | None) -> None:
+        """A client connection has ended."""
+        if self.connections:
+            self.write(self.format.connection(entry, facts, decision))
