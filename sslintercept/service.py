@@ -209,6 +209,8 @@ class SslInterceptService(Service):
         self._threads = ThreadPool(0, RESOLVER_THREADS, "resolver")
         self._resolvers: dict[object, Resolver] = {}
         self._old: list[Gateway] = []
+        self.recorded: Callable[[Sequence], object] | None = None
+        """told the recorded steps of each connection that ended"""
         self.gateway = Gateway(settings, self)
 
     # what generations share
@@ -371,6 +373,8 @@ class SslInterceptService(Service):
         if facts.sequence is not None and folder is not None:
             assert isinstance(facts.sequence, Sequence)
             write_sequence(folder, facts.id, facts.sequence)
+            if self.recorded is not None:
+                self.recorded(facts.sequence)
 
 
 def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:

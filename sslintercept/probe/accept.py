@@ -195,14 +195,16 @@ class ProbeAccept:
     """The session of a connection that is being probed (ATS: ProtocolProbeTrampoline)."""
 
     takes_views = True
-    __slots__ = ("_facts", "_head", "_port", "_probe", "_silence", "_vc")
+    __slots__ = ("_facts", "_head", "_port", "_probe", "_secure", "_silence", "_vc")
 
     def __init__(self, probe: Probe, vc: NetVConnection, facts: Facts) -> None:
         self._probe = probe
         self._vc = vc
         self._facts = facts
         self._head = bytearray()
-        self._port = facts.scope.destination.port if facts.scope is not None else None
+        scope = facts.scope
+        self._port = scope.destination.port if scope is not None else None
+        self._secure = scope is not None and scope.secure
         self._silence: IDelayedCall | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
@@ -223,12 +225,15 @@ class ProbeAccept:
         vc.timed_out = self._timed_out
         vc.resumeProducing()
         server = hung(vc)
-        if server is None:
-            return
-        if greets_first(self._port):
+        bare = server is None or (self._secure and server.secured is None)
+        if greets_first(self._port, secure=self._secure):
+            if server is None or bare:
+                # Nobody is there yet who could greet: whoever serves this protocol opens the way.
+                self._look(silent=True)
+                return
             server.relay(vc)
             self._facts.step("greeting_relayed")
-        elif not self._head:
+        elif not bare and not self._head:
             self._silence = vc.handler.later(probe.silence, self._silent)
 
     def _silent(self) -> None:
@@ -251,6 +256,7 @@ class ProbeAccept:
             self._port,
             silent=silent,
             full=len(head) >= self._probe.limit,
+            secure=self._secure,
             signatures=self._probe.signatures,
         )
         if verdict is None:

@@ -1,0 +1,187 @@
+"""C{sslintercept}: looks at settings, the CA and the plugins without starting the proxy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from twisted.plugin import getPlugins
+from zope.interface import providedBy
+
+import sslintercept.plugins
+from sslintercept import __version__
+from sslintercept.config.reader import read
+from sslintercept.config.schema import Settings
+from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.facts import Action, Address, Facts
+from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
+from sslintercept.probe.port import PORTS
+from sslintercept.rule.decide import Rules, check_match
+from sslintercept.tap import find
+from sslintercept.tls.authority import Authority
+
+PLUGIN_KINDS = (IAcceptorPlugin, IProbeSignatures)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """@raise ConfigError: the file has mistakes."""
+    return read(find(options.config).absolute(), check_match)
+
+
+def authority_of(settings: Settings) -> tuple[Authority, bool]:
+    """@raise ConfigError: the CA cannot be used."""
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ca = settings.ca
+    now = datetime.now(timezone.utc)
+    return Authority.load_or_make(ca.certificate, ca.key, key_type=ca.key_type, name=ca.name, now=now)
+
+
+def existing_authority(settings: Settings) -> Authority:
+    """@raise ConfigError: there is no CA yet, or it cannot be used."""
+    if not settings.ca.certificate.exists() and not settings.ca.key.exists():
+        raise ConfigError(
+            f"{settings.ca.certificate} does not exist", where="[ca] certificate", remedy="run sslintercept ca init"
+        )
+    return authority_of(settings)[0]
+
+
+def check_config(options: argparse.Namespace) -> int:
+    """Read a file as the proxy would."""
+    settings = read(Path(options.file).absolute(), check_match)
+    for warning in settings.warnings:
+        print(f"warning: {warning}")
+    print(f"{options.file}: no mistakes; {len(settings.listeners)} listener(s), {len(settings.rules)} rule(s)")
+    return 0
+
+
+def ca_init(options: argparse.Namespace) -> int:
+    """Make the CA, unless there is one."""
+    settings = settings_of(options)
+    authority, made = authority_of(settings)
+    print(f"{'made' if made else 'kept'} {settings.ca.certificate}")
+    print(authority.describe())
+    return 0
+
+
+def ca_show(options: argparse.Namespace) -> int:
+    """Describe the CA."""
+    print(existing_authority(settings_of(options)).describe())
+    return 0
+
+
+def ca_export(options: argparse.Namespace) -> int:
+    """Hand out the CA's certificate, never its key."""
+    data = existing_authority(settings_of(options)).export(options.format)
+    if options.output is None:
+        sys.stdout.buffer.write(data)
+    else:
+        Path(options.output).write_bytes(data)
+        print(f"wrote {options.output}")
+    return 0
+
+
+def plugins(options: argparse.Namespace) -> int:
+    """List every plugin that is found."""
+    found = [
+        (kind.__name__, plugin) for kind in PLUGIN_KINDS for plugin in getPlugins(kind, sslintercept.plugins)
+    ]
+    for kind, plugin in found:
+        named = plugin if isinstance(plugin, type) else type(plugin)
+        where = getattr(sys.modules.get(named.__module__), "__file__", None) or named.__module__
+        offers = ", ".join(sorted(i.__name__ for i in providedBy(plugin)))
+        print(f"{named.__qualname__}  {kind}  ({offers})  from {where}")
+    if not found:
+        print(f"no plugins; the interfaces are {', '.join(kind.__name__ for kind in PLUGIN_KINDS)}")
+    return 0
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Say what a request would meet, without making it."""
+    settings = settings_of(options)
+    url = urlsplit(options.url)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ConfigError(f"{options.url} is no http or https URL", where="explain", remedy="give https://HOST[:PORT]/")
+    secure = url.scheme == "https"
+    destination = Address(url.hostname, url.port or (443 if secure else 80))
+    listener = next((one for one in settings.listeners if options.listener in (None, one.name)), None)
+    if listener is None:
+        raise ConfigError(f"there is no listener {options.listener}", where="explain", remedy="see [listen:...]")
+    facts = Facts("explain", Address(options.client, 0), listener.name)
+    facts.destination = destination
+    facts.protocol = "tls" if secure else "http/1"
+    facts.server_name = (options.sni or destination.host) if secure else None
+    facts.client_hello = None
+    print(f"listener {listener.name} ({listener.endpoint}), client {options.client}")
+    print(f"destination {destination}" + (f", server name {facts.server_name}" if secure else ""))
+    hint = PORTS.get(destination.port)
+    print(f"port {destination.port} suggests {hint.protocol if hint else 'nothing'}")
+    ports = settings.http.connect_ports
+    if secure and ports is not None and destination.port not in ports:
+        print("CONNECT: refused with 403, the port is not in [http] connect_ports")
+        return 0
+    rules = Rules(settings.rules)
+    for line in rules.trail(facts, final=True):
+        print(f"  {line}")
+    decision = rules.decide(facts, final=True)
+    action = decision.action if decision is not None else Action.INTERCEPT
+    print(f"decision: {action.value}" + (f", rule {decision.rule}: {decision.reason}" if decision is not None else ""))
+    if secure and action is Action.INTERCEPT:
+        upstream = settings.upstream_tls
+        print(
+            f"TLS: towards the client {settings.client_tls.min_version} or newer, towards the origin "
+            f"{upstream.min_version} or newer; handshake order {upstream.handshake_order}; "
+            f"a certificate that is not accepted is {'refused' if upstream.verify == 'require' else 'reported'}"
+        )
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and its options."""
+    top = argparse.ArgumentParser(prog="sslintercept", description="looks after the sslintercept proxy")
+    top.add_argument("--version", action="version", version=f"sslintercept {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str, **more: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, **more)  # type: ignore[arg-type]  # keywords
+        made.set_defaults(run=run)
+        return made
+
+    def configured(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made.add_argument("--config", "-c", metavar="FILE", help="the ini file (default: as for twistd sslintercept)")
+        return made
+
+    command("check-config", check_config, "print every mistake in an ini file").add_argument("file", metavar="FILE")
+    ca = command("ca", None, "make, describe or hand out the CA")
+    actions = ca.add_subparsers(required=True, metavar="ACTION")
+    for name, run, text in (
+        ("init", ca_init, "make the CA unless there is one"),
+        ("show", ca_show, "describe the CA"),
+        ("export", ca_export, "hand out the CA's certificate"),
+    ):
+        action = configured(actions.add_parser(name, help=text, description=text))
+        action.set_defaults(run=run)
+        if name == "export":
+            action.add_argument("--format", choices=("pem", "der"), default="pem")
+            action.add_argument("--output", "-o", metavar="FILE", help="default: standard output")
+    command("plugins", plugins, "list every plugin that is found")
+    what = configured(command("explain", explain, "say what a request for URL would meet, and why"))
+    what.add_argument("url", metavar="URL")
+    what.add_argument("--client", default="127.0.0.1", metavar="ADDRESS", help="the client's address")
+    what.add_argument("--sni", metavar="NAME", help="the server name in the hello (default: the URL's host)")
+    what.add_argument("--listener", metavar="NAME", help="the listener (default: the first)")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a mistake is one line and exit status 1."""
+    options = parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except InterceptError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return status
