@@ -45,6 +45,7 @@ from sslintercept.intercept.refusal import REFUSALS, Refusal
 from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
+from sslintercept.log.access import NOTICES
 from sslintercept.log.sequence import Sequence
 from sslintercept.log.writer import LineWriter
 from sslintercept.net.connector import Connector
@@ -198,7 +199,7 @@ class SslInterceptService(Service):
             lifetime=ca.leaf_lifetime,
             key_path=None,
         )
-        self.writer = LineWriter(settings.log.access)
+        self.writer = LineWriter(settings.log.access, notice=NOTICES[settings.log.format])
         self.lines = AccessLines(self.writer.write, settings.log.format, settings.log.connections, EPOCH)
         self.keylog = _keylog(settings.log.keylog)
         self.handler = NetHandler(reactor)

@@ -27,8 +27,9 @@ class AccessLines:
         session = sm.session
         facts = session.facts
         vc = session.vc
-        state = (facts.client_tls, facts.upstream_tls, facts.destination, sm.decision)
+        state = (facts.upstream_tls, facts.destination, sm.decision, facts.user)
         if session.constant is None or session.constant_of != state:
+            # Stack, probe and the client's TLS do not change while an HTTP session sits on top.
             session.constant = self._log.connection_part(facts, sm.decision)
             session.constant_of = state
         head = sm.head
