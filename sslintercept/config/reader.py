@@ -1,0 +1,260 @@
+"""
+From the ini file to L{Settings}, or to every mistake in it at once, each with its line, its key and what is allowed.
+
+Only the ini file is read. Whether the files and endpoints it names can be used is found out by whoever uses them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from sslintercept.config import lines, schema
+from sslintercept.config.key import Key, Section
+from sslintercept.config.lines import Entry
+from sslintercept.config.schema import ListenSettings, RuleSettings, Settings
+from sslintercept.config.units import NotAllowed, shown
+from sslintercept.errors import ConfigError
+
+MOST_BYTES: Final = 1 << 20
+"""of an ini file"""
+MOST_MISTAKES: Final = 200
+"""listed; beyond them the file is not what it should be at all"""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_SECTIONS: Final = {section.name: section for section in schema.SECTIONS}
+
+Values = dict[str, Any]  # Any: the schema gives each field its own type
+
+
+class Mistake(NamedTuple):
+    """One thing that is wrong with an ini file."""
+
+    file: str
+    line: int
+    """0: the file as a whole"""
+    section: str
+    key: str
+    value: str
+    what: str
+    allowed: str = ""
+
+    def __str__(self) -> str:
+        """C{etc/x.ini:12: [http] header_timeout = 10parsecs: not a duration; allowed: ...}"""
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        section = f"[{shown(self.section)}]" if self.section else ""
+        setting = f"{self.key} = {shown(self.value)}" if self.value else self.key
+        subject = " ".join(part for part in (section, setting) if part)
+        what = f"{self.what}; allowed: {self.allowed}" if self.allowed else self.what
+        return ": ".join(part for part in (place, subject, what) if part)
+
+
+class ConfigMistakes(ConfigError):
+    """
+    An ini file with mistakes; as text, one line each.
+
+    @ivar mistakes: all of them in the order of lines, at least one.
+    """
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        first = self.mistakes[0]
+        super().__init__(first.what, where=first.file, remedy="correct the ini file")
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.mistakes))
+
+
+def read(path: Path, check_match: Callable[[str], None] | None = None, generation: int = 1) -> Settings:
+    """
+    Read an ini file.
+
+    @param check_match: raises C{ValueError} for the text of a rule's match that cannot be used.
+    @raise ConfigMistakes: the file cannot be read, or there are mistakes in it.
+    """
+    sections, faults = lines.parse(_load(path))
+    reading = _Reading(path, check_match)
+    for fault in faults:
+        reading.mistake(fault.line, fault.section, fault.key, "", fault.what)
+    for section in sections:
+        reading.take(section)
+    reading.cross_check()
+    if reading.mistakes:
+        raise ConfigMistakes(sorted(reading.mistakes, key=lambda mistake: mistake.line))
+    return reading.settings(generation)
+
+
+def _load(path: Path) -> bytes:
+    def refuse(what: str) -> ConfigMistakes:
+        return ConfigMistakes([Mistake(str(path), 0, "", "", "", what)])
+
+    try:
+        # Looked at first, because opening a FIFO would wait for somebody to write to it.
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise refuse(f"{what}; name an ini file")
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise refuse("there is no such file; name one that exists") from None
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise refuse(f"cannot be read ({why}); make it readable for the user the proxy runs as") from None
+    if len(data) > MOST_BYTES:
+        raise refuse("larger than 1 MiB; name an ini file")
+    return data
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like I{word}."""
+    return difflib.get_close_matches(word.lower(), list(known), 1, 0.0)[0]
+
+
+class _Reading:
+    """Takes in sections one by one, and keeps going after mistakes."""
+
+    def __init__(self, path: Path, check_match: Callable[[str], None] | None) -> None:
+        self.mistakes: list[Mistake] = []
+        self._path = path
+        self._folder = Path(os.path.abspath(path)).parent
+        self._check_match = check_match
+        self._single: dict[str, Values] = {}
+        self._listeners: list[ListenSettings] = []
+        self._rules: list[RuleSettings] = []
+        self._lines: dict[tuple[str, str], int] = {}
+        """where a key of a section stands, for mistakes that show later"""
+        self._warnings: list[str] = []
+        nothing = lines.Section("", 0)
+        for section in schema.SECTIONS:
+            if not section.named:
+                self._single[section.name] = self._values(section, nothing)
+
+    def mistake(self, line: int, section: str, key: str, value: str, what: str, allowed: str = "") -> None:
+        """
+        Note a mistake.
+
+        @raise ConfigMistakes: there are too many.
+        """
+        if len(self.mistakes) == MOST_MISTAKES:
+            last = Mistake(
+                str(self._path), 0, "", "", "", f"more than {MOST_MISTAKES} mistakes; the rest is not listed"
+            )
+            raise ConfigMistakes([*sorted(self.mistakes, key=lambda mistake: mistake.line), last])
+        self.mistakes.append(Mistake(str(self._path), line, section, key, value, what, allowed))
+
+    def take(self, found: lines.Section) -> None:
+        """Read a section of the file."""
+        kind, colon, name = found.name.partition(":")
+        section = _SECTIONS.get(kind)
+        if kind in schema.NOT_YET:
+            self.mistake(found.line, found.name, "", "", schema.NOT_YET[kind])
+        elif section is None:
+            near = _SECTIONS[nearest(kind, _SECTIONS)].heading
+            self.mistake(found.line, found.name, "", "", f"unknown section; the nearest is {near}")
+        elif section.named and not _NAME.fullmatch(name):
+            allowed = "at most 64 letters, digits, dots, hyphens and underscores"
+            self.mistake(found.line, found.name, "", "", f"needs a name; write {section.heading}", allowed)
+        elif colon and not section.named:
+            self.mistake(found.line, found.name, "", "", f"takes no name; write {section.heading}")
+        else:
+            values = self._values(section, found)
+            if not section.named:
+                self._single[kind] = values
+            elif len(values) == len(section.keys):
+                if section is schema.RULE:
+                    self._rules.append(RuleSettings(name=name, line=found.line, **values))
+                else:
+                    self._listeners.append(ListenSettings(name=name, line=found.line, **values))
+
+    def _values(self, section: Section, found: lines.Section) -> Values:
+        """What the keys of a section stand for; a key with a mistake is left out."""
+        known = {key.name: key for key in section.keys}
+        for name, entry in found.entries.items():
+            self._lines[found.name, name] = entry.line
+            if name not in known:
+                self.mistake(entry.line, found.name, name, "", _unknown(name, section))
+        values: Values = {}
+        for key in known.values():
+            if key.name in found.entries:
+                self._value(values, key, found.name, found.entries[key.name])
+            elif key.required:
+                self.mistake(found.line, found.name, key.name, "", "missing", key.allowed)
+            else:
+                values[key.name] = None if key.default is None else key.unit(key.default, self._folder)
+        return values
+
+    def _value(self, values: Values, key: Key, section: str, entry: Entry) -> None:
+        text = entry.value
+        if not text and key.default != "":
+            self.mistake(entry.line, section, key.name, "", "empty; give it a value or remove the key", key.allowed)
+            return
+        try:
+            value = key.unit(text, self._folder)
+            if self._check_match is not None and section.startswith("rule:") and key.name == "match":
+                self._check_match(str(value))
+        except NotAllowed as error:
+            self.mistake(entry.line, section, key.name, text, error.what, error.allowed)
+        except ValueError as error:
+            self.mistake(entry.line, section, key.name, text, str(error))
+        else:
+            values[key.name] = value
+
+    def cross_check(self) -> None:
+        """What no key can know alone."""
+        tunnel = self._single["tunnel"]
+        if "low_water" in tunnel and "high_water" in tunnel and tunnel["low_water"] > tunnel["high_water"]:
+            line = self._line("tunnel", "low_water", "high_water")
+            self.mistake(line, "tunnel", "low_water", "", "above high_water", "at most high_water")
+        given = [key for key in ("certificate", "key") if ("proxy-tls", key) in self._lines]
+        if len(given) == 1:
+            missing = "key" if "certificate" in given else "certificate"
+            what = f"missing, while {given[0]} is given; give both or none"
+            self.mistake(self._line("proxy-tls", *given), "proxy-tls", missing, "", what)
+        first: dict[str, ListenSettings] = {}
+        for listener in self._listeners:
+            other = first.setdefault(listener.endpoint, listener)
+            if other is not listener:
+                section = f"listen:{listener.name}"
+                what = f"the same endpoint as [listen:{other.name}] in line {other.line}; give each its own"
+                self.mistake(self._line(section, "endpoint"), section, "endpoint", listener.endpoint, what)
+        servers = self._single["dns"].get("servers", schema.SYSTEM)
+        if servers != schema.SYSTEM and len(servers) > schema.MOST_SERVERS:
+            self._single["dns"]["servers"] = servers[: schema.MOST_SERVERS]
+            place = f"{self._path}:{self._line('dns', 'servers')}"
+            self._warnings.append(
+                f"{place}: [dns] servers: {len(servers)} addresses, only the first {schema.MOST_SERVERS} are used"
+            )
+
+    def _line(self, section: str, *keys: str) -> int:
+        return next(self._lines[section, key] for key in keys if (section, key) in self._lines)
+
+    def settings(self, generation: int) -> Settings:
+        """What was read; there must be no mistakes."""
+        parts: Values = {
+            section.attribute: section.settings(**self._single[section.name])
+            for section in schema.SECTIONS
+            if not section.named and section is not schema.PROCESS
+        }
+        return Settings(
+            path=Path(os.path.abspath(self._path)),
+            generation=generation,
+            listeners=tuple(self._listeners) or (schema.DEFAULT_LISTENER,),
+            rules=tuple(self._rules),
+            warnings=tuple(self._warnings),
+            **self._single[schema.PROCESS.name],
+            **parts,
+        )
+
+
+def _unknown(name: str, section: Section) -> str:
+    if not section.keys:
+        return "not part of this version; remove the key"
+    if home := next((other for other in schema.SECTIONS if name in (key.name for key in other.keys)), None):
+        return f"unknown key; it belongs in {home.heading}"
+    return f"unknown key; the nearest is {nearest(name, (key.name for key in section.keys))}"

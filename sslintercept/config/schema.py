@@ -1,0 +1,379 @@
+# ruff: noqa: RUF009 -- setting() makes a field of a dataclass, just as dataclasses.field() does
+"""
+Every section and key of the ini file as data, and the settings they become.
+
+A field of a settings class is a key of its section: how its text is read, its default as text, and what it means. The
+reader, the reference (L{sslintercept.config.reference}) and the type checker all go by these lines.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from sslintercept.config import units
+from sslintercept.config.key import Section, described, setting
+from sslintercept.config.units import Unit
+from sslintercept.facts import Address
+
+MOST_WORKERS: Final = 64
+MOST_SERVERS: Final = 32
+"""name servers that are used; more are a warning"""
+SYSTEM: Final = "system"
+
+
+# units that serve one key
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    return units.integer(1, MOST_WORKERS)(text)
+
+
+def _only(word: str, others: tuple[str, ...], what: str) -> Unit[str]:
+    def read(text: str) -> str:
+        if text in others:
+            raise ValueError(what)
+        return units.choice(word)(text)
+
+    return units.unit(read, word)
+
+
+def _undecrypted(text: str) -> bool:
+    if units.switch()(text):
+        raise ValueError("caching is not part of this version")
+    return False
+
+
+def _no_cache(_text: str) -> Path:
+    raise ValueError("caching is not part of this version; remove the key")
+
+
+def _access(text: str, folder: Path) -> str:
+    return text if text == "-" else str(units.path()(text, folder))
+
+
+def _match(text: str) -> str:
+    return " ".join(text.split())
+
+
+# sections
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """C{[sslintercept]}"""
+
+    state_dir: Path = setting(units.path(), "../var", "folder for the CA, keys and run-time files, made with mode 0700")
+    workers: int = setting(
+        units.unit(_workers, f"a whole number from 1 to {MOST_WORKERS}, or auto", f"1 to {MOST_WORKERS} | auto"),
+        "1",
+        "processes that share the listening ports; auto: one per core",
+    )
+    max_connections: int = setting(
+        units.integer(1, 1_000_000), "30000", "client connections at a time, in each process"
+    )
+    drain_timeout: float = setting(
+        units.duration("0s", "1d"), "30s", "how long running transactions may take to finish on SIGTERM"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """C{[listen:NAME]}"""
+
+    name: str
+    endpoint: str = field(
+        metadata=described(
+            units.endpoint(), None, "where to listen", example="tcp:8080:interface=127.0.0.1", required=True
+        )
+    )
+    accept: tuple[str, ...] = setting(
+        units.listed(units.choice("http", "tls", "socks4", "socks5")),
+        "http, tls, socks4, socks5",
+        "what a client may begin with; tls: a secure (HTTPS) proxy",
+    )
+    target: Address | Literal["original", "sni"] | None = setting(
+        units.word_or("original", "original", units.word_or("sni", "sni", units.address())),
+        None,
+        "where clients are sent; original: where a redirected one was going; sni: its server name",
+        example="mail.example:993",
+    )
+    line: int = field(default=0, compare=False)
+    """where the section begins; 0 when it is not in the file"""
+
+
+@dataclass(frozen=True, slots=True)
+class CaSettings:
+    """C{[ca]}"""
+
+    certificate: Path = setting(
+        units.path(), "../var/ca.pem", "certificate of the CA; made if it and its key are missing"
+    )
+    key: Path = setting(units.path(), "../var/ca.key", "private key of the CA")
+    key_type: str = setting(units.choice("p256", "rsa2048"), "p256", "kind of key of a CA made on first start")
+    leaf_lifetime: float = setting(units.duration("1h", "99d"), "30d", "how long a forged certificate is valid")
+    name: str = setting(
+        units.phrase(64, "at most 64 bytes"), "sslintercept CA", "common name of a CA made on first start"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyTlsSettings:
+    """C{[proxy-tls]}"""
+
+    certificate: Path | None = setting(
+        units.path(),
+        None,
+        "PEM file, with its chain; unset: a leaf of the CA for the machine's names",
+        example="proxy.pem",
+    )
+    key: Path | None = setting(units.path(), None, "PEM file of its private key", example="proxy.key")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTlsSettings:
+    """C{[client-tls]}"""
+
+    min_version: str = setting(units.choice("1.2", "1.3"), "1.2", "lowest version of TLS that clients may use")
+    max_layers: int = setting(units.integer(1, 16), "4", "layers of TLS in TLS that are opened on one connection")
+    learn: bool = setting(
+        units.switch(), "off", "tunnel, for a time, what a client keeps rejecting our certificate for"
+    )
+    learn_after: int = setting(units.integer(1, 1000), "3", "rejections that make a learned bypass")
+    learn_for: float = setting(units.duration("1s", "365d"), "1d", "how long a learned bypass lasts")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTlsSettings:
+    """C{[upstream-tls]}"""
+
+    trust: Path | Literal["system"] = setting(
+        units.word_or(SYSTEM, SYSTEM, units.path()),
+        "system",
+        "CAs that origins are verified with: the system's, or a PEM file",
+    )
+    extra_trust: Path | None = setting(units.path(), None, "PEM file with CAs added to it", example="company-ca.pem")
+    min_version: str = setting(units.choice("1.2", "1.3"), "1.2", "lowest version of TLS that origins may use")
+    verify: str = setting(
+        units.choice("require", "report"), "require", "refuse an origin that is not genuine, or only log that it is not"
+    )
+    handshake_order: str = setting(
+        units.choice("client-first", "server-first", "adaptive"),
+        "adaptive",
+        "whose handshake is first; adaptive: the client's if the origin is remembered",
+    )
+    remember: float = setting(units.duration("0s"), "10m", "how long adaptive remembers an origin")
+
+
+@dataclass(frozen=True, slots=True)
+class DnsSettings:
+    """C{[dns]}"""
+
+    servers: tuple[Address, ...] | Literal["system"] = setting(
+        units.word_or(SYSTEM, SYSTEM, units.listed(units.address(port=53, literal=True))),
+        "system",
+        f"name servers: the system's resolver, or up to {MOST_SERVERS} addresses like 192.0.2.53, [2001:db8::1]:5353",
+    )
+    hosts: Path = setting(units.path(), "/etc/hosts", "hosts file, asked before them")
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelSettings:
+    """C{[tunnel]}"""
+
+    idle_timeout: float = setting(units.duration(), "5m", "how long a tunnel may carry nothing")
+    high_water: int = setting(
+        units.size("1B", "64MiB"), "64KiB", "bytes waiting for a slow reader, above which the sender is paused"
+    )
+    low_water: int = setting(
+        units.size("0B", "64MiB"), "32KiB", "and at or below which it goes on; not above high_water"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """C{[probe]}"""
+
+    timeout: float = setting(units.duration(), "10s", "how long a silent client may take to say what it speaks")
+    silence: float = setting(
+        units.duration("0s"),
+        "300ms",
+        "on ports without a hint, wait for the client before the origin's greeting is relayed",
+    )
+    limit: int = setting(units.size("1KiB", "1MiB"), "64KiB", "bytes looked at before a connection counts as unknown")
+    unknown: str = setting(
+        units.choice("tunnel", "close"), "tunnel", "what happens to a connection that is not recognised"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """C{[http]}"""
+
+    header_timeout: float = setting(units.duration(), "10s", "to receive a whole request head")
+    response_timeout: float = setting(units.duration(), "60s", "from the request's end to the response's head")
+    keep_alive_timeout: float = setting(units.duration(), "2m", "idle client connections")
+    max_header: int = setting(units.size("1KiB", "1MiB"), "64KiB", "bytes of a request or response head")
+    connect_ports: tuple[int, ...] | None = setting(
+        units.word_or("*", None, units.listed(units.integer(1, 65535))),
+        "*",
+        "ports that CONNECT may name: * for all, or a list like 443, 8443",
+    )
+    private_destinations: str = setting(
+        units.choice("allow", "deny"),
+        "allow",
+        "loopback, private and link-local networks as destinations; the proxy itself is always denied",
+    )
+    connect_timeout: float = setting(units.duration(), "10s", "to connect to an origin")
+    tls_timeout: float = setting(units.duration(), "15s", "for a TLS handshake on either side")
+    via: str = setting(units.token(), "sslintercept", "our pseudonym in Via; off: leave Via as it is")
+    pool_idle: float = setting(units.duration("0s"), "60s", "how long an idle upstream connection is kept")
+    pool_size: int = setting(units.integer(0, 1_000_000), "256", "idle upstream connections kept in all")
+    pool_per_origin: int = setting(units.integer(0, 1_000_000), "32", "and for one origin")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """C{[cache]}"""
+
+    path: Path | None = setting(
+        units.unit(_no_cache, "nothing"),
+        None,
+        "caching is not part of this version",
+        example="../var/cache",
+    )
+    decrypted: bool = setting(
+        units.unit(_undecrypted, "no"), "no", "also what came out of TLS; not part of this version"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AioSettings:
+    """C{[aio]}"""
+
+    engine: str = setting(
+        _only("auto", ("native", "threads", "uring"), "choosing a disk engine is not part of this version"),
+        "auto",
+        "disk engine; native, threads and uring are not part of this version",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """C{[log]}"""
+
+    access: str = setting(
+        Unit(_access, "a path, or - for standard output"),
+        "-",
+        "file for a line about each request and tunnel; -: standard output",
+    )
+    format: str = setting(units.choice("json", "squid"), "json", "how these lines look")
+    connections: bool = setting(units.switch(), "on", "a further line about each client connection")
+    sequence: Path | None = setting(
+        units.path(), None, "folder that gets the recorded steps of every connection", example="../var/sequences"
+    )
+    keylog: Path | None = setting(
+        units.path(),
+        None,
+        "DANGEROUS: file (mode 0600) of the TLS secrets; whoever has it can decrypt recorded traffic",
+        example="../var/keys.log",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSettings:
+    """C{[rule:NAME]}; the match is text here, L{sslintercept.rule.match} knows what it means."""
+
+    name: str
+    match: str = field(
+        metadata=described(
+            units.unit(_match, "conditions like host:.example.com port:443"),
+            "",
+            "conditions that must all hold; empty: every connection",
+            example="host:.bank.example",
+        )
+    )
+    action: str = field(
+        metadata=described(
+            units.choice("intercept", "tunnel", "block"),
+            None,
+            "open the TLS, pass it on unopened, or refuse with a page that says why",
+            example="tunnel",
+            required=True,
+        )
+    )
+    line: int
+    """where the section begins"""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """C{[admin]}, which has no keys yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ProcessSettings):
+    """
+    The ini file, read once and never changed; a reload makes the next generation, and old connections keep theirs.
+
+    @ivar path: the ini file, absolute.
+    @ivar generation: counts from 1.
+    @ivar listeners: at least one, in the order of the file.
+    @ivar rules: in the order of the file.
+    @ivar warnings: what was taken, but not as it stands; a line each.
+    """
+
+    path: Path
+    generation: int
+    listeners: tuple[ListenSettings, ...]
+    ca: CaSettings
+    proxy_tls: ProxyTlsSettings
+    client_tls: ClientTlsSettings
+    upstream_tls: UpstreamTlsSettings
+    dns: DnsSettings
+    tunnel: TunnelSettings
+    probe: ProbeSettings
+    http: HttpSettings
+    cache: CacheSettings
+    aio: AioSettings
+    log: LogSettings
+    admin: AdminSettings
+    rules: tuple[RuleSettings, ...]
+    warnings: tuple[str, ...]
+
+
+DEFAULT_LISTENER: Final = ListenSettings("proxy", "tcp:8080:interface=127.0.0.1")
+"""what listens when the file has no listen section"""
+
+
+PROCESS: Final = Section("sslintercept", ProcessSettings, "the process")
+LISTEN: Final = Section("listen", ListenSettings, "a listening endpoint; one section for each", "proxy")
+RULE: Final = Section("rule", RuleSettings, "a rule; the first match in the order of the file decides", "banks")
+SECTIONS: Final = (
+    PROCESS,
+    LISTEN,
+    Section("ca", CaSettings, "signs the forged certificates (leaves)"),
+    Section(
+        "proxy-tls", ProxyTlsSettings, "the proxy's own certificate, where it is a secure (HTTPS) proxy; both or none"
+    ),
+    Section("client-tls", ClientTlsSettings, "TLS towards clients"),
+    Section("upstream-tls", UpstreamTlsSettings, "TLS towards origins"),
+    Section("dns", DnsSettings, "from names to addresses"),
+    Section("tunnel", TunnelSettings, "bytes on their way from one side to the other"),
+    Section("probe", ProbeSettings, "finds out what a connection speaks"),
+    Section("http", HttpSettings, "HTTP on both sides"),
+    Section("cache", CacheSettings, "reserved: caching is not part of this version"),
+    Section("aio", AioSettings, "disk input and output"),
+    Section("log", LogSettings, "what is written down"),
+    RULE,
+    Section("admin", AdminSettings, "reserved: it has no keys in this version"),
+)
+NOT_YET: Final = {
+    "transform": "transforms are not part of this version; remove the section",
+    "inspect": "inspectors are not part of this version; remove the section",
+}
+"""kinds of sections that are known, but not served"""
