@@ -1,8 +1,8 @@
 """
 From a name to its addresses: a hosts file, then the system's resolver or the configured name servers.
 
-Equal questions that are asked while one is under way share its answer; answers are kept for a short time, failures for a
-shorter one, and everything is bounded. No answer takes longer than L{PATIENCE}.
+Equal questions that are asked while one is under way share its answer; answers are kept for a short time, failures for
+a shorter one, and everything is bounded. No answer takes longer than L{PATIENCE}.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.names import dns
@@ -55,7 +55,7 @@ class HostsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._looked = -1.0
         self._names: dict[str, list[str]] = {}
 
@@ -69,7 +69,7 @@ class HostsFile:
     def _refresh(self) -> None:
         try:
             stat = os.stat(self._path)
-            stamp = (stat.st_mtime_ns, stat.st_size)
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if stamp == self._stamp:
                 return
             with open(self._path, encoding="ascii", errors="replace") as file:
@@ -105,7 +105,7 @@ class Resolver:
         self._clock = clock
         self._hosts = hosts
         self._lookup = lookup
-        self._kept: OrderedDict[str, tuple[float, list[str] | ResolveError]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, list[str] | str]] = OrderedDict()
         self._waiting: dict[str, list[Deferred[Sequence[str]]]] = {}
 
     def resolve(self, host: str) -> Deferred[Sequence[str]]:
@@ -120,7 +120,7 @@ class Resolver:
             return succeed(listed)
         kept = self._kept.get(name)
         if kept is not None and kept[0] > now:
-            return fail(kept[1]) if isinstance(kept[1], ResolveError) else succeed(kept[1])
+            return fail(_missing(name, kept[1])) if isinstance(kept[1], str) else succeed(kept[1])
         waiter: Deferred[Sequence[str]] = Deferred()
         if (waiters := self._waiting.get(name)) is not None:
             waiters.append(waiter)
@@ -128,40 +128,53 @@ class Resolver:
         if len(self._waiting) >= MOST_WAITING:
             return fail(ResolveError("too many questions are under way", where=host, remedy="try again later"))
         self._waiting[name] = [waiter]
-        question = self._lookup(name)
-        question.addTimeout(PATIENCE, self._clock)
+        question = maybeDeferred(self._lookup, name)
+        question.addTimeout(PATIENCE, self._clock)  # type: ignore[arg-type]  # it needs callLater, and we no more of a clock
         question.addCallbacks(
             lambda found: self._answered(name, found), lambda failure: self._failed(name, failure)
         )
         return waiter
 
     def _answered(self, name: str, found: list[str]) -> None:
-        if not found:
-            self._finish(name, ResolveError("the name has no address", where=name, remedy="check its spelling"))
-        else:
-            self._finish(name, found)
+        self._finish(name, found or "the name has no address")
 
     def _failed(self, name: str, failure: Failure) -> None:
-        why = str(failure.value) or failure.type.__name__
-        self._finish(name, ResolveError(f"no address was found ({why})", where=name, remedy="check its spelling"))
+        error = failure.value
+        if isinstance(error, ResolveError):
+            why = error.what
+        else:
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            why = f"no address was found ({said or type(error).__name__})"
+        self._finish(name, why)
 
-    def _finish(self, name: str, answer: list[str] | ResolveError) -> None:
-        failed = isinstance(answer, ResolveError)
-        self._kept[name] = (self._clock.seconds() + (KEEP_FAILURE if failed else KEEP), answer)
+    def _finish(self, name: str, answer: list[str] | str) -> None:
+        """Everybody who waits gets the addresses, or an error of their own: raising one grows it."""
+        self._kept[name] = (self._clock.seconds() + (KEEP_FAILURE if isinstance(answer, str) else KEEP), answer)
         self._kept.move_to_end(name)
         while len(self._kept) > MOST_NAMES:
             self._kept.popitem(last=False)
         for waiter in self._waiting.pop(name):
-            if isinstance(answer, ResolveError):
-                waiter.errback(answer)
+            if isinstance(answer, str):
+                waiter.errback(_missing(name, answer))
             else:
                 waiter.callback(answer)
 
 
-def system_lookup(reactor: IReactorThreads, pool: ThreadPool) -> Lookup:
-    """Ask the system's resolver (getaddrinfo) on the reactor's threads."""
+def _missing(name: str, why: str) -> ResolveError:
+    return ResolveError(why, where=name, remedy="check its spelling")
 
-    def ask(name: str) -> list[str]:
+
+def system_lookup(reactor: IReactorThreads, pool: ThreadPool) -> Lookup:
+    """
+    Ask the system's resolver (getaddrinfo) on the threads of C{pool}.
+
+    A question that was given up is not asked when its turn comes: a burst of names that nobody answers would otherwise
+    keep the threads long after the last client has left.
+    """
+
+    def ask(name: str, wanted: list[bool]) -> list[str]:
+        if not wanted:
+            return []
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(entry[4][0]) for entry in found if entry[0] in (socket.AF_INET, socket.AF_INET6)))
 
@@ -170,7 +183,15 @@ def system_lookup(reactor: IReactorThreads, pool: ThreadPool) -> Lookup:
             name.encode("ascii")
         except UnicodeEncodeError:
             return fail(ResolveError("the name is not ASCII", where=name, remedy="use its A-labels"))
-        return deferToThreadPool(reactor, pool, ask, name)
+        wanted = [True]
+        question: Deferred[list[str]] = Deferred(lambda _: wanted.clear())
+
+        def answered(found: list[str] | Failure) -> None:
+            if not question.called:
+                question.callback(found)
+
+        deferToThreadPool(reactor, pool, ask, name, wanted).addBoth(answered)
+        return question
 
     return lookup
 
@@ -180,7 +201,7 @@ def server_lookup(servers: Sequence[Address], clock: Clock) -> Lookup:
     names = NameServers(servers=[(s.host, s.port) for s in servers], timeout=(1, 3, 5), reactor=clock)
 
     def addresses(result: tuple[list[dns.RRHeader], object, object]) -> list[str]:
-        found = []
+        found: list[str] = []
         for header in result[0]:
             if isinstance(header.payload, dns.Record_A | dns.Record_AAAA):
                 family = socket.AF_INET if isinstance(header.payload, dns.Record_A) else socket.AF_INET6

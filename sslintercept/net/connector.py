@@ -47,14 +47,18 @@ class Attempt:
         self.done: Deferred[socket.socket] = Deferred(lambda _: self._end())
         family = socket.AF_INET6 if ":" in peer.host else socket.AF_INET
         self._sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        option(self._sock)
+        self._watched = False
+        try:
+            option(self._sock)
+            code = self._sock.connect_ex((peer.host, peer.port))
+        except BaseException:
+            self._sock.close()
+            raise
         self._timer = handler.later(limit, self._too_slow)
-        code = self._sock.connect_ex((peer.host, peer.port))
         if code in (0, errno.EINPROGRESS):
             handler.add(self._sock.fileno(), self, EPOLLOUT)
             self._watched = True
         else:
-            self._watched = False
             handler.soon(lambda: self._failed(code))
 
     def readable(self) -> None:
@@ -71,8 +75,8 @@ class Attempt:
         self.done.callback(sock)
 
     def abort(self) -> None:
-        """A defect in what followed the connect."""
-        self._end()
+        """A defect while the outcome was looked at."""
+        self._failed(errno.ECONNABORTED)
 
     def _release(self) -> None:
         if self._watched:
@@ -142,12 +146,16 @@ class Connector:
                 last = refusal(destination, refused)
                 continue
             left = end - self._handler.seconds()
+            if left <= 0:
+                last = last or too_slow(destination)
+                break
             share = max(left / (len(addresses) - i), min(left, 1.0))
             try:
                 sock = await Attempt(self._handler, peer, share).done
-            except OSError as error:
+            except (OSError, ValueError, OverflowError) as error:
+                why = error.strerror if isinstance(error, OSError) else str(error)
                 last = ConnectError(
-                    f"cannot connect to {peer} ({error.strerror})",
+                    f"cannot connect to {peer} ({why})",
                     where=str(destination),
                     remedy="the origin or the way to it is down",
                 )
@@ -156,6 +164,13 @@ class Connector:
             vc.open(TcpProfile(vc, sock, self._handler))
             return vc
         raise last or ConnectError("no address to try", where=str(destination), remedy="look at the name's records")
+
+
+def too_slow(destination: Address) -> ConnectError:
+    """The error when the time was over before every address was tried."""
+    return ConnectError(
+        "no address answered in time", where=str(destination), remedy="the origin or the way to it is down"
+    )
 
 
 class Forbidden(ConnectError):

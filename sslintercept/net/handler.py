@@ -2,8 +2,8 @@
 One set of watched sockets inside the reactor (ATS: NetHandler).
 
 Twisted's reactor sees a single descriptor: an epoll set of our own. When anything in it is ready the reactor calls
-L{NetHandler.doRead} once, and the handler calls every ready profile directly. So one turn costs Twisted's bookkeeping once
-and not once a connection, any reactor with descriptors will do, and nothing of its inside is touched.
+L{NetHandler.doRead} once, and the handler calls every ready profile directly. So one turn costs Twisted's bookkeeping
+once and not once a connection, any reactor with descriptors will do, and nothing of its inside is touched.
 """
 
 from __future__ import annotations
@@ -161,11 +161,19 @@ class NetHandler:
                 except Exception:
                     # A defect in one session must not touch the others.
                     self.log.failure("a session failed; its connection is cut")
-                    profile.abort()
+                    self._abort(profile)
             if self._later:
                 self._run_later()
         finally:
             self._polling = False
+
+
+    def _abort(self, profile: Watched) -> None:
+        try:
+            profile.abort()
+        except Exception:
+            # An exception that left doRead would make the reactor take the whole set out.
+            self.log.failure("a session failed again when its connection was cut")
 
 
 def check_reactor(reactor: object) -> None:

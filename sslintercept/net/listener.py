@@ -1,8 +1,8 @@
 """
 Listening ports: from a Twisted endpoint string to accepted connections (ATS: NetAccept).
 
-The string is read by Twisted itself; L{Door} stands in for the reactor, so that the ports it opens are watched by our own
-handler. C{tcp}, C{tcp6} and C{systemd} endpoints are understood.
+The string is read by Twisted itself; L{Door} stands in for the reactor, so that the ports it opens are watched by our
+own handler. C{tcp}, C{tcp6} and C{systemd} endpoints are understood.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Callable
 from select import EPOLLIN
 from typing import TYPE_CHECKING
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -52,8 +54,8 @@ class Listener:
     One listening socket.
 
     @ivar accepted: called with each new connection, its base in place and nothing on top yet.
-    @ivar limit: connections this process may hold; accepting counts the open ones at 110 %, so that outgoing connections
-        still find room when no new client does (ATS: net.connections_throttle).
+    @ivar limit: connections this process may hold; accepting counts the open ones at 110 %, so that outgoing
+        connections still find room when no new client does (ATS: net.connections_throttle).
     """
 
     log = Logger()
@@ -67,7 +69,7 @@ class Listener:
         self.limit = limit
         self.turn = -1
         self._warned = -WARN_EVERY
-        self._resting = False
+        self._rests: IDelayedCall | None = None
         self._open = False
 
     def startListening(self) -> None:
@@ -79,14 +81,15 @@ class Listener:
         """Close the port; connections stay."""
         if self._open:
             self._open = False
-            if not self._resting:
+            if self._rests is None:
                 self._handler.remove(self._sock.fileno())
+            else:
+                self._rests.cancel()
+                self._rests = None
             self._sock.close()
         return succeed(None)
 
     def getHost(self) -> IAddress:
-        from twisted.internet.address import IPv4Address, IPv6Address
-
         host = self._sock.getsockname()
         return (IPv6Address if self._sock.family == socket.AF_INET6 else IPv4Address)("TCP", host[0], host[1])
 
@@ -105,11 +108,19 @@ class Listener:
             self.adopt(sock, peer)
 
     def adopt(self, sock: socket.socket, peer: object) -> None:
-        """Make a connection of an accepted socket."""
-        option(sock)
-        vc = NetVConnection(self._handler, Side.CLIENT, address(peer), address(sock.getsockname()))
+        """Make a connection of an accepted socket; one that fails costs nothing but itself."""
+        try:
+            option(sock)
+            vc = NetVConnection(self._handler, Side.CLIENT, address(peer), address(sock.getsockname()))
+        except OSError:
+            sock.close()  # the client is gone already
+            return
         vc.open(TcpProfile(vc, sock, self._handler))
-        self.accepted(vc)
+        try:
+            self.accepted(vc)
+        except Exception:
+            self.log.failure("a new connection could not be set up; it is cut")
+            vc.abort()
 
     def event(self, event: int) -> None:
         """An error on the port shows at the next accept."""
@@ -117,22 +128,20 @@ class Listener:
 
     def abort(self) -> None:
         """A defect while accepting: the port rests, so that it cannot spin."""
-        self._rest("a new connection could not be set up")
+        self._rest("connections cannot be accepted")
 
     def _rest(self, why: str) -> None:
-        if self._resting or not self._open:
+        if self._rests is not None or not self._open:
             return
-        self._resting = True
         self._handler.remove(self._sock.fileno())
         if self._handler.now - self._warned >= WARN_EVERY:
             self._warned = self._handler.now
             self.log.warn("accepting pauses: {why}", why=why)
-        self._handler.later(PAUSE, self._go_on)
+        self._rests = self._handler.later(PAUSE, self._go_on)
 
     def _go_on(self) -> None:
-        self._resting = False
-        if self._open:
-            self._handler.add(self._sock.fileno(), self, EPOLLIN)
+        self._rests = None
+        self._handler.add(self._sock.fileno(), self, EPOLLIN)
 
 
 class Door:
@@ -186,13 +195,11 @@ async def listen(
     @param share: let other processes listen on the same port (SO_REUSEPORT).
     @raise ConfigError: the string is wrong, the port is taken or not allowed.
     """
-    from twisted.internet.protocol import Factory
-
     try:
         endpoint = serverFromString(Door(handler, accepted, limit, share), description)
         port: IListeningPort = await endpoint.listen(Factory())
         return port
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise ConfigError(
             f"cannot use endpoint {description!r} ({error})", where=where, remedy="write tcp:PORT[:interface=ADDRESS]"
         ) from None

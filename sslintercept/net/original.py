@@ -21,7 +21,8 @@ def original_destination(vc: NetVConnection) -> Address:
     """
     sock = vc.tcp.sock
     try:
-        if sock.family == socket.AF_INET6:
+        # By the address, not the socket: a socket of both families reports a client of IPv4 as one.
+        if ":" in vc.local.host:
             raw = sock.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, 28)
             port = struct.unpack_from("!H", raw, 2)[0]
             found = Address(socket.inet_ntop(socket.AF_INET6, raw[8:24]), port)

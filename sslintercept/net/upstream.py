@@ -92,7 +92,11 @@ class Handshake:
             what = error.what if isinstance(error, TlsError) else str(error)
             self._finished(
                 None,
-                UpstreamTlsError(what, where=f"TLS with {self._name}", remedy="the origin refuses, or speaks no TLS that is accepted"),
+                UpstreamTlsError(
+                    what,
+                    where=f"TLS with {self._name}",
+                    remedy="the origin refuses, or speaks no TLS that is accepted",
+                ),
             )
         self._vc.tls_broke(error)
 

@@ -1,9 +1,9 @@
 """
 One connection: a socket, its chain of profiles, and the session on top (ATS: NetVConnection).
 
-There is one class for plain, TLS and TLS-in-TLS connections, on either side; they differ in their chain only. The session
-on top is an ordinary Twisted protocol whose transport is this object. Sessions are swapped with L{NetVConnection.attach}
-while the connection lives.
+There is one class for plain, TLS and TLS-in-TLS connections, on either side; they differ in their chain only. The
+session on top is an ordinary Twisted protocol whose transport is this object. Sessions are swapped with
+L{NetVConnection.attach} while the connection lives.
 
 Closing is here and nowhere else. L{NetVConnection.finish} ends our direction (inner close_notify, outer close_notify,
 FIN); L{NetVConnection.close} does the same and then waits a bounded time for the peer; L{NetVConnection.abort} cuts.
@@ -11,15 +11,15 @@ FIN); L{NetVConnection.close} does the same and then waits a bounded time for th
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     IHalfCloseableProtocol,
-    IProtocol,
     IPushProducer,
     ITCPTransport,
     ITransport,
@@ -30,7 +30,7 @@ from zope.interface import implementer
 from sslintercept.errors import InterceptError, TimedOut
 from sslintercept.facts import Address, Side
 from sslintercept.profile.chain import ProfileChain
-from sslintercept.profile.profile import Bytes, Profile, Receiver, Stage, ignore, ignore_end
+from sslintercept.profile.profile import Bytes, Profile, Receiver, ignore, ignore_end
 from sslintercept.profile.ssl import SslProfile
 from sslintercept.profile.tcp import TcpProfile
 
@@ -61,14 +61,17 @@ class NetVConnection(ProfileChain):
         server_vc to client_vc"). It is closed with this one, and the slot empties itself when it dies.
     @ivar idle_limit: seconds without a byte in either direction after which C{timed_out} is called; 0 for never.
     @ivar deadline: the time on the handler's clock after which C{timed_out} is called, traffic or not.
-    @ivar timed_out: called with C{"idle"} or C{"deadline"}; it is called once, whoever wants another wait arms it again.
+    @ivar timed_out: called with C{"idle"} or C{"deadline"}; it is called once, whoever wants another wait arms it
+        again.
     @ivar closed: called once with this connection when nothing of it is left.
     @ivar truncated: the peer's direction ended without the goodbye of the top layer.
     """
 
     __slots__ = (
+        "_finish_waits",
         "_producer",
         "_producing",
+        "_pulling",
         "_session_lost",
         "_streaming",
         "closed",
@@ -119,6 +122,10 @@ class NetVConnection(ProfileChain):
         self._producer: Any = None  # Any: IPushProducer or IPullProducer, told apart by _streaming
         self._producing = True
         self._streaming = True
+        self._pulling = False
+        """a pull producer will be asked when this call stack has ended"""
+        self._finish_waits = False
+        """our direction ends as soon as the handshake lets what was written pass"""
         self._session_lost = True
         self.high_water = HIGH_WATER
         self.low_water = LOW_WATER
@@ -128,7 +135,7 @@ class NetVConnection(ProfileChain):
         self.tcp = base
         self.handler.connections.add(self)
         base.failed = self._broke
-        base.gone = self._gone
+        base.gone = self._die
         base.fin_out = self._fin_out
         base.grew = self._grew
         base.shrank = self._shrank
@@ -141,8 +148,9 @@ class NetVConnection(ProfileChain):
         """
         Put C{session} on top; the one before hears nothing more.
 
-        C{session} provides L{IProtocol}; one with a true attribute C{takes_views} gets memoryviews of shared buffers, any
-        other one gets bytes.
+        C{session} provides L{IProtocol}; one with a true attribute C{takes_views} gets memoryviews of shared buffers,
+        any other one gets bytes. What happened before it came, the peer's end or the connection's, it is told as soon
+        as the present call stack has ended.
         """
         self.session = session
         self._session_lost = False
@@ -152,6 +160,10 @@ class NetVConnection(ProfileChain):
             received = session.dataReceived
             self.read_to(lambda data: received(bytes(data)))
         session.makeConnection(self)
+        if self.dead:
+            self.handler.soon(self._tell_session)
+        elif self.ended_by_peer and not self.closing:
+            self.handler.soon(lambda: self._tell_end(session))
 
     def read_to(self, receiver: Receiver) -> None:
         """From now on the bytes of the top layer go to C{receiver}: how a session changes its state."""
@@ -166,12 +178,25 @@ class NetVConnection(ProfileChain):
         """
         profile = self.push(make, peeked)
         assert isinstance(profile, SslProfile)
+        if self.ended_by_peer:
+            # The layer below has said so already, to somebody else.
+            self.ended_by_peer = False
+            lower = profile.lower
+            assert lower is not None
+            self.handler.soon(lambda: lower.ended(True))
         return profile
 
     def hang(self, server_vc: NetVConnection) -> None:
-        """Let C{server_vc} hang on this connection until somebody picks it up."""
-        self.server_vc = server_vc
-        server_vc.owner = self
+        """Let C{server_vc} hang on this connection until somebody picks it up; the one before it is closed."""
+        before, self.server_vc = self.server_vc, None
+        if before is not None and before is not server_vc:
+            before.owner = None
+            before.close()
+        if self.closing:
+            server_vc.close()
+        elif not server_vc.dead:
+            self.server_vc = server_vc
+            server_vc.owner = self
 
     def pick_up(self) -> NetVConnection | None:
         """Take the hanging server connection, if it is still alive."""
@@ -186,10 +211,12 @@ class NetVConnection(ProfileChain):
     def _ended(self, clean: bool) -> None:
         self.ended_by_peer = True
         self.truncated = not clean
-        session = self.session
-        if session is None:
-            self.close()
-        elif IHalfCloseableProtocol.providedBy(session):
+        self._tell_end(self.session)
+
+    def _tell_end(self, session: Any) -> None:
+        if session is not self.session or self.closing:
+            return
+        if IHalfCloseableProtocol.providedBy(session):
             session.readConnectionLost()
         else:
             self.close()
@@ -202,19 +229,17 @@ class NetVConnection(ProfileChain):
         if self.dead:
             return
         self.error = error
-        self._die(graceful=False)
+        self._die()
 
     def tls_broke(self, error: Exception) -> None:
-        """A TLS layer failed; what it had to say has been sent, so the socket closes in order."""
+        """A TLS layer failed: the session is told at once, and the socket closes in order behind the alert."""
         if self.dead or self.closing:
             return
         self.error = error
         self.close(faithful=False)
+        self.handler.soon(self._tell_session)
 
-    def _gone(self) -> None:
-        self._die(graceful=True)
-
-    def _die(self, graceful: bool) -> None:
+    def _die(self) -> None:
         self.dead = self.closing = True
         self.write = ignore
         for profile in reversed(self.profiles):
@@ -222,9 +247,7 @@ class NetVConnection(ProfileChain):
         self.handler.connections.discard(self)
         self.deadline = NEVER
         self._producing = False
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
+        self.handler.soon(self._tell_lost)
         if (server_vc := self.server_vc) is not None:
             self.server_vc = None
             server_vc.owner = None
@@ -233,11 +256,18 @@ class NetVConnection(ProfileChain):
             self.owner = None
             if owner.server_vc is self:
                 owner.server_vc = None
-        self.handler.soon(self._tell_lost)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
 
     def _tell_lost(self) -> None:
+        try:
+            self._tell_session()
+        finally:
+            self.closed(self)
+
+    def _tell_session(self) -> None:
         session, self.session = self.session, None
-        self.closed(self)
         if session is not None and not self._session_lost:
             self._session_lost = True
             session.connectionLost(DONE if self.error is None else Failure(self.error))
@@ -248,14 +278,20 @@ class NetVConnection(ProfileChain):
         """End our direction: close_notify of every layer from the top down, then FIN. The peer may go on sending."""
         if not self.finished and not self.closing:
             self.finished = True
-            for profile in reversed(self.profiles):
-                if isinstance(profile, SslProfile):
-                    profile.half_close()
-            self.tcp.finish()
+            self._finish_layers()
+
+    def _finish_layers(self) -> None:
+        for profile in reversed(self.profiles):
+            if not profile.is_open():
+                self._finish_waits = True
+                return
+            profile.half_close()
 
     def close(self, faithful: bool = True) -> None:
         """
         Close in order, top layer first, behind everything written; bounded by the idle limit, then by L{LINGER}.
+
+        What waits for a handshake to be complete is not sent any more.
 
         @param faithful: false leaves out the close_notify, so that the peer sees the truncation that we saw.
         """
@@ -277,10 +313,14 @@ class NetVConnection(ProfileChain):
         self.deadline = NEVER
         self.idle_limit = self.idle_limit or STALLED
         self.timed_out = lambda kind: self.abort()
+        # The peer's time to take what is left begins now, however long it has been silent.
+        self.tcp.active = self.handler.now
         self.tcp.pre_close()
+        if self.tcp.fin_sent:
+            self._fin_out()
 
     def _fin_out(self) -> None:
-        if self.closing and not self.dead:
+        if self.closing and not self.dead and self.deadline == NEVER:
             self.deadline = self.handler.now + LINGER
 
     def abort(self) -> None:
@@ -288,15 +328,18 @@ class NetVConnection(ProfileChain):
         if not self.dead:
             if self.error is None:
                 self.error = ConnectionAborted()
-            self.tcp.abort()
-            self._die(graceful=False)
+            self.tcp.cut()
+            self._die()
 
     def mirror(self, other: NetVConnection) -> None:
-        """Close the way C{other} was ended by its peer: a truncation there is a truncation here, a reset a reset."""
+        """
+        Close the way C{other} ended: a reset there is a reset here, and a truncation, or a record that was refused,
+        never looks like a goodbye.
+        """
         if other.error is not None and not isinstance(other.error, InterceptError):
             self.abort()
         else:
-            self.close(faithful=not other.truncated)
+            self.close(faithful=other.error is None and not other.truncated)
 
     def _cut_by_timer(self, kind: str) -> None:
         self.error = TimedOut(f"the {kind} timer ended", where=f"{self.side.value} connection", remedy="it was closed")
@@ -314,10 +357,34 @@ class NetVConnection(ProfileChain):
         if producer is not None:
             if not self._streaming:
                 if not queued:
-                    producer.resumeProducing()
+                    self._pull()
             elif not self._producing and queued <= self.low_water:
                 self._producing = True
                 producer.resumeProducing()
+
+    def _pull(self) -> None:
+        """Ask a pull producer for more, as long as the kernel takes everything at once."""
+        if not self._pulling:
+            self._pulling = True
+            self.handler.soon(self._pull_now)
+
+    def _pull_now(self) -> None:
+        self._pulling = False
+        producer = self._producer
+        if producer is not None and not self._streaming and not self.pending():
+            before = self.tcp.sent
+            producer.resumeProducing()
+            if self.tcp.sent != before:
+                self._pull()
+
+    def kept_back(self) -> None:
+        self._grew(self.pending())
+
+    def opened(self) -> None:
+        self._shrank(self.pending())
+        if self._finish_waits and not self.closing:
+            self._finish_waits = False
+            self._finish_layers()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let C{producer} be stopped while more than C{high_water} bytes wait (IConsumer)."""
@@ -330,7 +397,7 @@ class NetVConnection(ProfileChain):
         self._streaming = streaming
         self._producing = True
         if not streaming:
-            producer.resumeProducing()
+            self._pull()
         else:
             self._grew(self.pending())
 
@@ -338,10 +405,6 @@ class NetVConnection(ProfileChain):
         """The producer has nothing more (IConsumer)."""
         self._producer = None
         self._producing = True
-
-    def pending(self) -> int:
-        """Bytes written that have not left, in all layers."""
-        return self.top.pending()
 
     def pauseProducing(self) -> None:
         """Read nothing more from the peer (IPushProducer)."""
@@ -371,17 +434,11 @@ class NetVConnection(ProfileChain):
     def abortConnection(self) -> None:
         self.abort()
 
-    def getPeer(self) -> IAddress:
-        from twisted.internet.address import IPv4Address, IPv6Address
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        return _twisted(self.peer)
 
-        kind = IPv6Address if ":" in self.peer.host else IPv4Address
-        return kind("TCP", self.peer.host, self.peer.port)
-
-    def getHost(self) -> IAddress:
-        from twisted.internet.address import IPv4Address, IPv6Address
-
-        kind = IPv6Address if ":" in self.local.host else IPv4Address
-        return kind("TCP", self.local.host, self.local.port)
+    def getHost(self) -> IPv4Address | IPv6Address:
+        return _twisted(self.local)
 
     def getTcpNoDelay(self) -> bool:
         return True
@@ -390,22 +447,12 @@ class NetVConnection(ProfileChain):
         """Always on: every layer writes once for an event."""
 
     def getTcpKeepAlive(self) -> bool:
-        import socket
-
         return bool(self.tcp.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        import socket
-
         self.tcp.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(enabled))
 
 
-def stages(vc: NetVConnection) -> list[tuple[str, Stage]]:
-    """The stage of every layer, lowest first."""
-    return [(profile.label, profile.stage) for profile in vc.profiles]
-
-
-def session_of(vc: NetVConnection) -> IProtocol | None:
-    """What sits on top."""
-    session: IProtocol | None = vc.session
-    return session
+def _twisted(address: Address) -> IPv4Address | IPv6Address:
+    kind = IPv6Address if ":" in address.host else IPv4Address
+    return kind("TCP", address.host, address.port)

@@ -3,7 +3,8 @@ The stack of profiles of one connection: pushed and popped while it lives (deck:
 
 Open goes bottom-up, close goes top-down. Exactly one base (tcp; later udp) stands at the bottom and is never removed.
 Whoever keeps a C{write} of the chain for later must hold the wire (L{ProfileChain.hold}): while a wire is held the
-chain refuses to push and pop, or plain bytes would pass below a new layer.
+chain refuses to push and pop, or plain bytes would pass below a new layer. Whoever keeps one without holding it is
+refused by the layer itself once another one stands on it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sslintercept.errors import StageError
-from sslintercept.profile.profile import Bytes, Profile, Stage, ignore, ignore_end
+from sslintercept.profile.profile import Bytes, Profile, Receiver, Stage, Wire, ignore, ignore_end
 
 MAX_PROFILES = 32
 """Against runaway nesting, whatever the configured number of TLS layers."""
@@ -31,7 +32,7 @@ class ProfileChain:
     def __init__(self) -> None:
         self.profiles: list[Profile] = []
         self.top: Profile
-        self.write: Callable[[Bytes], object] = ignore
+        self.write: Wire = ignore
         self.wires = 0
         self.on_stage: Callable[[Profile, Stage], object] | None = None
 
@@ -58,7 +59,8 @@ class ProfileChain:
 
         @param make: makes the profile from the chain and the layer below it.
         @param peeked: bytes already read from below; they go through the new layer as if they came now.
-        @raise StageError: there is no base, a wire is held, or the chain is too long. Nothing was changed then.
+        @raise StageError: there is no base, a wire is held, or the chain is too long. Nothing was changed then, nor
+            when the layer itself cannot be made and raises something else.
         """
         if not self.profiles:
             self.refuse("a layer without a base was refused")
@@ -68,40 +70,67 @@ class ProfileChain:
             self.refuse("the chain is too long")
         lower = self.top
         profile = make(self, lower)
+        deliver, ended = lower.deliver, lower.ended
         self.profiles.append(profile)
-        self.top = profile
+        lower.upper = self.top = profile
         self.write = profile.write
-        profile.deliver, lower.deliver = lower.deliver, ignore
-        profile.ended, lower.ended = lower.ended, ignore_end
-        profile.new_born()
+        profile.deliver, lower.deliver = deliver, ignore
+        profile.ended, lower.ended = ended, ignore_end
+        try:
+            profile.new_born()
+        except BaseException:
+            self._take_away(deliver, ended)
+            raise
         if peeked:
             lower.deliver(peeked)
         return profile
 
     def pop(self) -> None:
         """
-        Take the top layer away; it must not have written anything.
+        Take the top layer away; nothing may have gone through it in either direction.
 
-        @raise StageError: only the base is left, or a wire is held.
+        @raise StageError: only the base is left, a wire is held, or the layer has begun. Nothing was changed then.
         """
         if len(self.profiles) < 2:
             self.refuse("the base cannot be popped")
         if self.wires:
             self.refuse(f"a pop was refused while {self.wires} wire(s) are held")
-        profile = self.profiles.pop()
-        self.top = lower = self.profiles[-1]
-        self.write = lower.write
-        lower.deliver, lower.ended = profile.deliver, profile.ended
-        profile.die()
+        if not self.top.untouched():
+            self.refuse(f"{self.top.label} cannot be popped: bytes have gone through it")
+        self._take_away(self.top.deliver, self.top.ended)
 
-    def hold(self) -> Callable[[Bytes], object]:
+    def _take_away(self, deliver: Receiver, ended: Callable[[bool], object]) -> None:
+        profile = self.profiles.pop()
+        profile.die()
+        self.top = lower = self.profiles[-1]
+        lower.upper = None
+        self.write = lower.write
+        lower.deliver, lower.ended = deliver, ended
+
+    def hold(self) -> Wire:
         """The wire down from here, for keeps until L{release}."""
         self.wires += 1
         return self.top.write
 
     def release(self) -> None:
-        """Give a held wire back; the holder must not use it any more."""
+        """
+        Give a held wire back; the holder must not use it any more.
+
+        @raise StageError: none is held.
+        """
+        if not self.wires:
+            self.refuse("a wire was given back that nobody holds")
         self.wires -= 1
+
+    def kept_back(self) -> None:
+        """Called by a layer that keeps what was written until it has agreed with the peer: L{pending} has grown."""
+
+    def opened(self) -> None:
+        """Called by a layer that lets bytes pass from now on."""
+
+    def pending(self) -> int:
+        """Bytes written that have not left, in all layers."""
+        return self.top.pending()
 
     def __str__(self) -> str:
         return " + ".join(profile.label for profile in self.profiles) or "nothing"

@@ -4,8 +4,8 @@ One layer of a connection and the four stages of its life (deck: ProfileSM).
 A profile stands between the layer below and whatever sits above it. Upwards it calls C{deliver(data)} for bytes and
 C{ended(clean)} once when the peer has finished; downwards it offers C{write(data)}, C{pause()}, C{resume()} and
 C{finish()}. All of them are plain attributes or methods that are called once for a chunk: a stage change rewires them,
-bytes never ask what stage it is. What is handed to C{deliver} and C{write} may be a view of a shared buffer and is valid
-only within the call.
+bytes never ask what stage it is. What is handed to C{deliver} and C{write} may be a view of a shared buffer and is
+valid only within the call.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ Bytes = bytes | memoryview
 """What crosses a layer; a memoryview is borrowed for the length of the call."""
 
 Receiver = Callable[[Bytes], object]
+Wire = Callable[[Bytes], None]
 
 
 class Stage(Enum):
@@ -59,18 +60,20 @@ class Profile:
 
     @ivar chain: the connection this layer belongs to; it lives no longer than that.
     @ivar lower: the layer below, C{None} for the base.
+    @ivar upper: the layer above, C{None} for the top.
     @ivar deliver: where bytes go upwards.
     @ivar ended: called once when the peer has finished sending; the argument is false if this layer's own goodbye was
         missing (a FIN without close_notify).
     """
 
-    __slots__ = ("chain", "deliver", "ended", "lower", "stage")
+    __slots__ = ("chain", "deliver", "ended", "lower", "stage", "upper")
 
     name = "profile"
 
     def __init__(self, chain: ProfileChain, lower: Profile | None) -> None:
         self.chain = chain
         self.lower = lower
+        self.upper: Profile | None = None
         self.stage = Stage.NEW_BORN
         self.deliver: Receiver = ignore
         self.ended: Callable[[bool], object] = ignore_end
@@ -105,9 +108,23 @@ class Profile:
         """Agree with the peer; nothing passes before. With nothing to agree on, go on at once."""
         self.enter(Stage.TRANSFER)
 
-    def write(self, data: Bytes) -> None:
-        """Do this layer's work on C{data} and hand it down."""
+    def write(self, data: Bytes, above: Profile | None = None) -> None:
+        """
+        Do this layer's work on C{data} and hand it down.
+
+        @param above: the caller, if it is a layer. Whoever kept this method from before a push names none, or the wrong
+            one, and is refused: its bytes would pass below the new layer.
+        @raise StageError: C{above} is not the layer that stands on this one.
+        """
         raise NotImplementedError(self.name)  # pragma: no cover - every profile has its own
+
+    def refuse(self) -> None:
+        """@raise StageError: somebody writes past the layer above."""
+        raise StageError(
+            f"a write past {self.upper.label if self.upper is not None else 'the end of a layer'} was refused",
+            where=f"{self.name} profile",
+            remedy="look the connection's write up for each write, or hold the wire",
+        )
 
     def pause(self) -> None:
         """Ask for no more bytes from below."""
@@ -123,6 +140,10 @@ class Profile:
         """Bytes written to this layer that have not left it, in this layer and below."""
         return self.lower.pending() if self.lower is not None else 0
 
+    def untouched(self) -> bool:
+        """Whether no byte has gone through this layer yet, so that it may be taken away again."""
+        return False
+
     def trim(self) -> None:
         """Give back memory that an idle connection does not need."""
 
@@ -134,6 +155,13 @@ class Profile:
         """
         if self.stage is Stage.TRANSFER:
             self.enter(Stage.PRE_CLOSE)
+
+    def half_close(self) -> None:
+        """Say that we have finished sending in this layer; the peer may go on."""
+
+    def is_open(self) -> bool:
+        """Whether what is written goes out, or waits for something to be agreed on."""
+        return self.stage is Stage.TRANSFER
 
     def die(self) -> None:
         """Free everything; no call comes after this one."""

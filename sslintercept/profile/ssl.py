@@ -2,8 +2,8 @@
 The ssl profile: TLS on whatever lies below, in either role (deck: sslProfileSM).
 
 New born makes the session, pre-transfer shakes hands, transfer encrypts and decrypts, pre-close says close_notify. The
-side of the connection chooses the role: towards clients we are the server, upstream the client. An upstream profile says
-nothing until somebody writes (deck: "handshake triggered by do_io_write"); what is written before the handshake is
+side of the connection chooses the role: towards clients we are the server, upstream the client. An upstream profile
+says nothing until somebody writes (deck: "handshake triggered by do_io_write"); what is written before the handshake is
 complete waits here. A C{done} hook may hold the layer after the handshake, for example to look at the origin's
 certificate: no byte of the application passes before L{SslProfile.release}.
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from sslintercept.errors import TlsError
 from sslintercept.facts import TlsLeg
-from sslintercept.profile.profile import Bytes, Profile, Stage, ignore_end
+from sslintercept.profile.profile import Bytes, Profile, Stage, ignore, ignore_end
 from sslintercept.tls.engine import STEP, Engine
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WRITE = 8 * STEP
 """bytes encrypted in one go; longer writes are cut"""
+HELD = 64 * 1024
+"""bytes of the peer taken while somebody looks at its certificate; beyond that it is not read"""
 
 
 class SslProfile(Profile):
@@ -42,7 +44,10 @@ class SslProfile(Profile):
     __slots__ = (
         "_begun",
         "_engine",
+        "_fed",
+        "_lower_is_done",
         "_said",
+        "_touched",
         "_waiting",
         "broke",
         "done",
@@ -75,7 +80,12 @@ class SslProfile(Profile):
         self.progress: Callable[[str], object] | None = None
         self.held = False
         self._begun = server
+        self._fed = 0
+        """bytes that came while the layer was held"""
+        self._lower_is_done = False
+        """the layer below ended while this one was held"""
         self._said = False
+        self._touched = False
         self._waiting: list[bytes] = []
         self.waiting = 0
         """bytes of the application that wait for the handshake's end"""
@@ -112,6 +122,7 @@ class SslProfile(Profile):
                 progress("upstream_hello_sent")
 
     def _shake(self, data: Bytes) -> None:
+        self._touched = True
         try:
             self._engine.feed(data)
             finished = not self.held and self._engine.handshake()
@@ -120,7 +131,11 @@ class SslProfile(Profile):
             self.fail(error)
             return
         self._flush()
-        if finished and self.stage is Stage.PRE_TRANSFER and not self.held:
+        if self.held:
+            self._fed += len(data)
+            if self._fed > HELD:
+                self.pause()
+        elif finished and self.stage is Stage.PRE_TRANSFER:
             self.held = True
             self.leg = self._engine.leg("", "")
             if self.done is None:
@@ -137,11 +152,18 @@ class SslProfile(Profile):
         self.lower.deliver = self.transfer
         waiting, self._waiting, self.waiting = self._waiting, [], 0
         if waiting:
-            self.write(b"".join(waiting))
+            self.write(b"".join(waiting), self.upper)
             if self.progress is not None:
                 self.progress("request_sent")
+        if self.is_open():
+            self.chain.opened()
+        if self._fed > HELD:
+            self.resume()
         # Plaintext may have come in the flight that ended the handshake, or while the layer was held.
-        self.transfer(b"")
+        if self.is_open():
+            self.transfer(b"")
+        if self._lower_is_done:
+            self._lower_ended(False)
 
     # transfer
 
@@ -156,35 +178,47 @@ class SslProfile(Profile):
             return
         if plain:
             self.deliver(plain)
+        elif data:
+            # A message of TLS itself may want an answer: a refused renegotiation, a key update.
+            self._flush()
         if engine.closed and self.stage is not Stage.DEAD:
+            if engine.fault is not None:
+                self._flush()
+                self.fail(engine.fault)
+                return
             ended, self.ended = self.ended, ignore_end
             ended(True)
 
-    def write(self, data: Bytes) -> None:
+    def write(self, data: Bytes, above: Profile | None = None) -> None:
         """Encrypt and hand down once; before the handshake's end keep it."""
+        if above is not self.upper:
+            self.refuse()
         if self.stage is Stage.TRANSFER:
             if self._said:
                 return
             size = len(data)
             try:
                 if 0 < size <= WRITE:
-                    self.lower.write(self._engine.encrypt(data))  # type: ignore[union-attr]  # never a base
+                    self.lower.write(self._engine.encrypt(data), self)  # type: ignore[union-attr]  # never a base
                 else:
                     for at in range(0, size, WRITE):
-                        self.lower.write(self._engine.encrypt(data[at : at + WRITE]))  # type: ignore[union-attr]
+                        self.lower.write(self._engine.encrypt(data[at : at + WRITE]), self)  # type: ignore[union-attr]
+                        if self.stage is not Stage.TRANSFER:
+                            return  # somebody who was told that the queue is long closed the connection
             except TlsError as error:
                 self.fail(error)
         elif self.stage is Stage.PRE_TRANSFER:
             if data:
                 self._waiting.append(bytes(data))
                 self.waiting += len(data)
-            if not self._begun and not self.held:
+                self.chain.kept_back()
+            if self.stage is Stage.PRE_TRANSFER:
                 self.begin()
 
     def _flush(self) -> None:
         """Send what the session itself has to say."""
         if (said := self._engine.flush()) and self.lower is not None:
-            self.lower.write(said)
+            self.lower.write(said, self)
 
     def pending(self) -> int:
         return self.waiting + super().pending()
@@ -193,22 +227,35 @@ class SslProfile(Profile):
         if self.stage is Stage.TRANSFER:
             self._engine.trim()
 
+    def untouched(self) -> bool:
+        return self.stage is Stage.PRE_TRANSFER and not self._touched and not self.waiting
+
     # the end
 
     def _lower_ended(self, clean: bool) -> None:
         """The layer below ended; without our close_notify that is a truncation (RFC 8446 6.1)."""
-        if self.stage is Stage.PRE_TRANSFER and not self.held:
-            self.fail(TlsError("the peer closed the connection during the handshake", where="TLS"))
+        if self.stage is Stage.PRE_TRANSFER:
+            if self.held:
+                # What came before the end is still here, and goes first.
+                self._lower_is_done = True
+            else:
+                self.fail(TlsError("the peer closed the connection during the handshake", where="TLS"))
             return
         ended, self.ended = self.ended, ignore_end
-        ended(self._engine.closed)
+        ended(False)
 
     def pre_close(self, faithful: bool = True) -> None:
-        """close_notify, unless the peer's goodbye was wanted to look like a truncation."""
+        """
+        close_notify, unless the peer's goodbye was wanted to look like a truncation.
+
+        Before the handshake's end there is nothing to say: what waits for it is dropped.
+        """
         if self.stage is Stage.TRANSFER:
             if faithful:
                 self.half_close()
             super().pre_close(faithful)
+        elif self.stage is Stage.PRE_TRANSFER:
+            self.die()
 
     def half_close(self) -> None:
         """Say close_notify once; the peer may go on sending (RFC 8446 6.1)."""
@@ -226,5 +273,7 @@ class SslProfile(Profile):
 
     def die(self) -> None:
         super().die()
+        assert self.lower is not None
+        self.lower.deliver, self.lower.ended = ignore, ignore_end
         self._waiting.clear()
         self.waiting = 0

@@ -11,6 +11,7 @@ and C{send}.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections import deque
@@ -63,6 +64,7 @@ class TcpProfile(Profile):
         "_queue",
         "_recv_into",
         "_send",
+        "_spoke",
         "_watched",
         "active",
         "drained",
@@ -93,7 +95,7 @@ class TcpProfile(Profile):
         self._send = sock.send
         self._queue: deque[memoryview] = deque()
         self.queued = 0
-        self.active = poller.now
+        self.active = self._spoke = poller.now
         self.read = self.sent = 0
         self.fin_received = self.fin_sent = self.finishing = False
         self.drained = -1
@@ -126,6 +128,8 @@ class TcpProfile(Profile):
 
     def readable(self) -> None:
         """Read once; more is reported again, so that one fast sender cannot starve the others."""
+        if not self._mask & EPOLLIN:
+            return  # paused by somebody whose turn came before ours
         try:
             n = self._recv_into(_VIEW)
         except BlockingIOError:
@@ -180,11 +184,13 @@ class TcpProfile(Profile):
 
     # writing
 
-    def write(self, data: Bytes) -> None:
+    def write(self, data: Bytes, above: Profile | None = None) -> None:
         """Send at once what the kernel takes, queue the rest."""
+        if above is not self.upper:
+            self.refuse()
         size = len(data)
         if self._queue or self.finishing:
-            if self.finishing or self.stage is Stage.DEAD:
+            if self.finishing:
                 return
             n = 0
         else:
@@ -193,7 +199,7 @@ class TcpProfile(Profile):
             except BlockingIOError:
                 n = 0
             except OSError as error:
-                self._poller.soon(lambda error=error: self.broke(error))  # type: ignore[misc]  # a lambda's default
+                self._cannot_write(error)
                 return
             self.active = self._poller.now
             self.sent += n
@@ -214,9 +220,9 @@ class TcpProfile(Profile):
             except BlockingIOError:
                 return
             except OSError as error:
-                self.broke(error)
+                self._cannot_write(error)
                 return
-            self.active = self._poller.now
+            self.active = self._spoke = self._poller.now
             self.sent += n
             self.queued -= n
             while n:
@@ -234,6 +240,22 @@ class TcpProfile(Profile):
             self._send_fin()
         else:
             self.shrank(0)
+
+    def _cannot_write(self, error: OSError) -> None:
+        """The peer takes nothing more; what it said before it left may still be here, for example an early answer."""
+        self.finishing = self.fin_sent = True
+        self._queue.clear()
+        self.queued = 0
+        self._watch(self._mask & ~EPOLLOUT)
+
+        def read_on() -> None:
+            before = -1
+            while self.reading and self.read != before:
+                before = self.read
+                self.readable()
+            self.broke(error)
+
+        self._poller.soon(read_on)
 
     def pending(self) -> int:
         return self.queued
@@ -266,13 +288,19 @@ class TcpProfile(Profile):
             self.drained = 0
             self.deliver = self._drain
             self.ended = ignore_end
+            self._spoke = self.active
             self.finish()
             if self.stage is not Stage.DEAD:
                 if not self.fin_received:
                     self._watch(self._mask | EPOLLIN)
                 self._close_if_said()
 
+    def half_close(self) -> None:
+        self.finish()
+
     def _drain(self, data: Bytes) -> None:
+        # What nobody wants does not keep the connection: only our own bytes leaving do.
+        self.active = self._spoke
         self.drained += len(data)
         if self.drained > DRAIN_LIMIT:
             self.die()
@@ -293,11 +321,17 @@ class TcpProfile(Profile):
             else:
                 self.failed(error)
 
-    def abort(self) -> None:
+    def cut(self) -> None:
         """Close so that the peer sees RST."""
         if self.stage is not Stage.DEAD:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self.die()
+
+    def abort(self) -> None:
+        """A defect in a session above (L{sslintercept.net.handler.NetHandler}): cut, and tell the connection."""
+        if self.stage is not Stage.DEAD:
+            self.cut()
+            self.failed(OSError(errno.ECONNABORTED, "a defect in the session; see the log"))
 
     def _unwatch(self) -> None:
         if self._watched:
@@ -309,5 +343,7 @@ class TcpProfile(Profile):
             super().die()
             self._unwatch()
             self.sock.close()
+            self.finishing = True
+            self._mask = 0
             self._queue.clear()
             self.queued = 0

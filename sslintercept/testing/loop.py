@@ -1,14 +1,14 @@
 """
 A whole proxy in one thread without a reactor: real sockets of the kernel, a clock that stands still, and no waiting.
 
-L{Loop} stands in for the reactor. Sockets are C{socketpair}s, so that every layer below a test is the real one; time passes
-only when a test says so; L{Loop.pump} runs until nothing moves any more.
+L{Loop} stands in for the reactor. Sockets are C{socketpair}s, so that every layer below a test is the real one; time
+passes only when a test says so; L{Loop.pump} runs until nothing moves any more.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import Clock
@@ -56,12 +56,16 @@ class Loop(Clock):
             moved = other() or moved
         return moved
 
-    def pump(self) -> None:
+    def pump(self, timings: Iterable[float] = ()) -> None:
         """
         Turn until nothing moves.
 
+        @param timings: seconds to let pass before (L{Clock.pump}).
+
         @raise AssertionError: something moves for ever.
         """
+        for seconds in timings:
+            self.advance(seconds)
         quiet = 0
         for _ in range(MOST_TURNS):
             quiet = 0 if self.turn() else quiet + 1

@@ -1,15 +1,17 @@
 """
 What our TLS offers: towards clients, as a secure proxy, and towards origins.
 
-A context is made once for a generation of settings and never changed afterwards; what differs from connection to connection
-(certificate, ALPN, server name, lowest version) is set on the connection.
+A context is made once for a generation of settings and never changed afterwards; what differs from connection to
+connection (certificate, ALPN, server name, lowest version) is set on the connection.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import SSL, crypto
 
 from sslintercept.facts import ClientHello
@@ -19,10 +21,14 @@ VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:ECDHE+AES:!SHA1:!aNULL:!eNULL:!PSK:@SECLEVEL=2"
-"""TLS 1.2 with forward secrecy and no SHA-1, RC4, 3DES, NULL or anonymous suites (RFC 9325 4.2); 1.3 keeps OpenSSL's own"""
+"""
+TLS 1.2 with forward secrecy and no SHA-1, RC4, 3DES, NULL or anonymous suites (RFC 9325 4.2); 1.3 keeps OpenSSL's own
+"""
 
 HYBRID_GROUP = 0x11EC
-"""X25519MLKEM768: offered upstream if the client itself offered it, so that nothing gets weaker and nothing is wasted"""
+"""
+X25519MLKEM768: offered upstream if the client itself offered it, so that nothing gets weaker and nothing is wasted
+"""
 CLASSIC_GROUPS = b"X25519:P-256:P-384:P-521"
 
 KeyLog = Callable[[bytes], object]
@@ -36,7 +42,11 @@ def _base(min_version: str, keylog: KeyLog | None) -> SSL.Context:
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     allow_whole_writes(context)
     if keylog is not None:
-        context.set_keylog_callback(lambda connection, line: keylog(line))
+
+        def write_line(_: SSL.Connection, line: bytes) -> None:
+            keylog(line)
+
+        context.set_keylog_callback(write_line)
     return context
 
 
@@ -53,13 +63,14 @@ class ServerContext:
         context.set_session_id(b"sslintercept")
         context.set_alpn_select_callback(self._select)
         for der in chain:
-            context.add_extra_chain_cert(crypto.X509.from_cryptography(_certificate(der)))
+            context.add_extra_chain_cert(crypto.X509.from_cryptography(load_der_x509_certificate(der)))
 
     @staticmethod
-    def _select(connection: SSL.Connection, offered: list[bytes]) -> bytes | object:
+    def _select(connection: SSL.Connection, offered: list[bytes]) -> Any:
+        # Any: the type of NO_OVERLAPPING_PROTOCOLS has no public name.
         for name in connection.get_app_data() or ():
             if name in offered:
-                return bytes(name)
+                return name
         return SSL.NO_OVERLAPPING_PROTOCOLS
 
     def engine(self, credential: Credential, alpn: tuple[bytes, ...], level: int) -> Engine:
@@ -76,8 +87,8 @@ class UpstreamContext:
     TLS towards origins.
 
     OpenSSL does not judge the origin's certificate here: it has no trust store to judge with, and
-    L{sslintercept.tls.verify} decides at the handshake's end, before a byte of the application leaves. OpenSSL does prove
-    that the origin holds the certificate's key.
+    L{sslintercept.tls.verify} decides at the handshake's end, before a byte of the application leaves. OpenSSL does
+    prove that the origin holds the certificate's key.
     """
 
     def __init__(self, *, min_version: str, keylog: KeyLog | None = None) -> None:
@@ -110,9 +121,3 @@ class UpstreamContext:
 def floor(hello: ClientHello | None) -> int:
     """The lowest version that the client itself would accept, never under TLS 1.2."""
     return TLS_1_3 if hello is not None and hello.versions and min(hello.versions) >= TLS_1_3 else TLS_1_2
-
-
-def _certificate(der: bytes) -> object:
-    from cryptography.x509 import load_der_x509_certificate
-
-    return load_der_x509_certificate(der)

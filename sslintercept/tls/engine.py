@@ -1,10 +1,11 @@
 """
 One TLS session over two memory BIOs, driven by hand; the only module that touches private names of pyOpenSSL.
 
-The public calls of pyOpenSSL cost three to five times the work they wrap (an exception for every "want read", a copy for
-every record, a certificate encoded again for every connection). L{FastEngine} makes the same OpenSSL calls straight
-through the library handle, into two buffers that the whole process shares. The names it needs are checked when the module
-is loaded; if one is missing, L{PublicEngine} does the same work with public calls only. Both pass the same tests.
+The public calls of pyOpenSSL cost three to five times the work they wrap (an exception for every "want read", a copy
+for every record, a certificate encoded again for every connection). L{FastEngine} makes the same OpenSSL calls straight
+through the library handle, into two buffers that the whole process shares. The names it needs are checked when the
+module is loaded; if one is missing, L{PublicEngine} does the same work with public calls only. Both pass the same
+tests.
 
 What L{Engine.decrypt} and L{Engine.encrypt} return is a view of a shared buffer and is valid only until the next such
 call of an engine on the same level of a chain.
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import SSL, crypto
 
 from sslintercept.errors import TlsError
@@ -36,7 +39,9 @@ class Engine(Protocol):
     """What the ssl profile needs of a TLS session."""
 
     closed: bool
-    """whether the peer's close_notify has arrived"""
+    """whether nothing more will come: the peer's close_notify has arrived, or C{fault} says what has"""
+    fault: TlsError | None
+    """what was wrong behind the plaintext that C{decrypt} gave last"""
 
     def feed(self, data: Bytes) -> None:
         """Ciphertext that came in; C{handshake} or C{decrypt} works on it. At most L{SIZE} bytes."""
@@ -45,7 +50,11 @@ class Engine(Protocol):
         """Go on with the handshake; true when it is complete. @raise TlsError: it failed."""
 
     def decrypt(self, data: Bytes) -> memoryview:
-        """All plaintext that C{data} completes. @raise TlsError: what came is not TLS, or the peer sent an alert."""
+        """
+        All plaintext that C{data} completes; C{closed} and C{fault} tell of an end behind it.
+
+        @raise TlsError: what came is not TLS, or the peer sent an alert, and no plaintext came before.
+        """
 
     def encrypt(self, data: Bytes) -> memoryview:
         """C{data} (at most L{STEP} * 8 bytes) as records."""
@@ -63,11 +72,11 @@ class Engine(Protocol):
         """The peer's certificates as DER, leaf first."""
 
     def trim(self) -> None:
-        """Replace memory BIOs that have grown; only when nothing is in them."""
+        """Replace memory BIOs that have grown, unless something is in them."""
 
 
 def _tls_error(errors: list[tuple[str, int]], what: str) -> TlsError:
-    """The last error of OpenSSL's queue, in words."""
+    """The first error of OpenSSL's queue, which is the cause of the others, in words."""
     reason, code = errors[0] if errors else ("", 0)
     sent_by_peer = ALERT_REASONS <= code < ALERT_REASONS + 256
     text = f"{what}: {reason or 'the connection ended'}"
@@ -89,19 +98,18 @@ def _leg(connection: SSL.Connection, server_name: str, verified: str, resumed: b
 
 
 def _chain(connection: SSL.Connection) -> list[bytes]:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return [c.public_bytes(Encoding.DER) for c in connection.get_peer_cert_chain(as_cryptography=True) or ()]
 
 
 class PublicEngine:
     """The engine with public calls of pyOpenSSL only."""
 
-    __slots__ = ("closed", "connection")
+    __slots__ = ("closed", "connection", "fault")
 
     def __init__(self, connection: SSL.Connection) -> None:
         self.connection = connection
         self.closed = False
+        self.fault: TlsError | None = None
 
     @staticmethod
     def _errors(error: SSL.Error) -> list[tuple[str, int]]:
@@ -136,8 +144,9 @@ class PublicEngine:
         except SSL.ZeroReturnError:
             self.closed = True
         except SSL.Error as error:
+            self.closed, self.fault = True, _tls_error(self._errors(error), "a record was refused")
             if not pieces:
-                raise _tls_error(self._errors(error), "a record was refused") from None
+                raise self.fault from None
         return memoryview(b"".join(pieces))
 
     def encrypt(self, data: Bytes) -> memoryview:
@@ -207,11 +216,31 @@ ALERT_NUMBERS: Final = {
 
 
 _NEEDED = (
-    "BIO_free BIO_new BIO_read BIO_s_mem BIO_write ERR_clear_error ERR_get_error ERR_GET_REASON "
-    "ERR_reason_error_string SSL_do_handshake SSL_get_error SSL_read SSL_session_reused SSL_set_bio SSL_shutdown "
-    "SSL_use_certificate SSL_use_PrivateKey SSL_write SSL_ERROR_WANT_READ SSL_ERROR_ZERO_RETURN SSL_get_options "
-    "SSL_set_options SSL_CTX_clear_mode SSL_MODE_ENABLE_PARTIAL_WRITE BIO_set_mem_eof_return"
-).split()
+    "BIO_new",
+    "BIO_read",
+    "BIO_s_mem",
+    "BIO_write",
+    "ERR_clear_error",
+    "ERR_get_error",
+    "ERR_GET_REASON",
+    "ERR_reason_error_string",
+    "SSL_do_handshake",
+    "SSL_get_error",
+    "SSL_read",
+    "SSL_session_reused",
+    "SSL_set_bio",
+    "SSL_shutdown",
+    "SSL_use_certificate",
+    "SSL_use_PrivateKey",
+    "SSL_write",
+    "SSL_ERROR_WANT_READ",
+    "SSL_ERROR_ZERO_RETURN",
+    "SSL_CTX_clear_mode",
+    "SSL_MODE_ENABLE_PARTIAL_WRITE",
+    "BIO_set_mem_eof_return",
+    "BIO_get_mem_data",
+    "SSL_want_read",
+)
 
 # Any: the handles of pyOpenSSL's C bindings are untyped.
 _lib: Any = getattr(SSL, "_lib", None)
@@ -229,6 +258,7 @@ if FAST:
     _BIO_write, _BIO_read = _lib.BIO_write, _lib.BIO_read
     _SSL_read, _SSL_write = _lib.SSL_read, _lib.SSL_write
     _SSL_get_error, _ERR_clear_error = _lib.SSL_get_error, _lib.ERR_clear_error
+    _SSL_want_read = _lib.SSL_want_read
     _WANT_READ, _ZERO_RETURN = _lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_ZERO_RETURN
 
 
@@ -259,7 +289,7 @@ def _shared(level: int) -> _Shared:
 
 
 def _queued_errors() -> list[tuple[str, int]]:
-    """Empty OpenSSL's error queue; the newest entry last."""
+    """Empty OpenSSL's error queue, which is one for the whole thread; the newest entry last."""
     found: list[tuple[str, int]] = []
     while len(found) < 32:
         code = _lib.ERR_get_error()
@@ -291,6 +321,7 @@ class FastEngine:
         "_ssl",
         "closed",
         "connection",
+        "fault",
     )
 
     def __init__(self, connection: SSL.Connection, level: int) -> None:
@@ -305,6 +336,7 @@ class FastEngine:
         self._header = b""
         """the first bytes of a record whose header came in part"""
         self.closed = False
+        self.fault: TlsError | None = None
 
     def _walk(self, data: Bytes) -> None:
         """Follow the borders of the records, so that a read of exactly one record can be told."""
@@ -332,7 +364,10 @@ class FastEngine:
             return True
         if _SSL_get_error(self._ssl, result) == _WANT_READ:
             return False
-        raise _tls_error(_queued_errors(), "the handshake failed")
+        errors = _queued_errors()
+        if _SSL_get_error(self._ssl, result) == _WANT_READ:
+            return False  # what stood in the queue was left there by somebody else
+        raise _tls_error(errors, "the handshake failed")
 
     def decrypt(self, data: Bytes) -> memoryview:
         size = len(data)
@@ -340,7 +375,7 @@ class FastEngine:
             _BIO_write(self._in, data if type(data) is bytes else _from_buffer(data), size)
             n = _SSL_read(self._ssl, self._plain, SIZE)
             if n <= 0:
-                self._stopped(n)
+                self._stopped(n, 0)
                 n = 0
             return self._plain_view[:n]
         self._walk(data)
@@ -352,25 +387,29 @@ class FastEngine:
             while (n := _SSL_read(self._ssl, self._plain + total, SIZE - total)) > 0:
                 total += n
             view = view[STEP:]
-            if not view or _SSL_get_error(self._ssl, n) != _WANT_READ:
+            if not view or not _SSL_want_read(self._ssl):
                 break
-        try:
-            self._stopped(n)
-        except TlsError:
-            if not total:
-                raise
-            # The plaintext before the fault goes first; the next read meets the fault again.
+        self._stopped(n, total)
         return self._plain_view[:total]
 
-    def _stopped(self, result: int) -> None:
-        """@raise TlsError: there was another reason than "no whole record yet"."""
+    def _stopped(self, result: int, total: int) -> None:
+        """
+        Find out why no more plaintext came.
+
+        @raise TlsError: there was another reason than "no whole record yet", and no plaintext goes before it.
+        """
         code = _SSL_get_error(self._ssl, result)
         if code == _WANT_READ:
             return
         if code == _ZERO_RETURN:
             self.closed = True
             return
-        raise _tls_error(_queued_errors(), "a record was refused")
+        errors = _queued_errors()
+        if _SSL_get_error(self._ssl, result) == _WANT_READ:
+            return  # what stood in the queue was left there by somebody else
+        self.closed, self.fault = True, _tls_error(errors, "a record was refused")
+        if not total:
+            raise self.fault
 
     def encrypt(self, data: Bytes) -> memoryview:
         size = len(data)
@@ -381,7 +420,6 @@ class FastEngine:
         total = 0
         while True:
             if n <= 0:
-                _SSL_get_error(self._ssl, n)
                 raise _tls_error(_queued_errors(), "a write was refused")
             total += max(_BIO_read(self._out, self._cipher + total, SIZE - total), 0)
             view = view[n:]
@@ -407,6 +445,9 @@ class FastEngine:
         return _chain(self.connection)
 
     def trim(self) -> None:
+        start = _ffi.new("char **")
+        if _lib.BIO_get_mem_data(self._in, start) or _lib.BIO_get_mem_data(self._out, start):
+            return
         raw: Any = self.connection  # Any: private attributes, see _NEEDED
         incoming, outgoing = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
         _lib.BIO_set_mem_eof_return(incoming, -1)
@@ -433,7 +474,9 @@ def set_groups(context: SSL.Context, names: bytes) -> bool:
     if not FAST or not hasattr(_lib, "SSL_CTX_set1_curves_list"):
         return False
     raw: Any = context  # Any: private attributes, see _NEEDED
-    return bool(_lib.SSL_CTX_set1_curves_list(raw._context, names) == 1)
+    done = bool(_lib.SSL_CTX_set1_curves_list(raw._context, names) == 1)
+    _ERR_clear_error()
+    return done
 
 
 class Credential:
@@ -443,31 +486,24 @@ class Credential:
     @ivar der: the certificate.
     """
 
-    __slots__ = ("_cert", "_key", "der", "key")
+    __slots__ = ("_cert", "der", "key")
 
     def __init__(self, der: bytes, key: crypto.PKey) -> None:
         self.der = der
         self.key = key
         self._cert: Any = None  # Any: an X509 handle
-        self._key: Any = None  # Any: an EVP_PKEY handle
 
     def use(self, connection: SSL.Connection) -> None:
         """Show this certificate on C{connection}."""
         if self._cert is None:
-            self._cert = crypto.X509.from_cryptography(_load(self.der))
+            self._cert = crypto.X509.from_cryptography(load_der_x509_certificate(self.der))
         if FAST:
             raw: Any = connection  # Any: private attributes, see _NEEDED
             cert: Any = self._cert
             key: Any = self.key
-            if _lib.SSL_use_certificate(raw._ssl, cert._x509) == 1 and _lib.SSL_use_PrivateKey(raw._ssl, key._pkey) == 1:
+            ssl = raw._ssl
+            if _lib.SSL_use_certificate(ssl, cert._x509) == 1 and _lib.SSL_use_PrivateKey(ssl, key._pkey) == 1:
                 return
             _ERR_clear_error()
         connection.use_certificate(self._cert)
         connection.use_privatekey(self.key)
-
-
-def _load(der: bytes) -> Any:
-    """Any: the certificate type of cryptography is what from_cryptography takes."""
-    from cryptography.x509 import load_der_x509_certificate
-
-    return load_der_x509_certificate(der)

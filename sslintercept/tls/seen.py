@@ -1,7 +1,9 @@
 """
-What is remembered of origins, so that the client's TLS can be answered without asking again (handshake order "adaptive").
+What is remembered of origins, so that the client's TLS can be answered without asking again (handshake order
+"adaptive").
 
-Only what a forged leaf needs is kept, never a verdict that opens anything: the origin is verified on each new connection.
+Only what a forged leaf needs is kept, never a verdict that opens anything: the origin is verified on each new
+connection.
 """
 
 from __future__ import annotations

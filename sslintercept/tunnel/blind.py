@@ -1,19 +1,20 @@
 """
 Two connections joined, bytes untouched (ATS: blind tunnel of HttpSM; TwoWayTunnel without half-close).
 
-Both directions are wiring (L{sslintercept.tunnel.oneway}): a read of up to 256 KiB goes to the other socket in the same call
-and is copied only if the kernel does not take it all. The kernel's C{splice(2)} could carry long tunnels between two bare
-sockets with 0 to 30 % less CPU; it would take the place of L{OneWayTunnel.start} here and nowhere else.
+Both directions are wiring (L{sslintercept.tunnel.oneway}): a read of up to 256 KiB goes to the other socket in the
+same call and is copied only if the kernel does not take it all. The kernel's C{splice(2)} could carry long tunnels
+between two bare sockets with 0 to 30 % less CPU; it would take the place of L{OneWayTunnel.start} here and nowhere
+else.
 
-How an end is passed on: a peer that has finished sending makes us finish sending on the other side, and the answer still
-comes back; a truncation stays one, a reset stays one.
+How an end is passed on: a peer that has finished sending makes us finish sending on the other side, and the answer
+still comes back; a truncation stays one, a reset stays one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocol, ITransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -50,18 +51,13 @@ class TunnelEnd:
     def connectionLost(self, reason: Failure) -> None:
         self._tunnel.lost(self._vc)
 
-    def logPrefix(self) -> str:
-        return "tunnel"
-
-    def getPeer(self) -> IAddress:
-        return self._vc.getPeer()
-
 
 class BlindTunnel:
     """
     A client and a server connection joined.
 
-    @param half_close: the end of one direction leaves the other one open; without it both are closed (ATS: TwoWayTunnel).
+    @param half_close: the end of one direction leaves the other one open; without it both are closed (ATS:
+        TwoWayTunnel).
     @param idle_timeout: seconds without a byte in either direction until both are closed; 0 for never.
     @param done: called once when both are gone.
     """
@@ -109,11 +105,11 @@ class BlindTunnel:
         if vc.truncated:
             other.close(faithful=False)
             vc.close()
-        elif len(self._ended) == 2 or not self._half_close:
-            self._client.close()
-            self._server.close()
         else:
             other.finish()
+            if len(self._ended) == 2 or not self._half_close:
+                self._client.close()
+                self._server.close()
 
     def lost(self, vc: NetVConnection) -> None:
         """C{vc} is gone."""

@@ -1,24 +1,36 @@
 """
 One direction from one connection to another (ATS: OneWayTunnel).
 
-A tunnel of unknown length is wiring: the target's C{write} is put into the source's hand and the tunnel itself is not on
-the path. With a length every chunk is counted, no byte beyond it goes over, and what is left of the chunk is handed back.
+A tunnel of unknown length is wiring: the target's C{write} is put into the source's hand and the tunnel itself is not
+on the path. With a length every chunk is counted, no byte beyond it goes over, and what is left of the chunk is handed
+back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
 
 from sslintercept.net.vconnection import NetVConnection
-from sslintercept.profile.profile import Bytes
+from sslintercept.profile.profile import Bytes, Receiver, Wire, ignore
+
+UNKNOWN_LENGTH: Final = 2**63 - 1
+"""bytes of a counted tunnel whose length will be known later (ATS: INT64_MAX)"""
 
 
+@implementer(IPushProducer)
 class OneWayTunnel:
     """
     Bytes from C{source} to C{target}.
 
-    @ivar nbytes: how many bytes go over, or C{None} for all until the source ends (ATS: INT64_MAX). It may be set once
-        more while the tunnel runs, which is how an unknown length becomes known.
+    The tunnel is the producer that the target stops and starts; when it stops, whatever it paused reads again and goes
+    to where it went before.
+
+    @ivar nbytes: how many bytes go over, or C{None} for all until the source ends, uncounted. A length that is not
+        known yet but will be is L{UNKNOWN_LENGTH}; it is lowered with L{limit}.
     @ivar ndone: bytes gone over; counted only when there is a length.
     @ivar complete: called once when C{nbytes} have gone over, with what the last chunk held beyond them.
     """
@@ -35,17 +47,20 @@ class OneWayTunnel:
         self.ndone = 0
         self.complete = complete
         self.running = False
+        self._paused = False
+        self._wire: Wire = ignore
+        self._before: Receiver = ignore
 
     def start(self, peeked: bytes = b"") -> None:
         """Let bytes flow; C{peeked} goes first. The target's chain is held until L{stop}."""
         self.running = True
-        wire = self.target.hold()
-        self._wire = wire
-        self.target.registerProducer(self.source, True)
+        self._before = self.source.top.deliver
+        self._wire = wire = self.target.hold()
+        self.target.registerProducer(self, True)
         if self.nbytes is None:
+            self.source.read_to(wire)
             if peeked:
                 wire(peeked)
-            self.source.read_to(wire)
         else:
             self.source.read_to(self._counted)
             self._counted(peeked)
@@ -54,8 +69,10 @@ class OneWayTunnel:
         """
         Lower the goal of a counted tunnel; at what is done already it ends at once.
 
-        @raise ValueError: more than that has gone over.
+        @raise ValueError: more than that has gone over, or nobody counts.
         """
+        if self.nbytes is None:
+            raise ValueError("a tunnel that does not count cannot become one that does")
         if nbytes < self.ndone:
             raise ValueError(f"{self.ndone} bytes have gone over; the length cannot become {nbytes}")
         self.nbytes = nbytes
@@ -84,5 +101,25 @@ class OneWayTunnel:
         """Give the target's chain back and stop writing to it."""
         if self.running:
             self.running = False
+            self.source.read_to(self._before)
             self.target.unregisterProducer()
             self.target.release()
+            self._wire = ignore
+            self.resumeProducing()
+
+    # the target's producer
+
+    def pauseProducing(self) -> None:
+        """The target is above its high water mark."""
+        self._paused = True
+        self.source.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The target is below its low water mark."""
+        if self._paused:
+            self._paused = False
+            self.source.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The target is gone: the source's peer sees how."""
+        self.source.mirror(self.target)

@@ -2,10 +2,10 @@
 One body from where it comes to where it goes (ATS: HttpTunnel).
 
 A tunnel has at most two producers and four consumers. Consumers are added before the producer starts, so that no byte
-passes a late one. A producer feeds its consumers through its chunk action; with one consumer and nothing to change, a chunk
-costs L{Producer.receive} and the consumer's C{write}. Each consumer stops the producer above its own high water mark; the
-producer goes on when none of them holds it. At the end the producer's handler runs first, then the consumers learn of the
-end, and C{done} is called exactly once, when nothing is alive.
+passes a late one. A producer feeds its consumers through its chunk action; with one consumer and nothing to change, a
+chunk costs L{Producer.receive} and the consumer's C{write}. Each consumer stops the producer above its own high water
+mark; the producer goes on when none of them holds it. At the end the producer's handler runs first, then the consumers
+learn of the end, and C{done} is called exactly once, when nothing is alive.
 """
 
 from __future__ import annotations
@@ -104,12 +104,14 @@ class Producer:
     @ivar ndone: bytes of the body taken so far, framing included.
     @ivar complete: called once at the body's proper end with the bytes that came behind it.
     @ivar failed: called once when the body cannot be completed, with the reason.
+    @ivar abandoned: called once when the last consumer broke; with C{None} the source is stopped, which closes it.
     """
 
     __slots__ = (
         "_decoder",
         "_holds",
         "_verifier",
+        "abandoned",
         "action",
         "alive",
         "complete",
@@ -139,6 +141,7 @@ class Producer:
         self.action = action
         self.complete = complete
         self.failed = failed
+        self.abandoned: Callable[[], object] | None = None
         self.consumers: list[Consumer] = []
         self.ndone = 0
         self.alive = True
@@ -209,7 +212,7 @@ class Producer:
             )
 
     def _finish(self, rest: bytes) -> None:
-        self.alive = False
+        self.give_back()
         # The owner first: it may still change what the consumers are told (ATS: local_finish_all).
         self.complete(rest)
         for consumer in self.consumers:
@@ -222,7 +225,7 @@ class Producer:
     def fail(self, error: Exception) -> None:
         """Stop; the consumers are left with what they got."""
         if self.alive:
-            self.alive = False
+            self.give_back()
             for consumer in self.consumers:
                 consumer.leave()
             self.failed(error)
@@ -236,9 +239,25 @@ class Producer:
 
     def let_go(self) -> None:
         """One consumer fewer holds the source."""
-        self._holds -= 1
-        if self._holds == 0:
+        if self._holds:
+            self._holds -= 1
+            if not self._holds:
+                self.source.resumeProducing()
+
+    def give_back(self) -> None:
+        """Whoever owns the source now finds it reading, and nobody of ours stops or starts it any more."""
+        self.alive = False
+        if self._holds:
+            self._holds = 0
             self.source.resumeProducing()
+
+    def abandon(self) -> None:
+        """Nobody is left to take the body."""
+        self.give_back()
+        if self.abandoned is None:
+            self.source.stopProducing()
+        else:
+            self.abandoned()
 
 
 class HttpTunnel:
@@ -264,6 +283,7 @@ class HttpTunnel:
         chunked_out: bool,
         complete: Callable[[bytes], object] = lambda rest: None,
         failed: Callable[[Exception], object] = lambda error: None,
+        abandoned: Callable[[], object] | None = None,
     ) -> Producer:
         """
         Add a way in.
@@ -273,6 +293,7 @@ class HttpTunnel:
         if len(self.producers) >= MOST_PRODUCERS:
             raise ValueError(f"a tunnel has at most {MOST_PRODUCERS} producers; {name} was refused")
         producer = Producer(self, name, source, length, action_for(length, chunked_out), complete, failed)
+        producer.abandoned = abandoned
         self.producers.append(producer)
         return producer
 
@@ -300,21 +321,20 @@ class HttpTunnel:
         consumer.resumeProducing()
         producer = consumer.producer
         if producer.alive and not any(other.alive for other in producer.consumers):
-            producer.alive = False
-            producer.source.stopProducing()
+            producer.abandon()
         self.check()
 
     def check(self) -> None:
         """Tell the owner when nothing is alive."""
-        if self._done is not None and not any(p.alive for p in self.producers):
-            if not any(c.alive for c in self.consumers):
-                done, self._done = self._done, None
-                done()
+        alive = any(p.alive for p in self.producers) or any(c.alive for c in self.consumers)
+        if self._done is not None and not alive:
+            done, self._done = self._done, None
+            done()
 
     def stop(self) -> None:
         """Let go of everything without a word."""
         self._done = None
         for producer in self.producers:
-            producer.alive = False
+            producer.give_back()
         for consumer in self.consumers:
             consumer.leave()
