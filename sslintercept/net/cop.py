@@ -21,27 +21,31 @@ TRIM_AFTER = 3.0
 
 
 class InactivityCop:
-    """The sweep over every connection of one handler."""
+    """
+    The sweep over every connection of one handler.
+
+    @ivar next: the call that will sweep next, C{None} while stopped.
+    """
 
     log = Logger()
 
     def __init__(self, handler: NetHandler, reactor: Reactor) -> None:
         self._handler = handler
         self._reactor = reactor
-        self._next: IDelayedCall | None = None
+        self.next: IDelayedCall | None = None
 
     def start(self) -> None:
         """Sweep from now on."""
-        self._next = self._reactor.callLater(PERIOD, self._tick)
+        self.next = self._reactor.callLater(PERIOD, self._tick)
 
     def stop(self) -> None:
         """No further sweep."""
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        self._next = None
+        if self.next is not None and self.next.active():
+            self.next.cancel()
+        self.next = None
 
     def _tick(self) -> None:
-        self._next = self._reactor.callLater(PERIOD, self._tick)
+        self.next = self._reactor.callLater(PERIOD, self._tick)
         self.sweep()
 
     def sweep(self) -> None:

@@ -107,6 +107,10 @@ class NetHandler:
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def watched(self) -> list[Watched]:
+        """Who is told of events."""
+        return list(self._watched.values())
+
     def soon(self, call: Callable[[], object]) -> None:
         """Call back when the present call stack has ended, still in this turn if it is ours."""
         self._later.append(call)

@@ -147,7 +147,9 @@ class Listener:
 class Door:
     """Stands in for the reactor when an endpoint listens (IReactorTCP.listenTCP, IReactorSocket.adoptStreamPort)."""
 
-    def __init__(self, handler: NetHandler, accepted: Callable[[NetVConnection], object], limit: int, share: bool) -> None:
+    def __init__(
+        self, handler: NetHandler, accepted: Callable[[NetVConnection], object], limit: int, share: bool
+    ) -> None:
         self._handler = handler
         self._accepted = accepted
         self._limit = limit

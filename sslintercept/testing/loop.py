@@ -7,16 +7,22 @@ passes only when a test says so; L{Loop.pump} runs until nothing moves any more.
 
 from __future__ import annotations
 
+import gc
+import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from sslintercept.facts import Address, Side
 from sslintercept.net.cop import InactivityCop
 from sslintercept.net.handler import NetHandler
-from sslintercept.net.vconnection import NetVConnection
+from sslintercept.net.vconnection import LINGER, NetVConnection
 from sslintercept.profile.tcp import TcpProfile
 
 QUIET = 3
@@ -35,6 +41,10 @@ class Loop(Clock):
         self.handler.start()
         self.cop = InactivityCop(self.handler, self)
         self.cop.start()
+        self.peers: list[socket.socket] = []
+        """the other ends of the sockets that were made here"""
+        self.failures: list[Failure] = []
+        """what was logged with a traceback during a test"""
         self.others: list[Callable[[], bool]] = []
         """called each turn; whoever moved something says true"""
 
@@ -88,9 +98,16 @@ class Loop(Clock):
             sock.setblocking(False)
             if buffer is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        self.peers.append(theirs)
+        return self.adopt(ours, side), theirs
+
+    def adopt(self, sock: socket.socket, side: Side) -> NetVConnection:
+        """Make a connection of ours out of a socket; one end of a pair that became ours is nobody's peer any more."""
+        if sock in self.peers:
+            self.peers.remove(sock)
         vc = NetVConnection(self.handler, side, Address("192.0.2.1", 50000), Address("192.0.2.2", 8080))
-        vc.open(TcpProfile(vc, ours, self.handler))
-        return vc, theirs
+        vc.open(TcpProfile(vc, sock, self.handler))
+        return vc
 
     def close(self) -> None:
         """Cut what is left and free the handler; a connection that a test forgot is no leak of ours."""
@@ -99,3 +116,57 @@ class Loop(Clock):
         self.pump()
         self.cop.stop()
         self.handler.stop()
+        for sock in self.peers:
+            sock.close()
+
+    def leftovers(self) -> list[str]:
+        """
+        What is still here once every peer has gone and the last lingering close is over: there should be nothing.
+
+        Connections, delayed calls other than the sweep's, and watched descriptors.
+        """
+        for sock in self.peers:
+            sock.close()
+        self.pump()
+        self.pass_time(LINGER + 2)
+        found = [f"connection {vc}" for vc in self.handler.connections]
+        found += [f"delayed call {call}" for call in self.getDelayedCalls() if call is not self.cop.next]
+        found += [f"watched descriptor of {one}" for one in self.handler.watched()]
+        return found
+
+
+@implementer(ILogObserver)
+class Observer:
+    """Collects what is logged with a traceback."""
+
+    def __init__(self, failures: list[Failure]) -> None:
+        self._failures = failures
+
+    def __call__(self, event: LogEvent) -> None:
+        if "log_failure" in event:
+            self._failures.append(event["log_failure"])
+
+
+@contextmanager
+def checked_loop() -> Iterator[Loop]:
+    """
+    A loop for one test, which fails if anything is left behind: see L{Loop.leftovers}, open descriptors, and failures
+    that were only logged (those a test expects it takes out of L{Loop.failures}).
+
+    @raise AssertionError: something was left.
+    """
+    gc.collect()
+    before = set(os.listdir("/proc/self/fd"))
+    loop = Loop()
+
+    observe = Observer(loop.failures)
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield loop
+        left = loop.leftovers()
+    finally:
+        loop.close()
+        globalLogPublisher.removeObserver(observe)
+    left += [f"open descriptor {fd}" for fd in set(os.listdir("/proc/self/fd")) - before]
+    left += [f"logged failure {failure.getTraceback()}" for failure in loop.failures]
+    assert not left, "left behind: " + ", ".join(left)
