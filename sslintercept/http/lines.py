@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
-from sslintercept.facts import Action, Facts, RequestHead
+from sslintercept.facts import Action, Address, Facts, RequestHead
 from sslintercept.http.fields import DEFAULT_PORTS
 from sslintercept.http.sm import HttpSM
 from sslintercept.log.access import AccessLog, ConnectionEntry, TransactionEntry
@@ -37,7 +38,7 @@ class AccessLines:
             facts.id,
             session.serial,
             self._clock(),
-            vc.handler.seconds() - sm.begun,
+            vc.handler.now - sm.begun,
             head.method.decode("latin-1"),
             shown(head),
             sm.status,
@@ -77,8 +78,12 @@ def shown(head: RequestHead) -> str:
     """The URL of a request; the log takes secrets out of it."""
     if head.method == b"CONNECT":
         return str(head.authority)
-    host, port = head.authority
+    return prefix(head.scheme, head.authority) + head.target.decode("latin-1")
+
+
+@lru_cache(maxsize=1024)
+def prefix(scheme: str, authority: Address) -> str:
+    """A URL up to its path; a port that the scheme implies is left out."""
+    host, port = authority
     where = f"[{host}]" if ":" in host else host
-    if port != DEFAULT_PORTS.get(head.scheme):
-        where = f"{where}:{port}"
-    return f"{head.scheme}://{where}{head.target.decode('latin-1')}"
+    return f"{scheme}://{where}" if port == DEFAULT_PORTS.get(scheme) else f"{scheme}://{where}:{port}"

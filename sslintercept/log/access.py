@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from json import JSONEncoder
-from typing import Final
+from typing import Final, NamedTuple
 
 from sslintercept.errors import InterceptError
 from sslintercept.facts import Address, ClientHello, Decision, Facts, TlsLeg
@@ -36,9 +36,8 @@ AUTHORITY_ENDS = re.compile(r"[/?#]")
 quoted = JSONEncoder().encode
 
 
-@dataclass(slots=True)
-class TransactionEntry:
-    """One request and its response, or what became of it."""
+class TransactionEntry(NamedTuple):
+    """One request and its response, or what became of it. A tuple, since one is made for every request."""
 
     id: str
     """of the connection"""
@@ -115,10 +114,10 @@ def shown_url(url: str, queries: bool = False) -> str:
 
     An origin form has no authority; anything else has one, at its beginning or behind C{://}.
     """
-    url = url.partition("#")[0]
-    if not queries:
-        path, mark, _ = url.partition("?")
-        url = path + mark
+    if "#" in url:
+        url = url.partition("#")[0]
+    if not queries and (mark := url.find("?")) >= 0:
+        url = url[: mark + 1]
     if "@" in url and not url.startswith("/"):
         scheme, separator, rest = url.partition("://")
         if not separator or AUTHORITY_ENDS.search(scheme):
@@ -172,9 +171,12 @@ def json_text(text: str | None, limit: int = MAX_TEXT) -> str:
     return "null" if text is None else quoted(text[:limit])
 
 
+NO_ERROR: Final = '"error":null'
+
+
 def json_error(error: BaseException | None) -> str:
     if error is None:
-        return '"error":null'
+        return NO_ERROR
     kind, text = fault(error)
     return f'"error":{quoted(kind)},"error_text":{quoted(text)}'
 
@@ -204,11 +206,12 @@ class JsonFormat:
 
     def transaction(self, entry: TransactionEntry, part: str) -> str:
         return (
-            f'{{"type":"transaction","time":{entry.time:.3f},"id":{quoted(f"{entry.id}-{entry.serial}")},{part},'
+            f'{{"type":"transaction","time":{entry.time:.3f},"id":"{entry.id}-{entry.serial}",{part},'
             f'"method":{quoted(entry.method[:MAX_WORD])},"url":{quoted(shown_url(entry.url, self.queries))},'
             f'"status":{entry.status},"bytes_in":{entry.bytes_in},"bytes_out":{entry.bytes_out},'
             f'"duration_ms":{entry.duration * 1000:.1f},"upstream":{json_address(entry.upstream)},'
-            f'"reused":{json_bool(entry.reused)},"result":"{entry.result}",{json_error(entry.error)}}}'
+            f'"reused":{"true" if entry.reused else "false"},"result":"{entry.result}",'
+            f"{NO_ERROR if entry.error is None else json_error(entry.error)}}}"
         )
 
     def connection(self, entry: ConnectionEntry, facts: Facts, decision: Decision | None) -> str:

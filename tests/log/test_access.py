@@ -38,11 +38,14 @@ def facts() -> Facts:
 
 def entry(**changes: Any) -> TransactionEntry:  # any field
     made = TransactionEntry("c1", 3, 1732340000.1234, 0.0567, "GET", "https://www.example.com/a?token=s3cret")
-    made.status, made.bytes_in, made.bytes_out, made.upstream = 200, 345, 12345, ORIGIN
-    made.content_type = "text/html; charset=utf-8"
-    for name, value in changes.items():
-        setattr(made, name, value)
-    return made
+    usual = {
+        "status": 200,
+        "bytes_in": 345,
+        "bytes_out": 12345,
+        "upstream": ORIGIN,
+        "content_type": "text/html; charset=utf-8",
+    }
+    return made._replace(**{**usual, **changes})
 
 
 def line(format: str, made: TransactionEntry, about: Facts | None = None, decision: Decision | None = DECISION) -> str:
