@@ -99,6 +99,7 @@ class Gateway:
             process.handler,
             process.resolver(settings),
             timeout=settings.http.connect_timeout,
+            water=(settings.tunnel.high_water, settings.tunnel.low_water),
             allowed=lambda host, port: process.forbidden(settings, host, port),
         )
         self.upstream = UpstreamTls(
@@ -354,6 +355,8 @@ class SslInterceptService(Service):
         number = next(self._serial)
         facts = Facts(f"{self._boot}-{number:x}", vc.peer, name)
         facts.started = EPOCH()
+        tunnel = gateway.settings.tunnel
+        vc.high_water, vc.low_water = tunnel.high_water, tunnel.low_water
         if gateway.settings.log.sequence is not None:
             facts.sequence = Sequence()
             facts.step("accepted", str(vc.peer))

@@ -21,7 +21,7 @@ from sslintercept.errors import ConnectError, UpstreamError
 from sslintercept.facts import Address, Side
 from sslintercept.net.handler import option
 from sslintercept.net.listener import address
-from sslintercept.net.vconnection import NetVConnection
+from sslintercept.net.vconnection import HIGH_WATER, LOW_WATER, NetVConnection
 from sslintercept.profile.tcp import TcpProfile
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class Connector:
     """
     Opens server connections.
 
+    @param water: the high and low water marks of the connections.
     @ivar allowed: asked for every address before a packet leaves; it returns a reason to refuse it, or C{None}.
     """
 
@@ -111,11 +112,13 @@ class Connector:
         resolver: Resolver,
         *,
         timeout: float,
+        water: tuple[int, int] = (HIGH_WATER, LOW_WATER),
         allowed: Callable[[str, int], str | None] = lambda host, port: None,
     ) -> None:
         self._handler = handler
         self._resolver = resolver
         self._timeout = timeout
+        self._water = water
         self.allowed = allowed
 
     async def addresses(self, host: str) -> Sequence[str]:
@@ -161,6 +164,7 @@ class Connector:
                 )
                 continue
             vc = NetVConnection(self._handler, Side.UPSTREAM, peer, address(sock.getsockname()))
+            vc.high_water, vc.low_water = self._water
             vc.open(TcpProfile(vc, sock, self._handler))
             return vc
         raise last or ConnectError("no address to try", where=str(destination), remedy="look at the name's records")
