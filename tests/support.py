@@ -1,4 +1,4 @@
-"""What the tests of the floors share: a loop that is checked afterwards, sessions that write down what they hear, TLS."""
+"""What tests of the floors share: a loop that is checked afterwards, sessions that note what they hear, TLS."""
 
 from __future__ import annotations
 
@@ -66,6 +66,22 @@ class HalfClosing(Listening):
 
     def writeConnectionLost(self) -> None:
         raise AssertionError("nobody calls this")
+
+
+class Noting:
+    """A producer that writes down what it is asked."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.events.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.events.append("resume")
+
+    def stopProducing(self) -> None:
+        self.events.append("stop")
 
 
 @cache

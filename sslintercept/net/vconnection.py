@@ -116,7 +116,7 @@ class NetVConnection(ProfileChain):
         self.timed_out: Callable[[str], object] = self._cut_by_timer
         self.closed: Callable[[NetVConnection], object] = lambda vc: None
         self.closing = self.dead = self.finished = self.ended_by_peer = self.truncated = False
-        self.trimmed = 0.0
+        self.trimmed = -1.0
         """when the layers last gave back what idle connections do not need"""
         self.error: Exception | None = None
         self._producer: Any = None  # Any: IPushProducer or IPullProducer, told apart by _streaming

@@ -59,6 +59,7 @@ class TcpProfile(Profile):
     """
 
     __slots__ = (
+        "_error",
         "_mask",
         "_poller",
         "_queue",
@@ -105,6 +106,8 @@ class TcpProfile(Profile):
         self.shrank: Callable[[int], object] = lambda queued: None
         self.fin_out: Callable[[], object] = lambda: None
         self.gone: Callable[[], object] = lambda: None
+        self._error: OSError | None = None
+        """why the peer takes nothing more, while what it said before is still being read"""
         self._mask = 0
         self._watched = False
         self.turn = -1
@@ -142,6 +145,10 @@ class TcpProfile(Profile):
             self.read += n
             self.deliver(_VIEW[:n])
             return
+        if self._error is not None and self._error.errno != errno.EPIPE:
+            # The kernel reports a reset once; whoever reads on sees an end, which is none.
+            self.broke(self._error)
+            return
         self.fin_received = True
         self._watch(self._mask & ~EPOLLIN)
         if self.drained >= 0:
@@ -155,7 +162,7 @@ class TcpProfile(Profile):
         if event & EPOLLERR:
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                self.broke(OSError(code, "the connection broke"))
+                self._lose(OSError(code, "the connection broke"))
                 return
         if event & EPOLLOUT:
             self.writable()
@@ -199,7 +206,7 @@ class TcpProfile(Profile):
             except BlockingIOError:
                 n = 0
             except OSError as error:
-                self._cannot_write(error)
+                self._lose(error)
                 return
             self.active = self._poller.now
             self.sent += n
@@ -220,7 +227,7 @@ class TcpProfile(Profile):
             except BlockingIOError:
                 return
             except OSError as error:
-                self._cannot_write(error)
+                self._lose(error)
                 return
             self.active = self._spoke = self._poller.now
             self.sent += n
@@ -241,8 +248,9 @@ class TcpProfile(Profile):
         else:
             self.shrank(0)
 
-    def _cannot_write(self, error: OSError) -> None:
+    def _lose(self, error: OSError) -> None:
         """The peer takes nothing more; what it said before it left may still be here, for example an early answer."""
+        self._error = error
         self.finishing = self.fin_sent = True
         self._queue.clear()
         self.queued = 0

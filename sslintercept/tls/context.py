@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cryptography.x509 import load_der_x509_certificate
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
 from sslintercept.facts import ClientHello
 from sslintercept.tls.engine import Credential, Engine, allow_whole_writes, make_engine, set_groups
@@ -63,7 +63,7 @@ class ServerContext:
         context.set_session_id(b"sslintercept")
         context.set_alpn_select_callback(self._select)
         for der in chain:
-            context.add_extra_chain_cert(crypto.X509.from_cryptography(load_der_x509_certificate(der)))
+            context.add_extra_chain_cert(load_der_x509_certificate(der))
 
     @staticmethod
     def _select(connection: SSL.Connection, offered: list[bytes]) -> Any:
