@@ -312,12 +312,19 @@ class NetVConnection(ProfileChain):
                 profile.pre_close(faithful)
         self.deadline = NEVER
         self.idle_limit = self.idle_limit or STALLED
-        self.timed_out = lambda kind: self.abort()
+        self.timed_out = self._close_is_over
         # The peer's time to take what is left begins now, however long it has been silent.
         self.tcp.active = self.handler.now
         self.tcp.pre_close()
         if self.tcp.fin_sent:
             self._fin_out()
+
+    def _close_is_over(self, kind: str) -> None:
+        if self.tcp.fin_sent:
+            # What the kernel still has goes on its way without us; a reset would throw it away.
+            self.tcp.leave()
+        else:
+            self.abort()
 
     def _fin_out(self) -> None:
         if self.closing and not self.dead and self.deadline == NEVER:

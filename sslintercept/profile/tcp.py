@@ -311,13 +311,16 @@ class TcpProfile(Profile):
         self.active = self._spoke
         self.drained += len(data)
         if self.drained > DRAIN_LIMIT:
-            self.die()
-            self.gone()
+            self.leave()
 
     def _close_if_said(self) -> None:
         if self.drained >= 0 and self.fin_sent and self.fin_received and self.stage is not Stage.DEAD:
-            self.die()
-            self.gone()
+            self.leave()
+
+    def leave(self) -> None:
+        """Close without waiting any longer; the kernel still delivers what it has."""
+        self.die()
+        self.gone()
 
     def broke(self, error: OSError) -> None:
         """The socket is unusable."""
