@@ -165,7 +165,7 @@ class Door:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((interface, port))
             sock.listen(max(backlog, 1024))
-        except OSError:
+        except BaseException:
             sock.close()
             raise
         return self._listen(sock)
