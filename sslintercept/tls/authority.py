@@ -1,7 +1,8 @@
 """
 Our certificate authority: made on first start, or brought by the administrator.
 
-The key never leaves this process: it signs, and is written nowhere but to its own file (mode 0600 in a folder of mode 0700).
+The key never leaves this process: it signs, and is written nowhere but to its own file, mode 0600 in a folder of mode
+0700.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -267,8 +268,3 @@ def _check_ca(certificate: x509.Certificate, path: Path, now: datetime) -> None:
         raise refuse(f"ended on {certificate.not_valid_after_utc:%Y-%m-%d}")
     if certificate.not_valid_before_utc > now:
         raise refuse(f"begins on {certificate.not_valid_before_utc:%Y-%m-%d}")
-
-
-def utc(seconds: float) -> datetime:
-    """A date from seconds since the epoch."""
-    return datetime.fromtimestamp(seconds, timezone.utc)

@@ -1,8 +1,8 @@
 """
 Forged leaves: minted on the fly, cached, never with the CA's key in them.
 
-The certificate is written as DER by hand and signed once: a general builder costs five times as much. What does not change
-from leaf to leaf is encoded once. The profile is in docs/certificates.md.
+The certificate is written as DER by hand and signed once: a general builder costs five times as much. What does not
+change from leaf to leaf is encoded once. The profile is in docs/certificates.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import idna
@@ -74,8 +74,8 @@ class LeafSource:
     Mints leaves under one CA.
 
     @param lifetime: seconds; a leaf never outlives its CA or its origin's certificate either.
-    @param key_path: where the key of EC leaves is kept, so that all processes and starts use the same; C{None} for a key
-        that is never written. The rarer RSA key stands beside it.
+    @param key_path: where the key of EC leaves is kept, so that all processes and starts use the same; C{None} for a
+        key that is never written. The rarer RSA key stands beside it.
     """
 
     def __init__(self, authority: Authority, *, lifetime: float, key_path: Path | None) -> None:
@@ -228,7 +228,7 @@ def _oid(dotted: str) -> bytes:
 
 def _time(seconds: float) -> bytes:
     """UTCTime until 2049, GeneralizedTime from then on (RFC 5280 4.1.2.5)."""
-    when = datetime.fromtimestamp(int(seconds), timezone.utc)
+    when = datetime.fromtimestamp(int(seconds), UTC)
     if when.year < 2050:
         return _tlv(0x17, when.strftime("%y%m%d%H%M%SZ").encode())
     return _tlv(0x18, when.strftime("%Y%m%d%H%M%SZ").encode())
