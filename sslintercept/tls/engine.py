@@ -153,7 +153,10 @@ class PublicEngine:
         pieces = []
         view = memoryview(data)
         while view:
-            view = view[self.connection.send(bytes(view[:16384])) :]
+            try:
+                view = view[self.connection.send(bytes(view[:16384])) :]
+            except SSL.Error as error:
+                raise _tls_error(self._errors(error), "a write was refused") from None
             pieces.append(self.flush())
         return memoryview(b"".join(pieces))
 
@@ -182,10 +185,9 @@ class PublicEngine:
 
 
 ALERT_NUMBERS: Final = {
-    f"{prefix} alert {text}": ALERT_REASONS + number
-    for prefix in ("ssl/tls", "sslv3", "tlsv1", "tlsv13")
+    f"{prefix} {text}": ALERT_REASONS + number
+    for prefix in ("tls alert", "ssl/tls alert", "sslv3 alert", "tlsv1 alert", "tlsv13 alert", "tlsv1")
     for number, text in {
-        0: "close notify",
         10: "unexpected message",
         20: "bad record mac",
         21: "decryption failed",
@@ -204,7 +206,9 @@ ALERT_NUMBERS: Final = {
         70: "protocol version",
         71: "insufficient security",
         80: "internal error",
+        86: "inappropriate fallback",
         90: "user cancelled",
+        100: "no renegotiation",
         109: "missing extension",
         110: "unsupported extension",
         112: "unrecognized name",
@@ -212,7 +216,7 @@ ALERT_NUMBERS: Final = {
         120: "no application protocol",
     }.items()
 }
-"""OpenSSL's texts for alerts that came from the peer (RFC 8446 6), for when only the text is at hand"""
+"""What different versions of OpenSSL call the alerts of the peer (RFC 8446 6), for when only the text is at hand"""
 
 
 _NEEDED = (
@@ -494,10 +498,14 @@ class Credential:
         self._cert: Any = None  # Any: an X509 handle
 
     def use(self, connection: SSL.Connection) -> None:
-        """Show this certificate on C{connection}."""
-        if self._cert is None:
-            self._cert = crypto.X509.from_cryptography(load_der_x509_certificate(self.der))
+        """
+        Show this certificate on C{connection}.
+
+        @raise SSL.Error: the key is another one's.
+        """
         if FAST:
+            if self._cert is None:
+                self._cert = crypto.X509.from_cryptography(load_der_x509_certificate(self.der))
             raw: Any = connection  # Any: private attributes, see _NEEDED
             cert: Any = self._cert
             key: Any = self.key
@@ -505,5 +513,5 @@ class Credential:
             if _lib.SSL_use_certificate(ssl, cert._x509) == 1 and _lib.SSL_use_PrivateKey(ssl, key._pkey) == 1:
                 return
             _ERR_clear_error()
-        connection.use_certificate(self._cert)
-        connection.use_privatekey(self.key)
+        connection.use_certificate(load_der_x509_certificate(self.der))
+        connection.use_privatekey(self.key.to_cryptography_key())  # type: ignore[arg-type]  # never a public one
