@@ -1,11 +1,12 @@
 """
 Is this origin genuine? The chain, the name, the dates, the purpose and the strength of its certificates.
 
-The path is built by C{cryptography.x509.verification}. Rules that it lacks or leaves vague are our own, and they go first,
-in a fixed order, so that a fault is named exactly: whose certificate, and what is wrong with it. Revocation is not checked.
+The path is built by C{cryptography.x509.verification}. Rules that it lacks or leaves vague are our own, and they go
+first, in a fixed order, so that a fault is named exactly: whose certificate, and what is wrong with it. Revocation is not
+checked.
 
-Trust files of enterprises hold roots that the public web's profile would refuse (no keyUsage, no key identifiers): what is
-asked of a CA is what RFC 5280 asks, not more.
+Trust files of enterprises hold roots that the public web's profile would refuse (no keyUsage, no key identifiers): what
+is asked of a CA is what RFC 5280 asks, not more.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import warnings as python_warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -234,7 +236,7 @@ class Verifier:
         if "constraint" in words:
             return _Fault("name_constraints", f"a CA above {_text(leaf.subject)} may not sign for this name ({words})")
         last = path[-1]
-        for issued, issuer in zip(path, path[1:], strict=False):
+        for issued, issuer in pairwise(path):
             try:
                 issued.verify_directly_issued_by(issuer)
             except (ValueError, TypeError, InvalidSignature):
@@ -255,11 +257,11 @@ class Verifier:
 def _authorities() -> verification.ExtensionPolicy:
     """A CA must say that it is one; if it limits its key's use, signing must be in it (RFC 5280 4.2.1.3, 4.2.1.9)."""
 
-    def key_usage(policy: object, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    def key_usage(_policy: object, _ca: x509.Certificate, usage: x509.KeyUsage | None) -> None:
         if usage is not None and not usage.key_cert_sign:
             raise ValueError("keyUsage does not allow to sign certificates")
 
-    def constraints(policy: object, certificate: x509.Certificate, value: x509.BasicConstraints | None) -> None:
+    def constraints(_policy: object, _ca: x509.Certificate, value: x509.BasicConstraints | None) -> None:
         if value is not None and not value.ca:
             raise ValueError("not a CA")
 
@@ -273,9 +275,9 @@ def _authorities() -> verification.ExtensionPolicy:
 
 def _subject(name: str) -> verification.Subject:
     try:
-        return verification.IPAddress(ipaddress.ip_address(name))
+        return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        return verification.DNSName(name)
+        return x509.DNSName(name)
 
 
 def _text(name: x509.Name) -> str:
