@@ -2,8 +2,8 @@
 Is this origin genuine? The chain, the name, the dates, the purpose and the strength of its certificates.
 
 The path is built by C{cryptography.x509.verification}. Rules that it lacks or leaves vague are our own, and they go
-first, in a fixed order, so that a fault is named exactly: whose certificate, and what is wrong with it. Revocation is not
-checked.
+first, in a fixed order, so that a fault is named exactly: whose certificate, and what is wrong with it. Revocation is
+not checked.
 
 Trust files of enterprises hold roots that the public web's profile would refuse (no keyUsage, no key identifiers): what
 is asked of a CA is what RFC 5280 asks, not more.
