@@ -143,8 +143,8 @@ class Resolver:
         if isinstance(error, ResolveError):
             why = error.what
         else:
-            said = error.strerror if isinstance(error, OSError) else str(error)
-            why = f"no address was found ({said or type(error).__name__})"
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            why = f"no address was found ({said})"
         self._finish(name, why)
 
     def _finish(self, name: str, answer: list[str] | str) -> None:

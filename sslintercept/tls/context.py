@@ -20,9 +20,10 @@ from sslintercept.tls.engine import Credential, Engine, allow_whole_writes, make
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 
-CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:ECDHE+AES:!SHA1:!aNULL:!eNULL:!PSK:@SECLEVEL=2"
+CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:ECDHE+AES:!SHA1:!aDSS:!aNULL:!eNULL:!PSK:@SECLEVEL=2"
 """
-TLS 1.2 with forward secrecy and no SHA-1, RC4, 3DES, NULL or anonymous suites (RFC 9325 4.2); 1.3 keeps OpenSSL's own
+TLS 1.2 with forward secrecy and no SHA-1, RC4, 3DES, DSS, NULL or anonymous suites (RFC 9325 4.2); 1.3 keeps OpenSSL's
+own
 """
 
 HYBRID_GROUP = 0x11EC
