@@ -43,7 +43,7 @@ LOW_WATER = 32 * 1024
 LINGER = 2.0
 """seconds that a closed connection waits for the peer's FIN once ours has left"""
 STALLED = 60.0
-"""seconds that a closed connection without an idle limit waits for a peer that takes nothing"""
+"""seconds that a closed connection waits at most for a peer that takes nothing"""
 NEVER = float("inf")
 
 DONE = Failure(ConnectionDone())
@@ -289,7 +289,8 @@ class NetVConnection(ProfileChain):
 
     def close(self, faithful: bool = True) -> None:
         """
-        Close in order, top layer first, behind everything written; bounded by the idle limit, then by L{LINGER}.
+        Close in order, top layer first, behind everything written; bounded by the idle limit or L{STALLED}, then by
+        L{LINGER}.
 
         What waits for a handshake to be complete is not sent any more.
 
@@ -311,7 +312,7 @@ class NetVConnection(ProfileChain):
             if profile is not self.tcp:
                 profile.pre_close(faithful)
         self.deadline = NEVER
-        self.idle_limit = self.idle_limit or STALLED
+        self.idle_limit = min(self.idle_limit or STALLED, STALLED)
         self.timed_out = self._close_is_over
         # The peer's time to take what is left begins now, however long it has been silent.
         self.tcp.active = self.handler.now

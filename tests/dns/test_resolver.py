@@ -303,8 +303,8 @@ def test_a_question_that_was_given_up_is_not_asked_when_its_turn_comes(monkeypat
     assert isinstance(outcome(last), ResolveError)
 
 
-def answer(*payloads: dns.Record_A | dns.Record_AAAA | dns.Record_CNAME) -> tuple[list[dns.RRHeader], list[Any], list[Any]]:
-    return [dns.RRHeader(type=payload.TYPE, payload=payload) for payload in payloads], [], []
+def answer(*payloads: dns.Record_A | dns.Record_AAAA | dns.Record_CNAME) -> tuple[list[Any], list[Any], list[Any]]:
+    return [dns.RRHeader(type=one.TYPE, payload=one) for one in payloads], [], []
 
 
 def servers(
