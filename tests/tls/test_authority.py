@@ -36,7 +36,8 @@ def brought(
     begin: datetime = NOW - timedelta(days=1),
     end: datetime = NOW + timedelta(days=365),
     extensions: tuple[tuple[x509.ExtensionType, bool], ...] = ((x509.BasicConstraints(True, None), True),),
-) -> None:
+) -> Path:
+    """Put a CA into C{folder} as an administrator would bring it."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "brought CA")])
     builder = (
@@ -54,6 +55,7 @@ def brought(
     (folder / "ca.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     (folder / "ca.key").write_bytes(private_pem(key))
     (folder / "ca.key").chmod(0o600)
+    return folder
 
 
 @pytest.mark.parametrize("key_type", ["p256", "rsa2048"])

@@ -111,7 +111,11 @@ def test_openssl_in_strict_mode_and_gnutls_accept_a_leaf(
     )
     assert strict.returncode == 0, strict.stderr
     gnutls = subprocess.run(
-        ["certtool", "--verify", "--load-ca-certificate", tmp_path / "ca.pem", "--infile", tmp_path / "leaf.pem"]
+        [
+            *("certtool", "--verify", "--load-ca-certificate", str(tmp_path / "ca.pem")),
+            "--infile",
+            str(tmp_path / "leaf.pem"),
+        ]
         + ([] if check == "-verify_ip" else [f"--verify-hostname={name}"]),
         capture_output=True,
         text=True,
