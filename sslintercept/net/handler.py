@@ -15,7 +15,7 @@ from collections.abc import Callable
 from select import EPOLLIN
 from typing import TYPE_CHECKING, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -178,12 +178,6 @@ class NetHandler:
         except Exception:
             # An exception that left doRead would make the reactor take the whole set out.
             self.log.failure("a session failed again when its connection was cut")
-
-
-def check_reactor(reactor: object) -> None:
-    """@raise TypeError: the reactor cannot watch descriptors."""
-    if not IReactorFDSet.providedBy(reactor):
-        raise TypeError(f"{type(reactor).__name__} cannot watch descriptors")
 
 
 def option(sock: socket.socket) -> None:

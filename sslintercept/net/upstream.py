@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from sslintercept.errors import CertificateError, InterceptError, TimedOut, TlsError, UpstreamError
 from sslintercept.facts import ClientHello, TlsLeg
-from sslintercept.net.vconnection import NEVER, NetVConnection
+from sslintercept.net.vconnection import NetVConnection
 from sslintercept.profile.ssl import SslProfile
 from sslintercept.tls.context import UpstreamContext
 from sslintercept.tls.verify import Verified
@@ -161,9 +161,3 @@ class UpstreamTls:
         vc.deadline = vc.handler.now + self._timeout
         vc.timed_out = handshake.too_slow
         return handshake
-
-
-def unarmed(vc: NetVConnection) -> None:
-    """No timer on C{vc}."""
-    vc.deadline = NEVER
-    vc.idle_limit = 0.0

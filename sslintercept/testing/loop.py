@@ -7,7 +7,6 @@ passes only when a test says so; L{Loop.pump} runs until nothing moves any more.
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -155,7 +154,6 @@ def checked_loop() -> Iterator[Loop]:
 
     @raise AssertionError: something was left.
     """
-    gc.collect()
     before = set(os.listdir("/proc/self/fd"))
     loop = Loop()
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import SSL, crypto
 
@@ -98,7 +97,8 @@ def _leg(connection: SSL.Connection, server_name: str, verified: str, resumed: b
 
 
 def _chain(connection: SSL.Connection) -> list[bytes]:
-    return [c.public_bytes(Encoding.DER) for c in connection.get_peer_cert_chain(as_cryptography=True) or ()]
+    # As they came: what OpenSSL reads and cryptography refuses is the verifier's business, not a defect.
+    return [crypto.dump_certificate(crypto.FILETYPE_ASN1, c) for c in connection.get_peer_cert_chain() or ()]
 
 
 class PublicEngine:

@@ -8,13 +8,10 @@ from select import EPOLLIN
 
 import pytest
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from sslintercept.net import handler as module
-from sslintercept.net.handler import check_reactor
 from sslintercept.testing.loop import Loop
 from tests.support import Listening, read_all
 
@@ -205,9 +202,3 @@ def test_many_connections_are_served_in_turns(loop: Loop) -> None:
         peer.send(b"echo")
     loop.pump()
     assert all(read_all(peer) == b"echo" for _, peer in pairs)
-
-
-def test_a_reactor_must_watch_descriptors() -> None:
-    check_reactor(MemoryReactor())
-    with pytest.raises(TypeError, match="Clock cannot watch"):
-        check_reactor(Clock())

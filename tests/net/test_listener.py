@@ -213,7 +213,8 @@ def test_an_endpoint_that_is_wrong_is_told_in_words(loop: Loop, description: str
 
 
 def test_a_port_that_is_taken_is_told_in_words(loop: Loop) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match=r"in use\); end the program"):
+    refused = pytest.raises(ConfigError, match=r"in use\); end the program")
+    with socket.create_server(("127.0.0.1", 0)) as taken, refused:
         opened(loop, lambda vc: None, description=f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1")
 
 
