@@ -284,8 +284,8 @@ class TcpProfile(Profile):
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            # The peer is gone already; reading tells us so, or nothing is left to do.
-            self.fin_received = True
+            # The peer is gone already: reading tells whoever still reads, and a close has nothing to wait for.
+            self.fin_received = self.fin_received or self.drained >= 0
         self.fin_out()
         self._close_if_said()
 

@@ -6,6 +6,8 @@ import errno
 import socket
 from contextlib import suppress
 
+import pytest
+
 from sslintercept.facts import Side
 from sslintercept.net.vconnection import LINGER
 from sslintercept.profile import tcp
@@ -239,6 +241,23 @@ def test_a_session_that_cuts_within_the_last_read_is_not_told_twice(loop: Loop) 
     vc.write(b"upload")
     loop.pump()
     assert session.events == ["made", "lost ConnectionAborted"]
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_an_end_that_the_kernel_refuses_because_the_peer_is_gone_ends_all_the_same(loop: Loop, closing: bool) -> None:
+    ours, theirs = tcp_pair()
+    vc = loop.adopt(ours, Side.CLIENT)
+    session = HalfClosing()
+    vc.attach(session)
+    vc.pauseProducing()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, tcp._RESET_ON_CLOSE)
+    theirs.close()
+    if closing:
+        vc.close()
+    else:
+        vc.finish()
+    loop.pump()
+    assert session.events == ["made", "lost ConnectionDone" if closing else "lost ConnectionLost"]
 
 
 def test_a_dead_base_takes_nothing(loop: Loop) -> None:
