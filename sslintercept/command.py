@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,14 +14,13 @@ from zope.interface import providedBy
 
 import sslintercept.plugins
 from sslintercept import __version__
-from sslintercept.config.reader import read
+from sslintercept.config.reader import find, read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts
 from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
 from sslintercept.probe.port import PORTS
 from sslintercept.rule.decide import Rules, check_match
-from sslintercept.tap import find
 from sslintercept.tls.authority import Authority
 
 PLUGIN_KINDS = (IAcceptorPlugin, IProbeSignatures)
@@ -36,7 +35,7 @@ def authority_of(settings: Settings) -> tuple[Authority, bool]:
     """@raise ConfigError: the CA cannot be used."""
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca = settings.ca
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return Authority.load_or_make(ca.certificate, ca.key, key_type=ca.key_type, name=ca.name, now=now)
 
 
@@ -86,9 +85,7 @@ def ca_export(options: argparse.Namespace) -> int:
 
 def plugins(options: argparse.Namespace) -> int:
     """List every plugin that is found."""
-    found = [
-        (kind.__name__, plugin) for kind in PLUGIN_KINDS for plugin in getPlugins(kind, sslintercept.plugins)
-    ]
+    found = [(kind.__name__, plugin) for kind in PLUGIN_KINDS for plugin in getPlugins(kind, sslintercept.plugins)]
     for kind, plugin in found:
         named = plugin if isinstance(plugin, type) else type(plugin)
         where = getattr(sys.modules.get(named.__module__), "__file__", None) or named.__module__

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from twisted.application.service import IService
 from twisted.python import usage
 
-from sslintercept.config.reader import read
+from sslintercept.config.reader import find, read
 from sslintercept.errors import InterceptError
 from sslintercept.rule.decide import check_match
 from sslintercept.supervise import WORKER, die
-
-PLACES = (Path("etc/sslintercept.ini"), Path("/etc/sslintercept/sslintercept.ini"))
 
 
 class Options(usage.Options):
@@ -21,14 +18,9 @@ class Options(usage.Options):
 
     synopsis = "[--config FILE]"
     longdesc = "A secure web gateway that sees into TLS. The commented settings are in etc/sslintercept.ini."
-    optParameters = [["config", "c", None, "the ini file (default: etc/sslintercept.ini, /etc/sslintercept/sslintercept.ini)"]]
-
-
-def find(given: str | None) -> Path:
-    """The ini file that was named, or the first that exists."""
-    if given:
-        return Path(given)
-    return next((place for place in PLACES if place.exists()), PLACES[0])
+    optParameters = [
+        ["config", "c", None, "the ini file (default: etc/sslintercept.ini, /etc/sslintercept/sslintercept.ini)"]
+    ]
 
 
 def makeService(options: Options) -> IService:

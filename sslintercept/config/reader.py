@@ -21,6 +21,8 @@ from sslintercept.config.schema import ListenSettings, RuleSettings, Settings
 from sslintercept.config.units import NotAllowed, shown
 from sslintercept.errors import ConfigError
 
+PLACES = (Path("etc/sslintercept.ini"), Path("/etc/sslintercept/sslintercept.ini"))
+"""where the ini file is looked for when none is named"""
 MOST_BYTES: Final = 1 << 20
 """of an ini file"""
 MOST_MISTAKES: Final = 200
@@ -68,6 +70,13 @@ class ConfigMistakes(ConfigError):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.mistakes))
+
+
+def find(given: str | None) -> Path:
+    """The ini file that was named, or the first that exists."""
+    if given:
+        return Path(given)
+    return next((place for place in PLACES if place.exists()), PLACES[0])
 
 
 def read(path: Path, check_match: Callable[[str], None] | None = None, generation: int = 1) -> Settings:
