@@ -19,7 +19,9 @@ class AccessLines:
     @param clock: seconds since the epoch.
     """
 
-    def __init__(self, write: Callable[[str], None], format: str, connections: bool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, write: Callable[[str], None], format: str, connections: bool, clock: Callable[[], float]
+    ) -> None:
         self._log = AccessLog(write, format, connections)
         self._clock = clock
 

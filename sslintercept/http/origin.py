@@ -59,6 +59,7 @@ class OriginSession:
         "_max_header",
         "_pool",
         "_pool_idle",
+        "_stands_still",
         "awaiting",
         "body",
         "handshake",
@@ -69,12 +70,15 @@ class OriginSession:
         "vc",
     )
 
-    def __init__(self, vc: NetVConnection, key: OriginKey, pool: Pool, *, max_header: int, pool_idle: float) -> None:
+    def __init__(
+        self, vc: NetVConnection, key: OriginKey, pool: Pool, *, max_header: int, pool_idle: float, body_idle: float
+    ) -> None:
         self.vc = vc
         self.key = key
         self._pool = pool
         self._pool_idle = pool_idle
         self._max_header = max_header
+        self._stands_still = body_idle
         self._head = bytearray()
         self._informational = 0
         self.sm: Transaction | None = None
@@ -107,28 +111,28 @@ class OriginSession:
             self.body.receive(data)
             return
         if self._head:
-            start = max(len(self._head) - 3, 0)
+            before = len(self._head)
             self._head += data
+            if len(self._head) <= self._max_header and find_end(self._head, max(before - 3, 0)) < 0:
+                return
             raw = bytes(self._head)
+            self._head.clear()
         else:
-            start = 0
             raw = bytes(data)
-        self._read_heads(sm, raw, start)
+        self._read_heads(sm, raw)
 
-    def _read_heads(self, sm: Transaction, raw: bytes, start: int) -> None:
+    def _read_heads(self, sm: Transaction, raw: bytes) -> None:
+        """Hand over the heads in C{raw}; one that is not whole is kept until there is more."""
         while True:
-            end = find_end(raw, start)
+            end = find_end(raw)
             if end < 0 or end > self._max_header:
                 if len(raw) > self._max_header:
                     self.fail(
                         MessageError("the response head is too large", where=str(self.key.destination), status=502)
                     )
-                elif not self._head:
+                else:
                     self._head += raw
-                elif len(self._head) != len(raw):
-                    self._head[:] = raw
                 return
-            self._head.clear()
             try:
                 head = read_response(raw[:end], sm.method)
             except MessageError as error:
@@ -145,7 +149,7 @@ class OriginSession:
             sm.informational(head)
             if not rest or self.sm is not sm:
                 return
-            raw, start = rest, 0
+            raw = rest
 
     def fail(self, error: InterceptError) -> None:
         """The origin breaks its protocol."""
@@ -155,19 +159,25 @@ class OriginSession:
         if sm is not None:
             sm.origin_lost(error)
 
-    def release(self, keep: bool, rest: bytes = b"") -> None:
-        """The transaction is over; keep the connection if it can serve another one."""
+    def release(self, keep: bool, rest: bytes = b"") -> bool:
+        """
+        The transaction is over; keep the connection if it can serve another one.
+
+        @param rest: bytes behind the response: nobody asked for them, so the connection cannot be trusted.
+        @return: whether it went to the pool.
+        """
         self.sm = None
         self.body = None
         vc = self.vc
-        if not keep or rest or vc.closing or vc.ended_by_peer or not self.usable:
+        if not keep or rest or vc.closing or vc.ended_by_peer or not self.usable or not self._pool_idle:
             self.usable = False
             vc.close()
-            return
+            return False
         vc.deadline = NEVER
         vc.idle_limit = self._pool_idle
         vc.timed_out = self._idle_too_long
         self._pool.put(self)
+        return self.usable
 
     def _idle_too_long(self, kind: str) -> None:
         self._drop()
@@ -181,7 +191,14 @@ class OriginSession:
         self.vc.close()
 
     def too_slow(self, kind: str) -> None:
-        """The response's head has not come in time, or its body stands still."""
+        """The response's head has not come in time, or a body stands still."""
+        vc = self.vc
+        if kind == "idle" and not (vc.tcp.reading if self.body is not None else vc.pending()):
+            # The client is the one who does not take its response, or does not send its body; it has a timer of its
+            # own.
+            vc.idle_limit = self._stands_still
+            vc.tcp.active = vc.handler.now
+            return
         sm, self.sm = self.sm, None
         self.usable = False
         self.vc.abort()

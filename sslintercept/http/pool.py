@@ -1,8 +1,8 @@
 """
 Idle server connections, kept for the next request (ATS: HttpSessionManager, "match both").
 
-A connection is handed out again only for the very same destination, verified name, ALPN, lowest version, verify policy and
-client identity. Whatever happens to an idle connection, even a byte that nobody asked for, takes it out for good.
+A connection is handed out again only for the very same destination, verified name, ALPN, lowest version, verify policy
+and client identity. Whatever happens to an idle connection, even a byte that nobody asked for, takes it out for good.
 """
 
 from __future__ import annotations
@@ -93,6 +93,12 @@ class Pool:
             waiting.remove(kept)
             if not waiting:
                 del self._idle[kept.key]
+
+    def forget(self, identity: str) -> None:
+        """Close what carries a login of somebody who is gone."""
+        for kept in [kept for kept in self._order if kept.key.identity == identity]:
+            self.remove(kept)
+            kept.retire()
 
     def clear(self) -> None:
         """Close everything that is idle."""

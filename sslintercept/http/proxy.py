@@ -35,8 +35,8 @@ from sslintercept.tls.verify import Verified, covers
 
 HTTP_1_1 = (b"http/1.1",)
 _LOGINS = (b"negotiate", b"ntlm")
-_LOGIN = re.compile(rb"(?i)\nauthorization:[ \t]*(?:negotiate|ntlm)")
-"""schemes that log the connection in, not the request (RFC 4559)"""
+_LOGIN = re.compile(rb"\nauthorization:[ \t]*(?:negotiate|ntlm)")
+"""schemes that log the connection in, not the request (RFC 4559), in a head of lower case"""
 
 PROXY_STATUS = {
     "dns": (502, "dns_error", "The name could not be resolved"),
@@ -47,9 +47,11 @@ PROXY_STATUS = {
     "certificate": (502, "tls_certificate_error", "The origin's certificate is not accepted"),
     "http_message": (502, "http_protocol_error", "The origin's answer is malformed"),
     "timeout": (504, "http_response_timeout", "The origin did not answer in time"),
+    "tls": (502, "tls_protocol_error", "No secure connection to the origin"),
     "forbidden": (403, "destination_ip_prohibited", "This destination is not allowed"),
 }
 """for each kind of error: status, error token of Proxy-Status (RFC 9209 2.3), title"""
+INTERNAL = (500, "proxy_internal_error", "The request failed")
 
 
 class TransactionLog(Protocol):
@@ -100,6 +102,7 @@ class HttpProxy:
         self.default = Decision(Action.INTERCEPT, "default", "no rule matches")
         self.plain = Secured(TlsLeg("", "", "", "", "", False, ""), Verified(None, "", NEVER, (), "", ""))
         self.lowest = tls_floor(settings.upstream_tls.min_version)
+        probe.settle = self._settle
 
     # what a request may do
 
@@ -118,8 +121,10 @@ class HttpProxy:
             self._answer_max_forwards(sm)
             return True
         if facts.sequence is not None:
+            if not facts.depth:
+                facts.step("request_received")
             facts.step("request_parsed", head.method.decode("latin-1"))
-        if b"uthorization" in head.raw and not session.identity and _LOGIN.search(head.raw):
+        if not session.identity and b"\nauthorization:" in (lower := head.raw.lower()) and _LOGIN.search(lower):
             session.identity = facts.id
             session.key = None
         scope = facts.scope
@@ -127,9 +132,10 @@ class HttpProxy:
             decision = self._decide(facts, head.authority)
         else:
             decision = scope.decision
-            if scope.failure is not None and isinstance(scope.failure, InterceptError):
-                sm.decision = decision
-                sm.fail(scope.failure)
+            if isinstance(scope.failure, InterceptError):
+                # The next connection of this client tries again; on this one nothing else could be said.
+                sm.decision, sm.error = decision, scope.failure
+                self.fail(sm, scope.failure, close=True)
                 return True
             if not same_origin(head.authority, Address(scope.name, scope.destination.port)) and not self._covered(
                 session, head
@@ -158,6 +164,12 @@ class HttpProxy:
         facts.decision = decision
         return decision
 
+    def _settle(self, facts: Facts) -> Decision | None:
+        """The last word of the rules about a tunnel (L{Probe.settle})."""
+        assert facts.scope is not None
+        facts.destination = facts.scope.destination
+        return self.rules.decide(facts, final=True)
+
     def _covered(self, session: HttpSession, head: RequestHead) -> bool:
         """
         Whether the request's host differs harmlessly from the tunnel's name.
@@ -176,18 +188,18 @@ class HttpProxy:
 
     def _answer_max_forwards(self, sm: HttpSM) -> None:
         head = sm.head
+        end = b"Connection: close\r\n\r\n" if sm.closes else b"\r\n"
         if head.method == b"TRACE":
             shown = b"\r\n".join(
                 line
                 for line in head.raw.split(b"\r\n")
                 if not line.lower().startswith((b"authorization:", b"proxy-authorization:", b"cookie:"))
             )
-            body = (
-                b"HTTP/1.1 200 OK\r\nContent-Type: message/http\r\nContent-Length: %d\r\n\r\n" % len(shown)
-            ) + shown
-        else:
-            body = b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, CONNECT\r\n\r\n"
-        sm.answer(200 if head.method == b"TRACE" else 204, body)
+            start = b"HTTP/1.1 200 OK\r\nContent-Type: message/http\r\nContent-Length: %d\r\n" % len(shown)
+            sm.answer(200, start + end + shown, sm.closes)
+            return
+        methods = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, CONNECT"
+        sm.answer(204, b"HTTP/1.1 204 No Content\r\nAllow: %b\r\n" % methods + end, sm.closes)
 
     # the way to the origin
 
@@ -204,18 +216,16 @@ class HttpProxy:
         key = session.key
         if key is None:
             lowest = max(self.lowest, floor(scope.hello))
-            session.key = key = OriginKey(
-                scope.destination, True, scope.name, "http/1.1", lowest, session.identity
-            )
+            session.key = key = OriginKey(scope.destination, True, scope.name, "http/1.1", lowest, session.identity)
         return key
 
     def take_origin(self, key: OriginKey) -> OriginSession | None:
         """A kept connection, if there is one."""
-        kept = self.pool.take(key)
-        if kept is None:
-            return None
-        assert isinstance(kept, OriginSession)
-        return kept
+        while (kept := self.pool.take(key)) is not None:
+            assert isinstance(kept, OriginSession)
+            if not kept.vc.closing:
+                return kept
+        return None
 
     def open_origin(self, sm: HttpSM, key: OriginKey) -> None:
         """Find a connection for C{sm}: the one that hangs on the client's, or a new one."""
@@ -224,6 +234,8 @@ class HttpProxy:
     async def _open(self, sm: HttpSM, key: OriginKey) -> None:
         facts = sm.session.facts
         addresses = await self.connector.addresses(key.destination.host)
+        if sm.over:
+            return
         facts.step("resolved")
         hanging = hung(sm.session.vc)
         hung_vc = sm.session.vc.pick_up()
@@ -244,7 +256,14 @@ class HttpProxy:
 
     def _on_top(self, sm: HttpSM, vc: NetVConnection, key: OriginKey, secured: Secured | None) -> None:
         """Put TLS on a bare connection if it needs any, and the session on top; then forward."""
-        session = OriginSession(vc, key, self.pool, max_header=self.max_header, pool_idle=self.settings.http.pool_idle)
+        session = OriginSession(
+            vc,
+            key,
+            self.pool,
+            max_header=self.max_header,
+            pool_idle=self.settings.http.pool_idle,
+            body_idle=self.body_idle,
+        )
         vc.deadline = NEVER
         vc.idle_limit = 0.0
         vc.timed_out = session.too_slow
@@ -263,8 +282,9 @@ class HttpProxy:
             session.handshake = None
             if secured is not None:
                 facts.upstream_tls = secured.leg
-                facts.step("upstream_handshake", secured.leg.version)
-                facts.step("upstream_flow_open")
+                if facts.sequence is not None:
+                    facts.step("upstream_handshake", secured.leg.version)
+                    facts.step("upstream_flow_open")
                 verified = secured.verified
                 seen = Seen(verified.names, verified.not_after, secured.leg.alpn, verified.fault)
                 self.origins.note(key.destination, key.name, seen, self.tls.wall_clock())
@@ -275,6 +295,8 @@ class HttpProxy:
                         self.carry_body(session)
             elif error is not None:
                 self.origins.forget(key.destination, key.name)
+                refused = error.kind == "certificate"
+                facts.step("certificate_refused" if refused else "upstream_handshake_failed", error.kind)
                 waiting, session.sm = session.sm, None
                 session.usable = False
                 if waiting is not None:
@@ -316,12 +338,15 @@ class HttpProxy:
 
     # answers of our own
 
-    def fail(self, sm: HttpSM, error: InterceptError) -> None:
+    def fail(self, sm: HttpSM, error: InterceptError, close: bool = False) -> None:
         """Answer with a page that names the fault."""
-        status, token, title = PROXY_STATUS.get(error.kind, (502, "proxy_internal_error", "The request failed"))
+        status, token, title = PROXY_STATUS.get(error.kind, INTERNAL)
         if isinstance(error, MessageError):
             status = error.status
-        self._page(sm, status, title, f"{error.where}: {error.what}", error.remedy, token)
+            if status < 500:
+                token, title = "http_request_error", "Bad request"
+        sm.session.facts.step("error", error.kind)
+        self._page(sm, status, title, f"{error.where}: {error.what}", error.remedy, token, close)
 
     def refuse(self, sm: HttpSM, status: int, title: str, what: str, token: str) -> None:
         """Answer that the request itself is the problem."""
@@ -332,13 +357,16 @@ class HttpProxy:
         """Answer with the page that says which rule."""
         sm.decision = decision
         what = f"rule {decision.rule}: {decision.reason}"
+        sm.session.facts.step("blocked", f"403 by rule {decision.rule}")
         self._page(sm, 403, "Blocked", what, "ask whoever runs this proxy", "http_request_denied")
 
-    def _page(self, sm: HttpSM, status: int, title: str, what: str, remedy: str, token: str) -> None:
+    def _page(
+        self, sm: HttpSM, status: int, title: str, what: str, remedy: str, token: str, close: bool = False
+    ) -> None:
         head = sm.head
         accept = next((v for n, v in head.fields if n.lower() == b"accept"), b"")
-        close = head.close or head.length != 0 or head.method == b"CONNECT"
-        sm.session.facts.step("error_answered", str(status))
+        close = close or sm.closes
+        sm.session.facts.step("error_answered", f"{status} {token}")
         sm.answer(
             status,
             page(
@@ -353,6 +381,7 @@ class HttpProxy:
                 error=token,
                 via_name=self.name,
             ),
+            close,
         )
 
     def refused(self, session: HttpSession, error: MessageError) -> None:
@@ -375,6 +404,8 @@ class HttpProxy:
     def ended(self, sm: HttpSM) -> None:
         """A transaction is over: write its line."""
         facts = sm.session.facts
+        if facts.sequence is not None:
+            facts.step("http_sm_ended")
         facts.transactions += 1
         if sm.upstream is not None:
             facts.upstream = sm.upstream

@@ -1,8 +1,9 @@
 """
-The session on a client connection: reads requests one after the other and writes their responses (ATS: HttpClientSession).
+The session on a client connection: reads requests one after the other and writes their responses (ATS:
+HttpClientSession).
 
-One transaction runs at a time; what the client sends meanwhile is kept, bounded, and answered in order. The session knows
-HTTP/1's bytes; what happens to a request is L{sslintercept.http.sm.HttpSM}'s business.
+One transaction runs at a time; what the client sends meanwhile is kept, bounded, and answered in order. The session
+knows HTTP/1's bytes; what happens to a request is L{sslintercept.http.sm.HttpSM}'s business.
 
 Python calls: a request that arrives in one read costs L{HttpSession.dataReceived}, the parser, and the transaction's
 C{start}.
@@ -22,13 +23,15 @@ from sslintercept.http.head import find_end, read_request, skip_empty_lines
 from sslintercept.http.pool import OriginKey
 from sslintercept.http.sm import HttpSM
 from sslintercept.net.vconnection import NEVER, NetVConnection
-from sslintercept.profile.profile import Bytes
+from sslintercept.profile.profile import Bytes, ignore
 
 if TYPE_CHECKING:
     from sslintercept.http.proxy import HttpProxy
 
 PIPELINE = 64 * 1024
 """bytes kept of requests that come while another one is served; beyond that the client is not read"""
+DRAIN = 10.0
+"""seconds that a client which was answered early may go on sending: a reset would take the answer from it"""
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
@@ -37,11 +40,14 @@ class HttpSession:
     @ivar serial: transactions begun on this connection.
     @ivar key: what connections to the tunnel's origin must be; made with the first request.
     @ivar identity: this connection's own, once a login is bound to its server connection; else empty.
-    @ivar constant: the part of the log line that does not change between transactions; C{constant_of}: what it was made of.
+    @ivar drains: the client was answered before it had said everything; it may finish, nobody listens.
+    @ivar constant: the part of the log line that does not change between transactions; C{constant_of}: what it was
+        made of.
     """
 
     takes_views = True
     __slots__ = (
+        "_awaited",
         "_buffer",
         "_closing",
         "_paused",
@@ -49,6 +55,7 @@ class HttpSession:
         "_scanned",
         "constant",
         "constant_of",
+        "drains",
         "facts",
         "identity",
         "key",
@@ -65,6 +72,9 @@ class HttpSession:
         self._scanned = 0
         self._paused = False
         self._closing = False
+        self._awaited = False
+        """the next request will be looked for when this call stack has ended"""
+        self.drains = False
         self.sm: HttpSM | None = None
         self.serial = 0
         self.key: OriginKey | None = None
@@ -96,42 +106,51 @@ class HttpSession:
             if sm.request_body is not None and sm.request_body.alive:
                 sm.request_body.receive(data)
             else:
-                self.hold(bytes(data))
+                self.hold(data)
+            return
+        if self._awaited:
+            self.hold(data)
             return
         if self._buffer:
             self._buffer += data
-            raw = bytes(self._buffer)
+            self._read_buffer()
         else:
-            raw = bytes(data)
+            self._read_head(bytes(data))
+
+    def _read_buffer(self) -> None:
+        """Look for a head in what has come in pieces; only a whole one is copied out."""
+        buffer = self._buffer
+        if len(buffer) <= self._proxy.max_header and find_end(buffer, max(self._scanned - 3, 0)) < 0:
+            self._scanned = len(buffer)
+            if self.vc.deadline == NEVER:
+                self.vc.deadline = self.vc.handler.now + self._proxy.header_timeout
+            return
+        raw = bytes(buffer)
+        buffer.clear()
         self._read_head(raw)
 
     def _read_head(self, raw: bytes) -> None:
-        end = find_end(raw, max(self._scanned - 3, 0))
+        """Begin the transaction that C{raw} asks for, or keep it until there is more; the buffer is empty."""
+        # Before a request line a few empty lines are ignored (RFC 9112 2.2).
+        at = skip_empty_lines(raw)
+        end = find_end(raw, at)
         vc = self.vc
         proxy = self._proxy
-        if end < 0 or end > proxy.max_header:
-            if len(raw) > proxy.max_header:
+        if end < 0 or end - at > proxy.max_header:
+            if len(raw) - at > proxy.max_header:
                 self._refuse(
                     MessageError(
                         f"the request head is larger than {proxy.max_header} bytes", where="request", status=431
                     )
                 )
                 return
-            if not self._buffer:
-                self._buffer += raw
-                if vc.deadline == NEVER:
-                    vc.deadline = vc.handler.now + proxy.header_timeout
+            self._buffer += raw
             self._scanned = len(raw)
+            if vc.deadline == NEVER:
+                vc.deadline = vc.handler.now + proxy.header_timeout
             return
-        self._buffer.clear()
         self._scanned = 0
         vc.deadline = NEVER
-        at = skip_empty_lines(raw)
-        if at >= end:
-            # Nothing but empty lines so far (RFC 9112 2.2); what follows them is the request.
-            if raw[at:]:
-                self._read_head(raw[at:])
-            return
         scope = self.facts.scope
         try:
             head = read_request(
@@ -146,7 +165,7 @@ class HttpSession:
         self.sm = sm = HttpSM(proxy, self, head)
         sm.start(raw[end:])
 
-    def hold(self, rest: bytes) -> None:
+    def hold(self, rest: Bytes) -> None:
         """Keep bytes for later."""
         if rest:
             self._buffer += rest
@@ -157,10 +176,9 @@ class HttpSession:
     def _refuse(self, error: MessageError) -> None:
         """Answer a request that cannot be read, and close: where the next one would begin is not known."""
         self.serial += 1
-        self._closing = True
-        self._buffer.clear()
         self._proxy.refused(self, error)
-        self.vc.close()
+        self.drains = error.status != 408
+        self._drain()
 
     # the end of a transaction
 
@@ -169,24 +187,47 @@ class HttpSession:
         self.sm = None
         vc = self.vc
         if not keep or self._closing or self._proxy.draining:
-            vc.close()
+            self._drain()
             return
         if self._paused:
             self._paused = False
             vc.resumeProducing()
         if self._buffer:
             # Not from here: a client that sends many requests at once must not deepen the stack.
+            self._awaited = True
             vc.handler.soon(self._next)
         elif vc.ended_by_peer:
             vc.close()
 
     def _next(self) -> None:
-        if self.sm is None and not self.vc.closing and self._buffer:
-            raw = bytes(self._buffer)
-            self._buffer.clear()
-            self._read_head(raw)
-        if self.sm is None and self.vc.ended_by_peer:
-            self.vc.close()
+        self._awaited = False
+        vc = self.vc
+        if vc.closing or vc.session is not self:
+            return
+        if self._paused:
+            self._paused = False
+            vc.resumeProducing()
+        self._scanned = 0
+        self._read_buffer()
+        if self.sm is None and vc.ended_by_peer:
+            vc.close()
+
+    def _drain(self) -> None:
+        """
+        Close behind what was written.
+
+        A client that is still sending gets to read it: its bytes are thrown away for a while (RFC 9112 9.6).
+        """
+        vc = self.vc
+        self._closing = True
+        self._buffer.clear()
+        if not self.drains or vc.ended_by_peer:
+            vc.close()
+            return
+        vc.finish()
+        vc.read_to(ignore)
+        vc.deadline = vc.handler.now + DRAIN
+        vc.resumeProducing()
 
     def taken_over(self) -> bytes:
         """The connection goes to another session; give what was read but not used."""
@@ -199,33 +240,35 @@ class HttpSession:
 
     def _timed_out(self, kind: str) -> None:
         sm = self.sm
+        vc = self.vc
         if sm is not None and kind == "idle":
-            if sm.waits_for_origin:
-                # The origin has its own timers.
-                self.vc.idle_limit = self._proxy.keep_alive_timeout
-                self.vc.tcp.active = self.vc.handler.now
+            if not sm.waits_for_client:
+                # Whoever is waited for has timers of its own.
+                vc.idle_limit = self._proxy.body_idle
+                vc.tcp.active = vc.handler.now
                 return
-            sm.client_lost(
-                TimedOut("the client stands still", where="client connection", remedy="see [tunnel] idle_timeout")
-            )
-            self.vc.abort()
+            sm.client_stands_still()
             return
-        if kind == "deadline":
-            error = MessageError("the request head did not come in time", where="request", status=408)
-            if self._buffer:
-                self._refuse(error)
+        if kind == "deadline" and not self._closing:
+            if bytes(self._buffer).strip(b"\r\n"):
+                self._refuse(MessageError("the request head did not come in time", where="request", status=408))
                 return
-            self.facts.error = error
-        self.vc.close()
+            if not self.serial:
+                self.facts.error = TimedOut(
+                    "the client asked for nothing", where="client connection", remedy="see [http] header_timeout"
+                )
+        vc.close()
 
     def readConnectionLost(self) -> None:
         sm = self.sm
-        if sm is None:
-            if self._buffer:
-                self.facts.error = MessageError("the client closed in the middle of a request head", where="request")
-            self.vc.close()
+        if sm is not None:
+            sm.client_ended()
             return
-        sm.client_ended()
+        if self._awaited:
+            return  # what it sent before it finished is still to be answered
+        if bytes(self._buffer).strip(b"\r\n"):
+            self.facts.error = MessageError("the client closed in the middle of a request head", where="request")
+        self.vc.close()
 
     def writeConnectionLost(self) -> None:
         """Our own doing."""
@@ -234,3 +277,5 @@ class HttpSession:
         sm, self.sm = self.sm, None
         if sm is not None:
             sm.client_lost(self.vc.error)
+        if self.identity:
+            self._proxy.pool.forget(self.identity)

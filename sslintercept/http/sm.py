@@ -2,15 +2,16 @@
 One transaction: a request, where it goes, and what comes back (ATS: HttpSM).
 
 The transaction speaks in heads, bodies and ends; the bytes of HTTP/1 are the sessions' business on either side
-(L{sslintercept.http.session}, L{sslintercept.http.origin}). A request whose answer arrives in one read never builds a tunnel.
+(L{sslintercept.http.session}, L{sslintercept.http.origin}). A request whose answer arrives in one read never builds a
+tunnel.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sslintercept.errors import InterceptError, MessageError, UpstreamError
-from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Address, Decision, RequestHead, ResponseHead, Scope
+from sslintercept.errors import ClientError, InterceptError, MessageError, TimedOut, UpstreamError
+from sslintercept.facts import CHUNKED, Address, Decision, RequestHead, ResponseHead, Scope
 from sslintercept.http.head import write_request, write_response
 from sslintercept.http.origin import LostError, OriginSession
 from sslintercept.net.vconnection import NEVER
@@ -42,6 +43,7 @@ class HttpSM:
 
     __slots__ = (
         "_answered",
+        "_delimited",
         "_head",
         "_keep",
         "_over",
@@ -51,6 +53,7 @@ class HttpSM:
         "_retried",
         "_session",
         "_tunnel",
+        "_whole",
         "begun",
         "decision",
         "error",
@@ -71,9 +74,13 @@ class HttpSM:
         self.method = head.method
         self._rest = b""
         self._answered = False
+        self._delimited = False
+        """only the end of the connection ends the response's body"""
         self._over = False
         self._keep = False
         self._retried = False
+        self._whole = head.length == 0
+        """everything of the request has come"""
         self._response: ResponseHead | None = None
         self._tunnel: HttpTunnel | None = None
         self.request_body: Producer | None = None
@@ -112,9 +119,16 @@ class HttpSM:
         return self._over
 
     @property
-    def waits_for_origin(self) -> bool:
-        """Whether the client has nothing to do but wait."""
-        return not self._answered and (self.request_body is None or not self.request_body.alive)
+    def uploading(self) -> bool:
+        """Whether some of the request's body is still to come."""
+        return not self._whole
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it is the client's turn: to take what was written, or to send more of its body."""
+        vc = self._session.vc
+        body = self.request_body
+        return vc.pending() > 0 or (body is not None and body.alive and vc.tcp.reading)
 
     # the request
 
@@ -133,6 +147,8 @@ class HttpSM:
         origin = proxy.take_origin(key)
         if origin is not None:
             self.reused = True
+            if self._session.facts.sequence is not None:
+                self._session.facts.step("pool_reused")
             self.send(origin)
         else:
             if head.length:
@@ -167,6 +183,7 @@ class HttpSM:
             return
         rest, self._rest = self._rest, b""
         if 0 < length <= len(rest):
+            self._whole = True
             origin.send(self, raw + rest[:length])
             self._session.hold(rest[length:])
             proxy.await_response(origin)
@@ -182,39 +199,53 @@ class HttpSM:
             chunked_out=length == CHUNKED,
             complete=self._request_complete,
             failed=self._request_failed,
+            abandoned=self._request_unwanted,
         )
         tunnel.consume("server", origin.vc, producer)
         self.request_body = producer
         proxy.carry_body(origin)
         client.idle_limit = proxy.body_idle
+        client.resumeProducing()
         if rest:
             producer.receive(rest)
-        if not self._over and producer.alive:
-            client.resumeProducing()
 
     def _request_complete(self, rest: bytes) -> None:
+        self._whole = True
         self._session.hold(rest)
+        if self._session.facts.sequence is not None:
+            self._session.facts.step("request_body_relayed")
         if self.origin is not None and not self._answered:
             self._proxy.await_response(self.origin)
+
+    def _request_unwanted(self) -> None:
+        """The server connection is gone; its session says why, and what it answered before."""
 
     def _request_failed(self, error: Exception) -> None:
         """The client broke its own body: nothing of it may look complete to the origin."""
         if self._over:
             return
-        self.error = error
+        self._leave_origin()
+        if not isinstance(error, MessageError) or error.status >= 500:
+            error = MessageError("the request body ended early", where="request")
+        self.fail(error)
+
+    def _leave_origin(self) -> None:
+        """Cut the server connection: what is under way on it is of no use to anybody."""
         origin, self.origin = self.origin, None
         if origin is not None:
+            if origin.body is not None:
+                self.received = origin.body.ndone
             origin.sm = None
             origin.usable = False
             origin.vc.abort()
-        if isinstance(error, InterceptError):
-            self.fail(error)
 
     # the response
 
     def informational(self, head: ResponseHead) -> None:
         """A 1xx response is relayed to clients that know them (RFC 9110 15.2)."""
         if self._head.version >= 11:
+            if self._session.facts.sequence is not None and head.status == 100:
+                self._session.facts.step("continue_sent")
             self._session.vc.write(
                 write_response(
                     head, version=11, via=self._proxy.via, close=False, chunked=False, announce_keep_alive=False
@@ -231,8 +262,12 @@ class HttpSM:
         proxy = self._proxy
         length = head.length
         chunked = length < 0 and request.version >= 11
-        sending = self.request_body is not None and self.request_body.alive
-        close = request.close or sending or (length < 0 and not chunked)
+        close = request.close or (length < 0 and not chunked) or self.uploading
+        if head.status == 101 and not self._may_switch(head):
+            origin.fail(
+                MessageError("101 to a protocol that was not asked for", where=str(request.authority), status=502)
+            )
+            return
         self._response = head
         self._answered = True
         self._keep = not close
@@ -270,6 +305,7 @@ class HttpSM:
             self._release(rest[length:])
             self._finish()
             return
+        self._delimited = not chunked and length < 0
         if self._tunnel is None:
             self._tunnel = HttpTunnel()
         producer = self._tunnel.produce(
@@ -313,23 +349,31 @@ class HttpSM:
             if origin.body is not None:
                 self.received = origin.body.ndone
             response = self._response
-            sending = self.request_body is not None and self.request_body.alive
-            origin.release(keep=response is not None and not response.close and not sending, rest=rest)
+            kept = origin.release(keep=response is not None and not response.close and not self.uploading, rest=rest)
+            if kept and self._session.facts.sequence is not None:
+                self._session.facts.step("pool_kept")
 
     def _response_failed(self, error: Exception) -> None:
         """The body ended early: the client gets what came, and sees that it is not all (RFC 9112 8)."""
         if self._over:
             return
         self.error = error
-        origin, self.origin = self.origin, None
-        if origin is not None:
-            if origin.body is not None:
-                self.received = origin.body.ndone
-            origin.sm = None
-            origin.usable = False
-            origin.vc.abort()
+        self._leave_origin()
         self._end()
-        self._session.vc.close(faithful=False)
+        self._cut_short()
+
+    def _cut_short(self) -> None:
+        """Let the client see that its response is not all there; without TLS only a reset can say that of some."""
+        vc = self._session.vc
+        if self._delimited and not self._session.facts.depth:
+            vc.abort()
+        else:
+            vc.close(faithful=False)
+
+    def _may_switch(self, head: ResponseHead) -> bool:
+        """Whether the client offered what the origin switches to (RFC 9110 7.8)."""
+        offered = _protocols(self._head.upgrade)
+        return not self.uploading and bool(offered) and _protocols(head.upgrade) <= offered
 
     def _upgraded(self, rest: bytes) -> None:
         """101: both connections go on in another protocol, which is probed (RFC 9110 7.8)."""
@@ -350,7 +394,9 @@ class HttpSM:
         facts.step("upgraded", protocol)
         facts.path.append(protocol.lower().partition(",")[0].strip() or "upgrade")
         hanging = Hanging(vc)
-        hanging.secured = self._proxy.plain
+        if facts.scope.secure:
+            # TLS stands already on that side; what is inside needs no further layer.
+            hanging.secured = self._proxy.plain
         hanging.early += rest
         client.hang(vc)
         hanging.relay(client)
@@ -362,9 +408,10 @@ class HttpSM:
         """Everything was said; go on with the client."""
         if self._over:
             return
-        sending = self.request_body is not None and self.request_body.alive
+        uploading = self.uploading
         self._end()
-        self._session.finished(self._keep and not sending)
+        self._session.drains = uploading
+        self._session.finished(self._keep and not uploading)
 
     def hand_over(self) -> None:
         """The connection has gone to another session; the transaction ends without a line of its own."""
@@ -375,19 +422,29 @@ class HttpSM:
             self._over = True
             if self._tunnel is not None:
                 self._tunnel.stop()
-                self._session.vc.idle_limit = self._proxy.keep_alive_timeout
+            self._session.vc.idle_limit = self._proxy.keep_alive_timeout
             self._proxy.ended(self)
 
-    def answer(self, status: int, page: bytes) -> None:
-        """Answer ourselves; the connection is kept only if the whole request has been read."""
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with an answer of our own: always if there is, or was, a body on its way."""
+        return self._head.close or self._head.length != 0 or self.method == b"CONNECT"
+
+    def answer(self, status: int, page: bytes, close: bool) -> None:
+        """
+        Answer ourselves.
+
+        @param close: C{page} says that the connection ends here.
+        """
         if self._over:
             return
+        session = self._session
         self.status = status
-        self._session.vc.write(page)
-        self._keep = self._head.length == 0 and not self._head.close and self.method != b"CONNECT"
+        session.vc.write(page)
+        session.drains = self.uploading
         self._end()
-        self._session.vc.resumeProducing()
-        self._session.finished(self._keep)
+        session.vc.resumeProducing()
+        session.finished(not close)
 
     def fail(self, error: InterceptError) -> None:
         """Nothing came back that could be forwarded."""
@@ -411,9 +468,9 @@ class HttpSM:
                 "the origin closed in the middle of the response", where=str(self._head.authority), remedy="try again"
             )
             self._end()
-            if origin is not None:
+            if origin is not None and origin.vc.error is not None:
                 self._session.vc.mirror(origin.vc)
-            self._session.vc.close(faithful=False)
+            self._cut_short()
             return
         if isinstance(error, UpstreamError | MessageError) or (
             isinstance(error, InterceptError) and error.kind == "timeout"
@@ -451,17 +508,31 @@ class HttpSM:
             self.client_lost(None)
             self._session.vc.close()
 
+    def client_stands_still(self) -> None:
+        """The client neither takes what was written nor sends what it announced, for too long."""
+        body = self.request_body
+        if body is not None and body.alive and not self._answered:
+            body.fail(MessageError("the request body stands still", where="request", status=408))
+            return
+        self.client_lost(
+            TimedOut("the client stands still", where="client connection", remedy="see [tunnel] idle_timeout")
+        )
+        self._session.vc.abort()
+
     def client_lost(self, error: Exception | None) -> None:
         """The client is gone: nobody waits for the response (ATS: background fill needs a cache writer)."""
         if self._over:
             return
-        self.error = error or MessageError("the client went away", where=str(self._session.facts.client))
-        origin, self.origin = self.origin, None
+        self.error = error or ClientError(
+            "the client went away", where=str(self._session.facts.client), remedy="it did not wait for the response"
+        )
+        self._leave_origin()
         self._end()
-        if origin is not None:
-            origin.sm = None
-            origin.usable = False
-            origin.vc.abort()
+
+
+def _protocols(upgrade: bytes | None) -> set[bytes]:
+    """The names in an Upgrade field, without case."""
+    return {name.strip().lower() for name in (upgrade or b"").split(b",")} - {b""}
 
 
 def same_origin(a: Address, b: Address) -> bool:

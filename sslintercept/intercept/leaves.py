@@ -1,8 +1,8 @@
 """
 Which certificate a client is shown: forged leaves for origins, our own for the proxy itself.
 
-The key's kind follows what the client can verify; an origin whose certificate is not accepted gets a leaf that no client
-accepts either (Squid: signUntrusted).
+The key's kind follows what the client can verify; an origin whose certificate is not accepted gets a leaf that no
+client accepts either (Squid: signUntrusted).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 TLS found by the probe: read the hello, decide, and put the client's TLS layer on (deck: steps 11 to 16).
 
 On a proxy's own port it is TLS with the proxy itself. Inside a tunnel it is TLS with an origin, which is passed through
-untouched, or opened: then a leaf is made that says what the origin's certificate says, the layer is pushed, and what comes
-out of it is probed again.
+untouched, or opened: then a leaf is made that says what the origin's certificate says, the layer is pushed, and what
+comes out of it is probed again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sslintercept.config.schema import Settings
-from sslintercept.errors import HelloError, InterceptError, TimedOut, TlsError, UpstreamError
-from sslintercept.facts import UNKNOWN, Action, ClientHello, Decision, Facts, Scope
+from sslintercept.errors import CertificateError, HelloError, InterceptError, TimedOut, TlsError, UpstreamError
+from sslintercept.facts import UNKNOWN, Action, Address, ClientHello, Decision, Facts, Scope
 from sslintercept.net.connector import Connector
 from sslintercept.net.upstream import Secured, UpstreamTls
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.accept import Hanging, Probe, hung
+from sslintercept.probe.port import greets_first
 from sslintercept.profile.profile import Bytes
 from sslintercept.profile.ssl import SslProfile
 from sslintercept.rule.decide import Rules
@@ -39,6 +40,8 @@ WAITING = 64 * 1024
 HTTP_1_1 = b"http/1.1"
 LATER_HTTP = frozenset({b"h2", b"h2c", b"h3"})
 """versions of HTTP without a session here; they are never agreed on"""
+AT_ONCE = 1.0
+"""seconds after the handshake: a client that leaves within them without a word did not like our certificate"""
 REJECTIONS = {42: "bad_certificate", 43: "unsupported_certificate", 46: "certificate_unknown", 48: "unknown_ca"}
 """alerts by which a client refuses our certificate (RFC 8446 6.2)"""
 
@@ -91,8 +94,14 @@ class TlsAcceptor:
         """
         if facts.depth >= self.settings.client_tls.max_layers:
             raise InterceptError(
-                f"TLS layer {facts.depth + 1} was refused", where="client connection", remedy="see [client-tls] max_layers"
+                f"TLS layer {facts.depth + 1} was refused",
+                where="client connection",
+                remedy="see [client-tls] max_layers",
             )
+        if facts.scope is not None and facts.scope.secure:
+            # TLS right inside of TLS, without a tunnel between: two layers towards the origin would have to match it.
+            self.probe.acceptors["unknown"].accept(vc, facts, peeked)
+            return
         session = TlsAccept(self, vc, facts)
         vc.attach(session)
         session.begin(peeked)
@@ -112,6 +121,8 @@ class TlsAccept:
         self._raw = bytearray()
         self._profile: SslProfile | None = None
         self._over = False
+        self._accepted = False
+        """the client has used the layer, so our certificate is good enough"""
         self._name = ""
 
     def makeConnection(self, transport: ITransport) -> None:
@@ -127,8 +138,8 @@ class TlsAccept:
         vc = self._vc
         vc.deadline = vc.handler.now + self._a.settings.http.tls_timeout
         vc.timed_out = self._timed_out
-        self.dataReceived(peeked)
         vc.resumeProducing()
+        self.dataReceived(peeked)
 
     def dataReceived(self, data: Bytes) -> None:
         self._raw += data
@@ -163,7 +174,9 @@ class TlsAccept:
             error = failure.value
             if not isinstance(error, InterceptError):
                 self._a.log.failure("a TLS session could not be set up", failure=failure)
-            self._facts.error = error if isinstance(error, Exception) else None
+            if self._facts.error is None and isinstance(error, Exception):
+                self._facts.error = error
+            self._facts.step("dropped", error.what if isinstance(error, InterceptError) else "internal error")
             self._over = True
             self._vc.close()
 
@@ -172,7 +185,9 @@ class TlsAccept:
     # the decision
 
     async def _decide(self, hello: ClientHello) -> None:
-        a, facts, vc = self._a, self._facts, self._vc
+        a, facts = self._a, self._facts
+        # From here on the client waits for us, and for the origin, which has timers of its own.
+        self._vc.deadline = NEVER
         facts.client_hello = hello
         facts.server_name = hello.server_name
         facts.step("hello_received", hello.server_name or "")
@@ -200,6 +215,9 @@ class TlsAccept:
         if alpn is None:
             raise InterceptError(decision.reason, where=f"TLS with {scope.name}", remedy="see [probe] unknown")
         if decision.action is Action.BLOCK:
+            if (server := self._vc.pick_up()) is not None:
+                facts.step("slot_dropped")
+                server.close()
             self._with_client(scope, hello, None, alpn)
             return
         await self._intercept(scope, hello, alpn)
@@ -209,14 +227,19 @@ class TlsAccept:
         facts = self._facts
         outer = facts.scope
         assert outer is not None
-        facts.destination = outer.destination
+        destination = outer.destination
         decision, decided = outer.decision, outer.decided
-        if not decided or outer.secure:
-            found = self._a.rules.decide(facts, final=True)
-            if found is not None:
-                decision = found
-        scope = Scope(outer.destination, decision)
-        scope.name = hello.server_name or outer.destination.host
+        if not destination.host:
+            # A listener whose clients are sent where their hello says.
+            if hello.server_name is None:
+                raise HelloError("no server name", where="TLS client", remedy="[listen:...] target = sni needs one")
+            destination, decided = Address(hello.server_name, destination.port), False
+        facts.destination = destination
+        if not decided:
+            decision = self._a.rules.decide(facts, final=True) or decision
+            facts.step("decided", f"{decision.action.value} by rule {decision.rule}")
+        scope = Scope(destination, decision)
+        scope.name = hello.server_name or destination.host
         scope.hello = hello
         scope.secure = True
         facts.scope = scope
@@ -241,10 +264,17 @@ class TlsAccept:
         if self._gone(server):
             return
         self._over = True
+        facts.upstream = server.peer
         facts.path.append("tunnel")
         facts.step("replayed", f"{len(self._raw)} bytes")
         facts.step("blind_tunnel", decision.reason)
-        BlindTunnel(vc, server, idle_timeout=self._a.settings.tunnel.idle_timeout).start(bytes(self._raw), early)
+        tunnel = BlindTunnel(
+            vc,
+            server,
+            idle_timeout=self._a.settings.tunnel.idle_timeout,
+            done=lambda: facts.step("tunnel_ended"),
+        )
+        tunnel.start(bytes(self._raw), early)
 
     async def _server(self, scope: Scope) -> tuple[NetVConnection, bytes]:
         """The server connection that hangs here, or a new one; and what its peer said already."""
@@ -292,11 +322,12 @@ class TlsAccept:
             )
             self._with_client(scope, hello, None, alpn)
             return
+        # While the origin shakes hands it goes when the client does.
+        self._vc.hang(server)
         hanging = Hanging(server)
         waiting: Deferred[Secured | None] = Deferred()
-        upstream_alpn = alpn if alpn else ()
         handshake = a.upstream.push(
-            server, scope.name, upstream_alpn, hello, lambda secured, error: self._looked(scope, waiting, secured, error)
+            server, scope.name, alpn, hello, lambda secured, error: self._looked(scope, waiting, secured, error)
         )
         hanging.lost = lambda error: self._looked(
             scope,
@@ -308,26 +339,32 @@ class TlsAccept:
                 remedy="the origin refuses, or is down",
             ),
         )
+        facts.upstream = server.peer
         facts.step("server_first")
+        if facts.sequence is not None:
+            handshake.profile.progress = facts.step
         handshake.begin()
         secured = await waiting
-        if self._gone(server):
+        hanging.lost = lambda error: None
+        if self._gone(None):
             return
         if secured is None:
+            refused = isinstance(scope.failure, CertificateError)
+            facts.step("certificate_refused" if refused else "upstream_handshake_failed", scope.name)
             self._with_client(scope, hello, None, alpn)
             return
         facts.upstream_tls = secured.leg
         facts.step("upstream_handshake", secured.leg.version)
         hanging.secured = secured
-        self._vc.hang(server)
         verified = secured.verified
         seen = Seen(verified.names, verified.not_after, secured.leg.alpn, verified.fault)
         a.origins.note(scope.destination, scope.name, seen, a.wall_clock())
-        if alpn and not secured.leg.alpn:
-            # The origin ignores ALPN: so do we, unless it is HTTP, which both then speak anyway.
-            alpn = (HTTP_1_1,) if HTTP_1_1 in alpn else ()
-        elif secured.leg.alpn:
+        if secured.leg.alpn:
             alpn = (secured.leg.alpn.encode("latin-1"),)
+        elif alpn != (HTTP_1_1,):
+            # The origin ignores ALPN, and so do we; HTTP both speak anyway.
+            alpn = ()
+        facts.step("certificate_copied")
         self._with_client(scope, hello, seen, alpn)
 
     @staticmethod
@@ -389,32 +426,50 @@ class TlsAccept:
             facts.server_name = facts.client_hello = UNKNOWN
         vc.deadline = NEVER
         self._over = True
+        done = vc.handler.now
         self._a.probe.accept(vc, facts)
-        if self._name:
-            inner = vc.session
-            watched = inner.dataReceived
+        # Until the first byte or the end we look on: which of them it is says what the client thinks of our
+        # certificate.
+        deliver, ended = profile.deliver, profile.ended
 
-            def spoke(data: Bytes) -> None:
-                # A client that sends a request has accepted our certificate.
+        def spoke(data: Bytes) -> None:
+            self._accepted = True
+            profile.ended = ended
+            vc.read_to(deliver)
+            if self._name:
                 self._a.learned.accepted(facts.client.host, self._name)
-                vc.read_to(watched)
+            if facts.sequence is not None:
                 facts.step("tls_request_received")
                 facts.step("request_decrypted")
                 facts.step("request_returned")
-                watched(data)
+            deliver(data)
 
+        def left(clean: bool) -> None:
+            if self._name and not self._greeted() and vc.handler.now - done <= AT_ONCE:
+                self._rejected("closed right after the handshake")
+            ended(clean)
+
+        if profile is vc.top and not vc.closing:
+            profile.ended = left
             vc.read_to(spoke)
         profile.release()
+
+    def _greeted(self) -> bool:
+        """Whether it is the server that speaks first, so that the client's silence means nothing."""
+        scope = self._facts.scope
+        return scope is not None and greets_first(scope.destination.port, secure=True)
 
     def _broke(self, error: TlsError) -> None:
         """The client's layer failed."""
         facts = self._facts
         if facts.error is None:
             facts.error = error
-        if not self._over and self._name:
+        if not self._over:
+            facts.step("client_handshake_failed", error.what)
+        if self._name and not self._accepted:
             if error.sent_by_peer and error.alert in REJECTIONS:
                 self._rejected(REJECTIONS[error.alert])
-            elif error.alert is None and not error.sent_by_peer and self._vc.tcp.fin_received:
+            elif not self._over and error.alert is None and not error.sent_by_peer and self._vc.tcp.fin_received:
                 self._rejected("closed during the handshake")
         self._over = True
         self._vc.tls_broke(error)
@@ -436,7 +491,9 @@ class TlsAccept:
 
     def _timed_out(self, kind: str) -> None:
         self._facts.error = TimedOut(
-            "the TLS handshake was not complete in time", where=f"client {self._facts.client}", remedy="see [http] tls_timeout"
+            "the TLS handshake was not complete in time",
+            where=f"client {self._facts.client}",
+            remedy="see [http] tls_timeout",
         )
         self._over = True
         self._vc.close(faithful=False)
@@ -451,6 +508,8 @@ class TlsAccept:
         """Our own doing."""
 
     def connectionLost(self, reason: Failure) -> None:
+        if not self._over and self._profile is not None and self._name:
+            self._rejected("reset during the handshake")
         self._over = True
         if self._facts.error is None and self._vc.error is not None:
             self._facts.error = self._vc.error

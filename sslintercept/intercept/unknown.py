@@ -7,16 +7,19 @@ Where TLS was opened around it, the other side gets TLS again.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from sslintercept.config.schema import Settings
-from sslintercept.errors import InterceptError
+from sslintercept.errors import InterceptError, UpstreamError
 from sslintercept.facts import Action, Facts, Scope
 from sslintercept.net.connector import Connector
 from sslintercept.net.upstream import Secured, UpstreamTls
-from sslintercept.net.vconnection import NEVER, NetVConnection
+from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Hanging, hung
+from sslintercept.profile.profile import Bytes
 from sslintercept.tunnel.blind import BlindTunnel
 
 
@@ -42,7 +45,7 @@ class UnknownAcceptor:
         what = verdict.reason if verdict is not None else "unknown"
         if scope is None or scope.decision.action is Action.BLOCK:
             raise InterceptError(f"blocked ({what})", where="tunnel", remedy="see the rules")
-        if self._settings.probe.unknown != "tunnel":
+        if self._settings.probe.unknown != "tunnel" and scope.decision.action is not Action.TUNNEL:
             raise InterceptError(f"not relayed ({what})", where="tunnel", remedy="see [probe] unknown")
         vc.pauseProducing()
         session = Waiting(vc, peeked)
@@ -52,7 +55,8 @@ class UnknownAcceptor:
             error = failure.value
             if not isinstance(error, InterceptError):
                 self.log.failure("a relay could not be set up", failure=failure)
-            facts.error = error if isinstance(error, Exception) else None
+            if facts.error is None and not vc.closing and isinstance(error, Exception):
+                facts.error = error
             vc.close()
 
         deferred.addErrback(failed)
@@ -71,18 +75,35 @@ class UnknownAcceptor:
         else:
             server = await self._connector.connect(scope.destination)
             facts.step("session_opened")
-        if scope.secure and secured is None and not early:
+        facts.upstream = server.peer
+        if scope.secure and secured is None:
+            if early:
+                server.close()
+                raise UpstreamError(
+                    "the origin spoke before the handshake", where=str(scope.destination), remedy="it is no TLS server"
+                )
+            # While the origin shakes hands it goes when the client does.
+            vc.hang(server)
             secured = await self._secure(server, facts, scope)
             facts.upstream_tls = secured.leg
+            server = vc.pick_up()
+        if server is None:
+            return
         if vc.closing:
             server.close()
             return
-        server.deadline = NEVER
         facts.path.append("tunnel")
         facts.step("blind_tunnel", str(facts.protocol))
-        BlindTunnel(vc, server, idle_timeout=self._settings.tunnel.idle_timeout).start(bytes(session.held), early)
+        BlindTunnel(
+            vc, server, idle_timeout=self._settings.tunnel.idle_timeout, done=lambda: facts.step("tunnel_ended")
+        ).start(bytes(session.held), early)
 
     async def _secure(self, server: NetVConnection, facts: Facts, scope: Scope) -> Secured:
+        """
+        TLS towards the origin.
+
+        @raise InterceptError: there is none, or the client has gone meanwhile.
+        """
         waiting: Deferred[Secured] = Deferred()
 
         def done(secured: Secured | None, error: InterceptError | None) -> None:
@@ -105,8 +126,9 @@ class UnknownAcceptor:
         return await waiting
 
 
+@implementer(IProtocol, IHalfCloseableProtocol)
 class Waiting:
-    """Holds a client's bytes while the way to the origin is made."""
+    """Holds what a client says while the way to the origin is made; it is not read meanwhile."""
 
     takes_views = True
 
@@ -115,11 +137,20 @@ class Waiting:
         self._vc = vc
         vc.attach(self)
 
-    def makeConnection(self, transport: object) -> None:
+    def makeConnection(self, transport: ITransport) -> None:
         """Nothing to begin."""
 
-    def dataReceived(self, data: bytes | memoryview) -> None:
+    def connectionMade(self) -> None:
+        """Nothing to begin."""
+
+    def dataReceived(self, data: Bytes) -> None:
         self.held += data
+
+    def readConnectionLost(self) -> None:
+        """The tunnel will pass it on."""
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing."""
 
     def connectionLost(self, reason: Failure) -> None:
         """The relay notices by itself."""

@@ -1,10 +1,10 @@
 """
 Peeks at the first bytes of a connection, or of a layer in it, and hands over (ATS: ProtocolProbeSessionAccept).
 
-The probe runs once for every layer: when a connection is accepted, again inside a tunnel, again inside TLS. It keeps every
-byte, in order, for whoever takes over. It waits for bytes, for a bounded time and up to a bounded size. Where a server
-connection hangs on the client's and the server is expected to speak first, or the client stays silent, what the server says
-is relayed while the probe goes on.
+The probe runs once for every layer: when a connection is accepted, again inside a tunnel, again inside TLS. It keeps
+every byte, in order, for whoever takes over. It waits for bytes, for a bounded time and up to a bounded size. Where a
+server connection hangs on the client's and the server is expected to speak first, or the client stays silent, what the
+server says is relayed while the probe goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sslintercept.errors import InterceptError, TimedOut
-from sslintercept.facts import Facts, Verdict
+from sslintercept.facts import Action, Decision, Facts, Scope, Verdict
 from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.port import greets_first
@@ -55,8 +55,6 @@ class Hanging:
         """what the TLS handshake with the origin found, if there was one already"""
         self.lost: Callable[[Exception | None], object] = lambda error: None
         """called when the connection is gone while it hangs here"""
-        self.spoke: Callable[[], object] = lambda: None
-        """called when the first bytes are there"""
         self.relay_to: NetVConnection | None = None
         vc.timed_out = lambda kind: vc.close()
         vc.attach(self)
@@ -74,7 +72,6 @@ class Hanging:
         self.early += data
         if len(self.early) > EARLY:
             self.vc.pauseProducing()
-        self.spoke()
 
     def relay(self, client: NetVConnection) -> None:
         """From now on pass everything on."""
@@ -144,6 +141,8 @@ class Probe:
         self.allowed = allowed
         self.signatures = signatures
         self.acceptors: dict[str, Acceptor] = {}
+        self.settle: Callable[[Facts], Decision | None] = lambda facts: None
+        """asked for the last word of the rules when a tunnel turns out to carry no TLS"""
 
     def register(self, acceptor: Acceptor, replace: bool = False) -> None:
         """
@@ -169,11 +168,17 @@ class Probe:
         if verdict.mismatch:
             self.log.info("{id} probe: {reason}", id=facts.id, reason=verdict.reason)
         acceptor = self.acceptors.get(verdict.protocol)
-        if facts.scope is None:
+        scope = facts.scope
+        if scope is None:
             if verdict.protocol not in self.allowed.get(facts.listener, frozenset()):
                 acceptor = None
-        elif acceptor is None:
-            acceptor = self.acceptors.get("unknown")
+        else:
+            if verdict.protocol != "tls":
+                if not scope.decided:
+                    self._decide(facts, scope)
+                if scope.decision.action is Action.TUNNEL:
+                    acceptor = None
+            acceptor = acceptor or self.acceptors.get("unknown")
         if acceptor is None:
             error = InterceptError(
                 f"{verdict.protocol} is not served here ({verdict.reason})",
@@ -181,13 +186,24 @@ class Probe:
                 remedy="speak one of the protocols that [listen:...] accept names",
             )
             facts.error = error
+            facts.step("dropped", verdict.protocol)
             vc.close()
             return
         try:
             acceptor.accept(vc, facts, peeked)
         except InterceptError as refused:
             facts.error = refused
+            facts.step("dropped", refused.what)
             vc.close()
+
+    def _decide(self, facts: Facts, scope: Scope) -> None:
+        """No ClientHello will come: what the rules waited for is absent."""
+        facts.server_name = facts.client_hello = None
+        scope.decided = True
+        decision = self.settle(facts)
+        if decision is not None:
+            facts.decision = scope.decision = decision
+            facts.step("decided", f"{decision.action.value} by rule {decision.rule}")
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
@@ -216,13 +232,13 @@ class ProbeAccept:
     def begin(self, peeked: bytes) -> None:
         """Look at what is there, and wait for more if that does not decide."""
         vc, probe = self._vc, self._probe
+        vc.idle_limit = 0.0
+        vc.deadline = vc.handler.now + probe.timeout
+        vc.timed_out = self._timed_out
         if peeked:
             self._head += peeked
             if self._look():
                 return
-        vc.idle_limit = 0.0
-        vc.deadline = vc.handler.now + probe.timeout
-        vc.timed_out = self._timed_out
         vc.resumeProducing()
         server = hung(vc)
         bare = server is None or (self._secure and server.secured is None)
@@ -289,6 +305,9 @@ class ProbeAccept:
         self._vc.close()
 
     def readConnectionLost(self) -> None:
+        """The client has said all it will say; in a tunnel that is still worth an answer."""
+        if self._head and self._facts.scope is not None and self._look(silent=True):
+            return
         self._release()
         self._vc.close()
 

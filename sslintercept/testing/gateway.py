@@ -1,0 +1,420 @@
+"""
+A whole gateway in memory, between clients and origins that do as a test says.
+
+Every part is the real one, wired as L{sslintercept.service.Gateway} wires it, but for three: the reactor is a L{Loop},
+names are resolved by a table, and a server connection leads to a L{ScriptedOrigin} over a pair of sockets. There is no
+reactor, no port, and no waiting::
+
+    with checked_loop() as loop:
+        gateway = MemoryGateway(loop, "[upstream-tls]\\nhandshake_order = client-first")
+        gateway.origin("origin.test:443", tls=gateway.leaf("origin.test"))
+        client = gateway.client()
+        client.send(b"CONNECT origin.test:443 HTTP/1.1\\r\\nHost: origin.test\\r\\n\\r\\n")
+        gateway.pump()
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from sslintercept.config.reader import read
+from sslintercept.config.schema import Settings
+from sslintercept.errors import ConnectError, ResolveError, UpstreamError
+from sslintercept.facts import Address, Facts, Side
+from sslintercept.http.lines import AccessLines
+from sslintercept.http.pool import Pool
+from sslintercept.http.proxy import HttpAcceptor, HttpProxy
+from sslintercept.intercept.leaves import Leaves
+from sslintercept.intercept.refusal import REFUSALS, Refusal
+from sslintercept.intercept.tls import TlsAcceptor
+from sslintercept.intercept.unknown import UnknownAcceptor
+from sslintercept.log.sequence import Sequence as Recorded
+from sslintercept.net.connector import Connector
+from sslintercept.net.upstream import UpstreamTls
+from sslintercept.net.vconnection import NetVConnection
+from sslintercept.probe.accept import Probe
+from sslintercept.rule.decide import Rules, check_match
+from sslintercept.rule.learned import Learned
+from sslintercept.service import SERVED, fixed_scope
+from sslintercept.testing.loop import Loop
+from sslintercept.testing.peer import EPOCH, Peer
+from sslintercept.testing.pki import Pair, make_ca, make_leaf
+from sslintercept.tls.authority import Authority
+from sslintercept.tls.context import ServerContext, UpstreamContext
+from sslintercept.tls.leaf import LeafSource
+from sslintercept.tls.seen import Origins
+from sslintercept.tls.verify import Verifier, load_roots
+
+LISTENER = "proxy"
+OWN_NAMES = ("proxy.test", "127.0.0.1")
+
+
+def address(text: str) -> Address:
+    """C{host:port} as a value."""
+    host, _, port = text.rpartition(":")
+    return Address(host.strip("[]"), int(port))
+
+
+@cache
+def origin_ca() -> Pair:
+    """The authority that the gateway trusts for origins."""
+    return make_ca("Origin CA")
+
+
+@cache
+def _authority(folder: Path) -> Authority:
+    return Authority.load_or_make(folder / "ca.pem", folder / "ca.key", key_type="p256", name="Gateway CA", now=_now())[
+        0
+    ]
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(EPOCH, UTC)
+
+
+class ScriptedOrigin:
+    """
+    Who listens at an address.
+
+    @param tls: the certificate it shows; C{None} for an origin without TLS.
+    @param respond: called for each connection whenever something came, or ended; replaces the answers.
+    @ivar peers: its connections so far.
+    @ivar greeting: said at once, in the top layer.
+    """
+
+    def __init__(
+        self,
+        tls: Pair | None,
+        alpn: Sequence[bytes],
+        respond: Callable[[Peer], object],
+        max_version: str = "1.3",
+    ) -> None:
+        self.tls = tls
+        self.alpn = alpn
+        self.respond = respond
+        self.max_version = max_version
+        self.peers: list[Peer] = []
+        self.greeting = b""
+        self.buffer: int | None = None
+        """bytes of the kernel's send buffers towards this origin, both ways"""
+
+    def met(self, peer: Peer) -> None:
+        """A connection has been opened."""
+        self.peers.append(peer)
+        peer.received = self.respond
+        if self.tls is not None:
+            peer.serve_tls(self.tls, alpn=self.alpn, max_version=self.max_version)
+            peer.secured = self._greet
+        else:
+            self._greet(peer)
+
+    def _greet(self, peer: Peer) -> None:
+        if self.greeting:
+            peer.send(self.greeting)
+
+    @property
+    def last(self) -> Peer:
+        """The latest connection."""
+        return self.peers[-1]
+
+
+def silent(peer: Peer) -> None:
+    """Say nothing: the test speaks itself."""
+
+
+class Answers:
+    """
+    Serves HTTP/1.1: for each whole request the answer that a function gives for its head and body.
+
+    @ivar requests: the heads so far.
+    """
+
+    def __init__(self, answer: Callable[[bytes, bytes], bytes] | bytes) -> None:
+        self.answer = answer if callable(answer) else lambda head, body: answer
+        self.requests: list[bytes] = []
+        self.bodies: list[bytes] = []
+
+    def __call__(self, peer: Peer) -> None:
+        """Answer what is complete."""
+        while (found := self._next(peer)) is not None:
+            head, body = found
+            self.requests.append(head)
+            self.bodies.append(body)
+            peer.send(self.answer(head, body))
+
+    @staticmethod
+    def _next(peer: Peer) -> tuple[bytes, bytes] | None:
+        got, at = bytes(peer.got), peer.used
+        end = got.find(b"\r\n\r\n", at)
+        if end < 0:
+            return None
+        head, end = got[at:end], end + 4
+        fields = {
+            name.lower(): value.strip() for name, _, value in (f.partition(b":") for f in head.split(b"\r\n")[1:])
+        }
+        if fields.get(b"transfer-encoding") == b"chunked":
+            last = got.find(b"0\r\n\r\n", end)
+            if last < 0:
+                return None
+            stop = last + 5
+        else:
+            stop = end + int(fields.get(b"content-length", b"0"))
+            if len(got) < stop:
+                return None
+        peer.used = stop
+        return head, got[end:stop]
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class ScriptedConnector(Connector):
+    """
+    Leads to scripted origins.
+
+    @ivar lookups: names asked for; C{opened}: addresses connected to, also in vain.
+    @ivar held: set to a list, it collects connects that wait until the test calls them.
+    """
+
+    def __init__(self, loop: Loop, water: tuple[int, int]) -> None:
+        super().__init__(loop.handler, Table(), timeout=10.0, water=water)
+        self._loop = loop
+        self.origins: dict[Address, ScriptedOrigin] = {}
+        self.lookups: list[str] = []
+        self.opened: list[Address] = []
+        self.held: list[Callable[[], None]] | None = None
+        self.faults: dict[Address, UpstreamError] = {}
+
+    async def addresses(self, host: str) -> Sequence[str]:
+        """The same address for every name that has an origin."""
+        self.lookups.append(host)
+        await self._moment()
+        if not any(known.host == host for known in (*self.origins, *self.faults)):
+            raise ResolveError(f"{host} has no address", where="resolver", remedy="look at the name")
+        return ["192.0.2.7"]
+
+    async def connect(self, destination: Address, addresses: Sequence[str] | None = None) -> NetVConnection:
+        """Open a connection to a scripted origin, or fail as the test wants it."""
+        if addresses is None:
+            await self.addresses(destination.host)
+        self.opened.append(destination)
+        await self._moment()
+        if destination in self.faults:
+            raise self.faults[destination]
+        origin = self.origins.get(destination)
+        if origin is None:
+            raise ConnectError("Connection refused", where=str(destination), remedy="the origin is down")
+        vc, sock = self._loop.pair(Side.UPSTREAM, origin.buffer)
+        vc.peer = Address("192.0.2.7", destination.port)
+        vc.high_water, vc.low_water = self._water
+        origin.met(Peer(self._loop, sock, vc))
+        return vc
+
+    def _moment(self) -> Deferred[None]:
+        """What takes a while takes a turn here, or as long as the test holds it."""
+        waiting: Deferred[None] = Deferred()
+        if self.held is not None:
+            self.held.append(lambda: waiting.callback(None))
+        else:
+            self._handler.soon(lambda: waiting.callback(None))
+        return waiting
+
+
+class Table:
+    """A resolver that is never asked: L{ScriptedConnector} knows every name."""
+
+    def resolve(self, host: str) -> Deferred[Sequence[str]]:
+        """One address for everybody."""
+        return succeed(["192.0.2.7"])
+
+
+class MemoryGateway:
+    """
+    Everything that one generation of settings makes, and the log of it.
+
+    @param ini: the settings as text; what it does not say has its default.
+    @ivar folder: where the gateway keeps its CA; shared by all gateways of a process.
+    @ivar lines: the access log, parsed.
+    @ivar sequences: the recorded steps of each connection, in the order of their beginnings.
+    @ivar facts: and what was known of it.
+    """
+
+    def __init__(self, loop: Loop, ini: str = "") -> None:
+        self.loop = loop
+        self.settings = settings = settings_of(ini)
+        self.lines: list[dict[str, Any]] = []  # Any: parsed JSON
+        self.sequences: list[Recorded] = []
+        self.facts: list[Facts] = []
+        self._serial = itertools.count(1)
+        self.rules = Rules(settings.rules)
+        self.learned = Learned(settings.client_tls.learn_after, settings.client_tls.learn_for)
+        authority = _authority(_folder())
+        self.ca = authority
+        self.connector = ScriptedConnector(loop, (settings.tunnel.high_water, settings.tunnel.low_water))
+        self.upstream = UpstreamTls(
+            UpstreamContext(min_version=settings.upstream_tls.min_version),
+            Verifier(_roots(), own_ca=authority),
+            require=settings.upstream_tls.verify == "require",
+            timeout=settings.http.tls_timeout,
+            wall_clock=self.wall_clock,
+        )
+        self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
+        self.origins = Origins(settings.upstream_tls.remember)
+        self.probe = Probe(
+            timeout=settings.probe.timeout,
+            silence=settings.probe.silence,
+            limit=settings.probe.limit,
+            allowed={one.name: frozenset().union(*(SERVED[word] for word in one.accept)) for one in settings.listeners},
+        )
+        self.access = AccessLines(self._line, "json", True, self.wall_clock)
+        self.proxy = HttpProxy(
+            settings,
+            rules=self.rules,
+            connector=self.connector,
+            tls=self.upstream,
+            pool=self.pool,
+            origins=self.origins,
+            probe=self.probe,
+            transactions=self.access,
+        )
+        unknown = UnknownAcceptor(settings, connector=self.connector, upstream=self.upstream)
+        trusted, untrusted = _sources()
+        context = ServerContext(min_version=settings.client_tls.min_version, chain=authority.chain_der)
+        self.tls = TlsAcceptor(
+            settings,
+            rules=self.rules,
+            learned=self.learned,
+            probe=self.probe,
+            connector=self.connector,
+            upstream=self.upstream,
+            client_context=context,
+            proxy_context=context,
+            credentials=Leaves(trusted, untrusted, None, OWN_NAMES),
+            origins=self.origins,
+            wall_clock=self.wall_clock,
+        )
+        for acceptor in (
+            HttpAcceptor(self.proxy),
+            self.tls,
+            unknown,
+            *(Refusal(protocol, unknown) for protocol in REFUSALS),
+        ):
+            self.probe.register(acceptor)
+
+    def wall_clock(self) -> float:
+        """Seconds since the epoch; they pass when the loop's do."""
+        return EPOCH + self.loop.seconds()
+
+    def _line(self, line: str) -> None:
+        self.lines.append(json.loads(line))
+
+    # the two sides
+
+    def client(self, listener: str = "", buffer: int | None = None) -> Peer:
+        """Somebody who has just connected to a listener, by default the first one."""
+        vc, sock = self.loop.pair(Side.CLIENT, buffer)
+        peer = Peer(self.loop, sock, vc)
+        self.accepted(listener or self.settings.listeners[0].name, vc)
+        return peer
+
+    def accepted(self, name: str, vc: NetVConnection) -> None:
+        """A client has connected (L{sslintercept.service.SslInterceptService.accepted})."""
+        facts = Facts(f"test-{next(self._serial):x}", vc.peer, name)
+        facts.started = self.wall_clock()
+        vc.high_water, vc.low_water = self.settings.tunnel.high_water, self.settings.tunnel.low_water
+        facts.sequence = recorded = Recorded()
+        self.facts.append(facts)
+        self.sequences.append(recorded)
+        facts.step("accepted", str(vc.peer))
+        vc.closed = lambda vc: self._closed(facts, vc)
+        target = next(one for one in self.settings.listeners if one.name == name).target
+        if target is not None:
+            facts.scope = fixed_scope(self, facts, vc, target)  # type: ignore[arg-type]  # it asks for rules and proxy
+        self.probe.accept(vc, facts)
+
+    def _closed(self, facts: Facts, vc: NetVConnection) -> None:
+        self.access.connection(facts, vc)
+
+    def origin(
+        self,
+        where: str,
+        respond: Callable[[Peer], object] | bytes = OK,
+        *,
+        tls: Pair | None = None,
+        alpn: Sequence[bytes] = (b"http/1.1",),
+        max_version: str = "1.3",
+    ) -> ScriptedOrigin:
+        """
+        Let somebody listen at C{where} (C{host:port}).
+
+        @param respond: bytes are the answer to every request; see L{ScriptedOrigin}, L{Answers} and L{silent}.
+        """
+        script = Answers(respond) if isinstance(respond, bytes) else respond
+        made = self.connector.origins[address(where)] = ScriptedOrigin(tls, alpn, script, max_version)
+        return made
+
+    @staticmethod
+    def leaf(*names: str) -> Pair:
+        """A certificate that the gateway accepts for these names."""
+        return _leaf(names)
+
+    def pump(self) -> None:
+        """Turn until nothing moves."""
+        self.loop.pump()
+
+    # what happened
+
+    def steps(self, number: int = -1) -> list[str]:
+        """The names of the recorded steps of a connection."""
+        return self.sequences[number].names()
+
+    def transactions(self) -> list[dict[str, Any]]:  # Any: parsed JSON
+        """The lines of transactions so far."""
+        return [line for line in self.lines if line["type"] == "transaction"]
+
+
+def settings_of(ini: str) -> Settings:
+    """Settings from text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.ini"
+        path.write_text(ini, encoding="utf-8")
+        return read(path, check_match)
+
+
+@cache
+def _leaf(names: tuple[str, ...]) -> Pair:
+    return make_leaf(origin_ca(), list(names))
+
+
+@cache
+def _folder() -> Path:
+    kept = tempfile.TemporaryDirectory()
+    _kept.append(kept)
+    return Path(kept.name)
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@cache
+def _roots() -> Any:  # Any: whatever load_roots makes for the verifier
+    path = _folder() / "origin-ca.pem"
+    path.write_bytes(origin_ca().pem)
+    return load_roots(path, None)[0]
+
+
+@cache
+def _sources() -> tuple[LeafSource, LeafSource]:
+    return (
+        LeafSource(_authority(_folder()), lifetime=30 * 86400.0, key_path=None),
+        LeafSource(Authority.untrusted("not trusted", _now()), lifetime=30 * 86400.0, key_path=None),
+    )
