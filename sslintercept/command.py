@@ -83,7 +83,7 @@ def ca_export(options: argparse.Namespace) -> int:
     return 0
 
 
-def plugins(options: argparse.Namespace) -> int:
+def plugins(_options: argparse.Namespace) -> int:
     """List every plugin that is found."""
     found = [(kind.__name__, plugin) for kind in PLUGIN_KINDS for plugin in getPlugins(kind, sslintercept.plugins)]
     for kind, plugin in found:

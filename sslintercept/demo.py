@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import http.client
 import ssl
-import sys
 import tempfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +59,16 @@ class Hello(Resource):
 
 def origin(folder: Path, reactor: Any) -> Any:
     """Listen as an HTTPS origin with a CA of its own (Any: Twisted's port and reactor)."""
-    authority = Authority.untrusted("CA of the demo's origin", datetime.now(timezone.utc))
+    authority = Authority.untrusted("CA of the demo's origin", datetime.now(UTC))
     (folder / "origin-ca.pem").write_bytes(authority.export("pem"))
-    now = datetime.now(timezone.utc).timestamp()
+    now = datetime.now(UTC).timestamp()
     leaf = LeafSource(authority, lifetime=3600.0 * 24, key_path=None).leaf(LeafRequest(host="localhost"), now)
     options = CertificateOptions(
         privateKey=crypto.PKey.from_cryptography_key(leaf.private_key),
         certificate=crypto.load_certificate(crypto.FILETYPE_ASN1, leaf.der),
     )
-    return reactor.listenSSL(0, Site(Hello()), options, interface="127.0.0.1")
+    page = Hello()  # type: ignore[no-untyped-call]  # twisted.web is untyped
+    return reactor.listenSSL(0, Site(page), options, interface="127.0.0.1")
 
 
 def fetch(proxy_port: int, origin_port: int, ca: Path) -> tuple[int, bytes]:
@@ -115,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -125,7 +125,8 @@ class Scope:
     @ivar destination: where the tunnel's TCP connection goes.
     @ivar name: the name that the origin's certificate was, or will be, verified for.
     @ivar secure: whether TLS stood around the session, and so must stand towards the origin.
-    @ivar failure: what is wrong with the origin, known before the first request: it is answered inside the client's TLS.
+    @ivar failure: what is wrong with the origin, known before the first request: it is answered inside the client's
+        TLS.
     @ivar decision: what the rules said.
     """
 
@@ -146,8 +147,8 @@ class Facts:
     """
     Everything rules, logs and plugins may know of one client connection.
 
-    A fact is known, absent (C{None}) or not yet known (L{UNKNOWN}). Facts are written by the session that learns them; a
-    tunnel inside a tunnel overwrites what is about the destination, since rules then decide about the inner one.
+    A fact is known, absent (C{None}) or not yet known (L{UNKNOWN}). Facts are written by the session that learns them;
+    a tunnel inside a tunnel overwrites what is about the destination, since rules then decide about the inner one.
     """
 
     __slots__ = (

@@ -1,12 +1,15 @@
 """
 Every zope interface: the whole plugin API on one page.
 
-A plugin is found through C{twisted.plugin} (a module in C{sslintercept/plugins/} of any installed distribution). All calls
-come on the reactor's thread and must return at once unless a Deferred is allowed. What raises is logged with its traceback
-and costs the one connection it was called for.
+A plugin is found through C{twisted.plugin} (a module in C{sslintercept/plugins/} of any installed distribution). All
+calls come on the reactor's thread and must return at once unless a Deferred is allowed. What raises is logged with its
+traceback and costs the one connection it was called for.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
@@ -32,10 +35,13 @@ class IAcceptor(Interface):
         """
 
 
+# Any, below: plugins add objects of the folders above; this page stands under all of them.
+
+
 class IProbeSignatures(IPlugin):
     """Adds openings that the probe recognises."""
 
-    signatures: object = Attribute(
+    signatures: Iterable[Any] = Attribute(
         "A sequence of L{sslintercept.probe.signature.Signature}, judged before the built-in ones, in order."
     )
 
@@ -43,7 +49,7 @@ class IProbeSignatures(IPlugin):
 class IAcceptorPlugin(IPlugin):
     """Adds sessions for verdicts."""
 
-    def acceptors(gateway: object) -> object:
+    def acceptors(gateway: object) -> Iterable[Any]:
         """
         Make the acceptors; called once for each generation of settings.
 

@@ -1,9 +1,8 @@
 """
 The wiring: the one module that knows every other (start and stop order included).
 
-A L{Gateway} is what one generation of settings makes: rules, contexts, pools, acceptors. A reload makes a new one; old
-connections keep theirs until they end. The L{SslInterceptService} owns what outlives a generation: the socket handler, the
-ports, the logs, the CA.
+The L{SslInterceptService} owns what outlives a generation of settings: the socket handler, the ports, the logs, the CA.
+What one generation makes is in L{sslintercept.gateway}.
 """
 
 from __future__ import annotations
@@ -14,160 +13,41 @@ import os
 import secrets
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import crypto
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-import sslintercept.plugins
 from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
 from sslintercept.dns.resolver import HostsFile, Lookup, Resolver, server_lookup, system_lookup
 from sslintercept.errors import ConfigError, InterceptError
-from sslintercept.facts import Action, Address, Facts, Scope
+from sslintercept.facts import Address, Facts
+from sslintercept.gateway import EPOCH, Gateway, fixed_scope
 from sslintercept.http.lines import AccessLines
-from sslintercept.http.pool import Pool
-from sslintercept.http.proxy import HttpAcceptor, HttpProxy
 from sslintercept.http.session import HttpSession
-from sslintercept.intercept.leaves import Leaves
-from sslintercept.intercept.refusal import REFUSALS, Refusal
-from sslintercept.intercept.tls import TlsAcceptor
-from sslintercept.intercept.unknown import UnknownAcceptor
-from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
 from sslintercept.log.access import NOTICES
 from sslintercept.log.sequence import Sequence
 from sslintercept.log.writer import LineWriter
-from sslintercept.net.connector import Connector
 from sslintercept.net.cop import InactivityCop
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.listener import listen
-from sslintercept.net.original import original_destination
-from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
-from sslintercept.probe.accept import Probe, ProbeAccept
-from sslintercept.probe.signature import SIGNATURES
-from sslintercept.rule.decide import Rules, check_match
-from sslintercept.rule.learned import Learned
+from sslintercept.probe.accept import ProbeAccept
+from sslintercept.rule.decide import check_match
 from sslintercept.supervise import Supervisor, die, say
 from sslintercept.tls.authority import Authority
-from sslintercept.tls.context import ServerContext, UpstreamContext
-from sslintercept.tls.engine import Credential
 from sslintercept.tls.leaf import LeafSource
-from sslintercept.tls.seen import Origins
-from sslintercept.tls.verify import Verifier, load_roots
 
-SERVED = {
-    "http": frozenset({"http/1", "http/2"}),
-    "tls": frozenset({"tls"}),
-    "socks4": frozenset({"socks4"}),
-    "socks5": frozenset({"socks5"}),
-}
-"""which verdicts of the probe a word of C{accept} stands for"""
 RESOLVER_THREADS = 16
-EPOCH = time.time
-
-
-class Gateway:
-    """
-    Everything that one generation of settings makes.
-
-    @ivar settings: the generation's settings.
-    @ivar probe: where every accepted connection goes.
-    """
-
-    def __init__(self, settings: Settings, process: SslInterceptService) -> None:
-        self.settings = settings
-        self.rules = Rules(settings.rules)
-        self.learned = Learned(settings.client_tls.learn_after, settings.client_tls.learn_for)
-        upstream = settings.upstream_tls
-        roots, warnings = load_roots(upstream.trust, upstream.extra_trust)
-        self.warnings = [*settings.warnings, *warnings]
-        self.verifier = Verifier(roots, own_ca=process.authority)
-        keylog = process.keylog
-        self.connector = Connector(
-            process.handler,
-            process.resolver(settings),
-            timeout=settings.http.connect_timeout,
-            water=(settings.tunnel.high_water, settings.tunnel.low_water),
-            allowed=lambda host, port: process.forbidden(settings, host, port),
-        )
-        self.upstream = UpstreamTls(
-            UpstreamContext(min_version=upstream.min_version, keylog=keylog),
-            self.verifier,
-            require=upstream.verify == "require",
-            timeout=settings.http.tls_timeout,
-            wall_clock=EPOCH,
-        )
-        self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
-        origins = Origins(upstream.remember)
-        signatures = tuple(s for plugin in getPlugins(IProbeSignatures, sslintercept.plugins) for s in plugin.signatures)
-        self.probe = Probe(
-            timeout=settings.probe.timeout,
-            silence=settings.probe.silence,
-            limit=settings.probe.limit,
-            allowed={
-                listener.name: frozenset().union(*(SERVED[word] for word in listener.accept))
-                for listener in settings.listeners
-            },
-            signatures=(*signatures, *SIGNATURES),
-        )
-        self.proxy = HttpProxy(
-            settings,
-            rules=self.rules,
-            connector=self.connector,
-            tls=self.upstream,
-            pool=self.pool,
-            origins=origins,
-            probe=self.probe,
-            transactions=process.lines,
-        )
-        unknown = UnknownAcceptor(settings, connector=self.connector, upstream=self.upstream)
-        own, own_chain = process.own_certificate(settings)
-        self.tls = TlsAcceptor(
-            settings,
-            rules=self.rules,
-            learned=self.learned,
-            probe=self.probe,
-            connector=self.connector,
-            upstream=self.upstream,
-            client_context=ServerContext(
-                min_version=settings.client_tls.min_version, chain=process.authority.chain_der, keylog=keylog
-            ),
-            proxy_context=ServerContext(
-                min_version=settings.client_tls.min_version,
-                chain=own_chain if own is not None else process.authority.chain_der,
-                keylog=keylog,
-            ),
-            credentials=Leaves(process.trusted_leaves, process.untrusted_leaves, own, machine_names()),
-            origins=origins,
-            wall_clock=EPOCH,
-        )
-        for acceptor in (
-            HttpAcceptor(self.proxy),
-            self.tls,
-            unknown,
-            *(Refusal(protocol, unknown) for protocol in REFUSALS),
-        ):
-            self.probe.register(acceptor)
-        for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
-            for added in plugin.acceptors(self):
-                self.probe.register(added, replace=True)
-
-    def close(self) -> None:
-        """No new work: connections that wait for some are closed."""
-        self.proxy.draining = True
-        self.pool.clear()
 
 
 class SslInterceptService(Service):
@@ -186,7 +66,7 @@ class SslInterceptService(Service):
         self.settings = settings
         self.reactor = reactor
         self.worker = worker
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         ca = settings.ca
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.authority, self.made_ca = Authority.load_or_make(
@@ -241,17 +121,6 @@ class SslInterceptService(Service):
         """Where we listen (Any: Twisted's IPv4Address or IPv6Address)."""
         return [port.getHost() for port in self.ports.values()]
 
-    def own_certificate(self, settings: Settings) -> tuple[Credential | None, list[bytes]]:
-        """
-        The configured certificate of the proxy itself, and its chain.
-
-        @raise ConfigError: it cannot be used.
-        """
-        proxy = settings.proxy_tls
-        if proxy.certificate is None or proxy.key is None:
-            return None, []
-        return load_own(proxy.certificate, proxy.key)
-
     # life
 
     def privilegedStartService(self) -> None:
@@ -260,11 +129,11 @@ class SslInterceptService(Service):
             self._open_ports()
         except InterceptError as error:
             die(str(error))
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
 
     def startService(self) -> None:
         """Accept from now on."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
         self.writer.start()
         self._threads.start()
         if not self.ports:
@@ -283,7 +152,7 @@ class SslInterceptService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Close the ports, let what runs finish for a while, then cut it."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
         for port in self.ports.values():
             port.stopListening()
         self.ports.clear()
@@ -383,7 +252,8 @@ class SslInterceptService(Service):
 
 def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:
     """What somebody who starts us wants to know: where we listen, where the CA is, and what to type."""
-    addresses = [Address(port.getHost().host, port.getHost().port) for port in ports]
+    hosts: list[Any] = [port.getHost() for port in ports]  # Any: IPv4Address or IPv6Address
+    addresses = [Address(host.host, host.port) for host in hosts]
     lines = [f"sslintercept listens on {address}" for address in addresses]
     lines.append(f"the CA certificate that clients must trust: {settings.ca.certificate}")
     if addresses:
@@ -391,28 +261,6 @@ def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:
         proxy = Address(host, addresses[0].port)
         lines.append(f"try: curl --proxy http://{proxy} --cacert {settings.ca.certificate} https://example.com/")
     return "\n".join(lines)
-
-
-def fixed_scope(gateway: Gateway, facts: Facts, vc: NetVConnection, target: str | Address) -> Scope:
-    """
-    The scope of a connection whose destination is not the client's to name.
-
-    @raise InterceptError: the original destination is not known, or a rule blocks it.
-    """
-    if isinstance(target, Address):
-        destination = target
-    elif target == "original":
-        destination = original_destination(vc)
-    else:
-        # By the server name: the hello will say where.
-        destination = Address("", vc.local.port)
-    facts.destination = destination
-    decision = gateway.rules.decide(facts)
-    if decision is not None and decision.action is Action.BLOCK:
-        raise InterceptError(f"rule {decision.rule} blocks", where=str(destination), remedy="see the rules")
-    scope = Scope(destination, decision or gateway.proxy.default)
-    scope.decided = decision is not None
-    return scope
 
 
 def is_waiting(vc: NetVConnection) -> bool:
@@ -430,36 +278,6 @@ def is_local(host: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def machine_names() -> list[str]:
-    """The names under which clients of this machine's proxy may know it."""
-    names = [socket.getfqdn(), socket.gethostname(), "localhost", "127.0.0.1", "::1"]
-    return list(dict.fromkeys(name for name in names if name and name.isascii()))
-
-
-def load_own(certificate: Path, key: Path) -> tuple[Credential, list[bytes]]:
-    """
-    A certificate with its chain, and its key, from PEM files.
-
-    @raise ConfigError: one cannot be read or used.
-    """
-    from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-    from cryptography.x509 import load_pem_x509_certificates
-
-    path = certificate
-    try:
-        first, *chain = load_pem_x509_certificates(certificate.read_bytes())
-        path = key
-        private = load_pem_private_key(key.read_bytes(), None)
-        same = private.public_key() == first.public_key()
-    except (OSError, ValueError, TypeError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"cannot use {path} ({why})", where="[proxy-tls]", remedy="give PEM files") from None
-    if not same:
-        raise ConfigError(f"{key} is not the key of {certificate}", where="[proxy-tls] key", remedy="give the pair")
-    wrapped = crypto.PKey.from_cryptography_key(private)
-    return Credential(first.public_bytes(Encoding.DER), wrapped), [c.public_bytes(Encoding.DER) for c in chain]
 
 
 def write_sequence(folder: Path, name: str, sequence: Sequence) -> None:

@@ -1,8 +1,8 @@
 """
 Worker processes that share the listening ports (SO_REUSEPORT), one supervisor above them.
 
-The supervisor carries no traffic. It starts the workers again when they end, each time a little later, hands SIGHUP on to
-them, and takes them along when it stops.
+The supervisor carries no traffic. It starts the workers again when they end, each time a little later, hands SIGHUP on
+to them, and takes them along when it stops.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Supervisor(Service):
 
     def startService(self) -> None:
         """Start the workers."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
         signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self._reload))
         for number in range(self._settings.workers):
             self._start(number, FIRST_DELAY)
@@ -119,7 +119,7 @@ class Supervisor(Service):
 
     def stopService(self) -> Deferred[None]:
         """Stop the workers and wait for them; they bound the time themselves."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
         for call in self._starting.values():
             if call.active():
                 call.cancel()

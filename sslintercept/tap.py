@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -18,7 +19,7 @@ class Options(usage.Options):
 
     synopsis = "[--config FILE]"
     longdesc = "A secure web gateway that sees into TLS. The commented settings are in etc/sslintercept.ini."
-    optParameters = [
+    optParameters: ClassVar = [
         ["config", "c", None, "the ini file (default: etc/sslintercept.ini, /etc/sslintercept/sslintercept.ini)"]
     ]
 

@@ -1,0 +1,222 @@
+"""
+What one generation of settings makes: rules, contexts, pools, acceptors.
+
+A reload makes a new gateway; old connections keep theirs until they end.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
+from OpenSSL import crypto
+from twisted.plugin import getPlugins
+
+import sslintercept.plugins
+from sslintercept.config.schema import Settings
+from sslintercept.dns.resolver import Resolver
+from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.facts import Action, Address, Facts, Scope
+from sslintercept.http.lines import AccessLines
+from sslintercept.http.pool import Pool
+from sslintercept.http.proxy import HttpAcceptor, HttpProxy
+from sslintercept.intercept.leaves import Leaves
+from sslintercept.intercept.refusal import REFUSALS, Refusal
+from sslintercept.intercept.tls import TlsAcceptor
+from sslintercept.intercept.unknown import UnknownAcceptor
+from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
+from sslintercept.net.connector import Connector
+from sslintercept.net.handler import NetHandler
+from sslintercept.net.original import original_destination
+from sslintercept.net.upstream import UpstreamTls
+from sslintercept.net.vconnection import NetVConnection
+from sslintercept.probe.accept import Probe
+from sslintercept.probe.signature import SIGNATURES
+from sslintercept.rule.decide import Rules
+from sslintercept.rule.learned import Learned
+from sslintercept.tls.authority import Authority, load_key
+from sslintercept.tls.context import ServerContext, UpstreamContext
+from sslintercept.tls.engine import Credential
+from sslintercept.tls.leaf import LeafSource
+from sslintercept.tls.seen import Origins
+from sslintercept.tls.verify import Verifier, load_roots
+
+SERVED = {
+    "http": frozenset({"http/1", "http/2"}),
+    "tls": frozenset({"tls"}),
+    "socks4": frozenset({"socks4"}),
+    "socks5": frozenset({"socks5"}),
+}
+"""which verdicts of the probe a word of C{accept} stands for"""
+EPOCH = time.time
+"""seconds since the epoch, for dates in certificates and logs"""
+
+
+class Process(Protocol):
+    """What generations share (L{sslintercept.service.SslInterceptService})."""
+
+    authority: Authority
+    handler: NetHandler
+    keylog: Callable[[bytes], object] | None
+    lines: AccessLines
+    trusted_leaves: LeafSource
+    untrusted_leaves: LeafSource
+
+    def resolver(self, settings: Settings) -> Resolver: ...
+    def forbidden(self, settings: Settings, host: str, port: int) -> str | None: ...
+
+
+class Gateway:
+    """
+    Everything that one generation of settings makes.
+
+    @ivar settings: the generation's settings.
+    @ivar probe: where every accepted connection goes.
+    """
+
+    def __init__(self, settings: Settings, process: Process) -> None:
+        self.settings = settings
+        self.rules = Rules(settings.rules)
+        self.learned = Learned(settings.client_tls.learn_after, settings.client_tls.learn_for)
+        upstream = settings.upstream_tls
+        roots, warnings = load_roots(upstream.trust, upstream.extra_trust)
+        self.warnings = [*settings.warnings, *warnings]
+        self.verifier = Verifier(roots, own_ca=process.authority)
+        keylog = process.keylog
+        self.connector = Connector(
+            process.handler,
+            process.resolver(settings),
+            timeout=settings.http.connect_timeout,
+            water=(settings.tunnel.high_water, settings.tunnel.low_water),
+            allowed=lambda host, port: process.forbidden(settings, host, port),
+        )
+        self.upstream = UpstreamTls(
+            UpstreamContext(min_version=upstream.min_version, keylog=keylog),
+            self.verifier,
+            require=upstream.verify == "require",
+            timeout=settings.http.tls_timeout,
+            wall_clock=EPOCH,
+        )
+        self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
+        origins = Origins(upstream.remember)
+        openings = [plugin.signatures for plugin in getPlugins(IProbeSignatures, sslintercept.plugins)]
+        self.probe = Probe(
+            timeout=settings.probe.timeout,
+            silence=settings.probe.silence,
+            limit=settings.probe.limit,
+            allowed={
+                listener.name: frozenset().union(*(SERVED[word] for word in listener.accept))
+                for listener in settings.listeners
+            },
+            signatures=(*chain.from_iterable(openings), *SIGNATURES),
+        )
+        self.proxy = HttpProxy(
+            settings,
+            rules=self.rules,
+            connector=self.connector,
+            tls=self.upstream,
+            pool=self.pool,
+            origins=origins,
+            probe=self.probe,
+            transactions=process.lines,
+        )
+        unknown = UnknownAcceptor(settings, connector=self.connector, upstream=self.upstream)
+        own, own_chain = own_certificate(settings)
+        self.tls = TlsAcceptor(
+            settings,
+            rules=self.rules,
+            learned=self.learned,
+            probe=self.probe,
+            connector=self.connector,
+            upstream=self.upstream,
+            client_context=ServerContext(
+                min_version=settings.client_tls.min_version, chain=process.authority.chain_der, keylog=keylog
+            ),
+            proxy_context=ServerContext(
+                min_version=settings.client_tls.min_version,
+                chain=own_chain if own is not None else process.authority.chain_der,
+                keylog=keylog,
+            ),
+            credentials=Leaves(process.trusted_leaves, process.untrusted_leaves, own, machine_names()),
+            origins=origins,
+            wall_clock=EPOCH,
+        )
+        acceptors: list[Acceptor] = [HttpAcceptor(self.proxy), self.tls, unknown]
+        acceptors += [Refusal(protocol, unknown) for protocol in REFUSALS]
+        for acceptor in acceptors:
+            self.probe.register(acceptor)
+        for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
+            for added in plugin.acceptors(self):
+                self.probe.register(added, replace=True)
+
+    def close(self) -> None:
+        """No new work: connections that wait for some are closed."""
+        self.proxy.draining = True
+        self.pool.clear()
+
+
+def fixed_scope(gateway: Gateway, facts: Facts, vc: NetVConnection, target: str | Address) -> Scope:
+    """
+    The scope of a connection whose destination is not the client's to name.
+
+    @raise InterceptError: the original destination is not known, or a rule blocks it.
+    """
+    if isinstance(target, Address):
+        destination = target
+    elif target == "original":
+        destination = original_destination(vc)
+    else:
+        # By the server name: the hello will say where.
+        destination = Address("", vc.local.port)
+    facts.destination = destination
+    decision = gateway.rules.decide(facts)
+    if decision is not None and decision.action is Action.BLOCK:
+        raise InterceptError(f"rule {decision.rule} blocks", where=str(destination), remedy="see the rules")
+    scope = Scope(destination, decision or gateway.proxy.default)
+    scope.decided = decision is not None
+    return scope
+
+
+def machine_names() -> list[str]:
+    """The names under which clients of this machine's proxy may know it."""
+    names = [socket.getfqdn(), socket.gethostname(), "localhost", "127.0.0.1", "::1"]
+    return list(dict.fromkeys(name for name in names if name and name.isascii()))
+
+
+def load_own(certificate: Path, key: Path) -> tuple[Credential, list[bytes]]:
+    """
+    A certificate with its chain, and its key, from PEM files.
+
+    @raise ConfigError: one cannot be read or used.
+    """
+    path = certificate
+    try:
+        first, *chain = load_pem_x509_certificates(certificate.read_bytes())
+        path = key
+        private = load_key(key, "[proxy-tls] key")
+        same = private.public_key() == first.public_key()
+    except (OSError, ValueError, TypeError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"cannot use {path} ({why})", where="[proxy-tls]", remedy="give PEM files") from None
+    if not same:
+        raise ConfigError(f"{key} is not the key of {certificate}", where="[proxy-tls] key", remedy="give the pair")
+    wrapped = crypto.PKey.from_cryptography_key(private)
+    return Credential(first.public_bytes(Encoding.DER), wrapped), [c.public_bytes(Encoding.DER) for c in chain]
+
+
+def own_certificate(settings: Settings) -> tuple[Credential | None, list[bytes]]:
+    """
+    The configured certificate of the proxy itself, and its chain.
+
+    @raise ConfigError: it cannot be used.
+    """
+    proxy = settings.proxy_tls
+    if proxy.certificate is None or proxy.key is None:
+        return None, []
+    return load_own(proxy.certificate, proxy.key)
