@@ -36,7 +36,7 @@ from sslintercept.net.handler import NetHandler
 from sslintercept.net.original import original_destination
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
-from sslintercept.probe.accept import Probe
+from sslintercept.probe.accept import Acceptor, Probe
 from sslintercept.probe.signature import SIGNATURES
 from sslintercept.rule.decide import Rules
 from sslintercept.rule.learned import Learned
