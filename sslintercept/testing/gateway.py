@@ -1,7 +1,7 @@
 """
 A whole gateway in memory, between clients and origins that do as a test says.
 
-Every part is the real one, wired as L{sslintercept.service.Gateway} wires it, but for three: the reactor is a L{Loop},
+Every part is the real one, wired as L{sslintercept.gateway.Gateway} wires it, but for three: the reactor is a L{Loop},
 names are resolved by a table, and a server connection leads to a L{ScriptedOrigin} over a pair of sockets. There is no
 reactor, no port, and no waiting::
 
@@ -30,6 +30,7 @@ from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
+from sslintercept.gateway import SERVED, fixed_scope
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
@@ -38,13 +39,12 @@ from sslintercept.intercept.refusal import REFUSALS, Refusal
 from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.log.sequence import Sequence as Recorded
-from sslintercept.net.connector import Connector
+from sslintercept.net.connector import Connector, refusal
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Probe
 from sslintercept.rule.decide import Rules, check_match
 from sslintercept.rule.learned import Learned
-from sslintercept.service import SERVED, fixed_scope
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import EPOCH, Peer
 from sslintercept.testing.pki import Pair, make_ca, make_leaf
@@ -206,6 +206,8 @@ class ScriptedConnector(Connector):
         """Open a connection to a scripted origin, or fail as the test wants it."""
         if addresses is None:
             await self.addresses(destination.host)
+        if (refused := self.allowed("192.0.2.7", destination.port)) is not None:
+            raise refusal(destination, refused)
         self.opened.append(destination)
         await self._moment()
         if destination in self.faults:
