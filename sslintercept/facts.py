@@ -220,27 +220,57 @@ class Facts:
         return "/".join(self.path)
 
 
-class RequestHead:
-    """
-    The head of a request in the form that every version of HTTP shares (RFC 9110 6).
+Fields = list[tuple[bytes, bytes]]
 
-    Names keep the client's spelling; C{fields} holds what is forwarded, hop-by-hop fields already taken out.
+
+class Head:
     """
+    What both kinds of heads have: fields, which most readers never ask for.
+
+    @ivar block: the lines of C{fields} as they came, each behind its line break, while nobody has asked for the list: a
+        writer may copy them. Afterwards C{None}, since whoever has the list may change it.
+    @ivar raw: the whole head as it came.
+    @ivar version: 10 or 11 for HTTP/1, 20 for HTTP/2.
+    """
+
+    __slots__ = ("_fields", "block", "raw", "version")
+
+    block: bytes | None
+    raw: bytes
+    version: int
+    _fields: Fields
+
+    @property
+    def fields(self) -> Fields:
+        """What is forwarded, hop-by-hop fields already taken out; names keep the sender's spelling."""
+        if (block := self.block) is not None:
+            self.block = None
+            self._fields = []
+            for line in block.split(b"\r\n")[1:]:
+                name, _, value = line.partition(b":")
+                self._fields.append((name, value.strip(b" \t")))
+        return self._fields
+
+    @fields.setter
+    def fields(self, fields: Fields) -> None:
+        self.block = None
+        self._fields = fields
+
+
+class RequestHead(Head):
+    """The head of a request in the form that every version of HTTP shares (RFC 9110 6)."""
 
     __slots__ = (
         "authority",
         "close",
         "expect_continue",
-        "fields",
         "length",
         "max_forwards",
         "method",
-        "raw",
         "scheme",
         "target",
         "te_trailers",
         "upgrade",
-        "version",
     )
 
     method: bytes
@@ -250,9 +280,6 @@ class RequestHead:
     """where the request is for: from the absolute form or Host; for CONNECT the target"""
     target: bytes
     """origin form (C{/path?query}, or C{*}); for CONNECT the authority form as sent"""
-    version: int
-    """10 or 11 for HTTP/1, 20 for HTTP/2"""
-    fields: list[tuple[bytes, bytes]]
     length: int
     """bytes of the body, or L{CHUNKED}"""
     close: bool
@@ -262,24 +289,20 @@ class RequestHead:
     """the Upgrade field's value when the client asks for one (RFC 9110 7.8)"""
     te_trailers: bool
     max_forwards: int | None
-    raw: bytes
 
 
-class ResponseHead:
+class ResponseHead(Head):
     """The head of a response (RFC 9110 6), like L{RequestHead}."""
 
-    __slots__ = ("close", "fields", "length", "raw", "reason", "status", "upgrade", "version")
+    __slots__ = ("close", "length", "reason", "status", "upgrade")
 
     status: int
     reason: bytes
-    version: int
-    fields: list[tuple[bytes, bytes]]
     length: int
     """bytes of the body (0 for answers that have none), or L{CHUNKED}, or L{UNTIL_CLOSE}"""
     close: bool
     """the origin does not keep the connection after this response"""
     upgrade: bytes | None
-    raw: bytes
 
 
 CHUNKED: Final = -1

@@ -101,7 +101,8 @@ _START_LINE = b"POST / HTTP/1.1"
 _AUTHORITY = re.compile(rb"(?:([A-Za-z0-9._~-]+)|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
 _VIA = re.compile(rb"\((?:[^()\\]|\\.)*\)")
 _SPOKEN: Final = {10: b"1.0 ", 11: b"1.1 ", 20: b"2 "}
-_QUIET = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
+QUIET: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
+"""Options of Connection that name no field beside the hop-by-hop ones, which are taken out anyway."""
 
 
 def check_fields(raw: bytes, start: int, *, where: str, status: int) -> None:
@@ -123,22 +124,32 @@ def check_fields(raw: bytes, start: int, *, where: str, status: int) -> None:
         raise MessageError(str(error), where=where, status=status) from None
 
 
-def split_fields(lines: Sequence[bytes], apart: Collection[bytes]) -> tuple[Fields, dict[bytes, list[bytes]]]:
-    """
-    Split field *lines* that L{check_fields} accepted into those to forward and those named in *apart*.
+def lines_named(names: Collection[bytes]) -> re.Pattern[bytes]:
+    """A pattern that finds the field lines with these lower-case *names*, from their line break to their end."""
+    either = b"|".join(map(re.escape, sorted(names)))
+    return re.compile(rb"\r\n((?i:%b)):([^\r\n]*)" % either)
 
-    @param apart: names in lower case; the values of each are returned in order under that name.
+
+def take_apart(raw: bytes, start: int, apart: re.Pattern[bytes]) -> tuple[bytes, dict[bytes, list[bytes]]]:
     """
-    fields: Fields = []
+    Split the field lines of the head *raw* that L{check_fields} accepted into those to forward and those *apart*.
+
+    No line is looked at by Python unless it is apart: the others stay one block, each line behind its line break.
+
+    @param apart: made by L{lines_named}; the values of each name are returned in order under it.
+    """
     found: dict[bytes, list[bytes]] = {}
-    for line in lines:
-        name, _, value = line.partition(b":")
-        lower = name.lower()
-        if lower in apart:
-            found.setdefault(lower, []).append(value.strip(b" \t"))
-        else:
-            fields.append((name, value.strip(b" \t")))
-    return fields, found
+    pieces: list[bytes] = []
+    at = start
+    for match in apart.finditer(raw, start):
+        begin, end = match.span()
+        if begin > at:
+            pieces.append(raw[at:begin])
+        at = end
+        name, value = match.groups()
+        found.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    pieces.append(raw[at:-4])
+    return b"".join(pieces), found
 
 
 def elements(values: Sequence[bytes]) -> list[bytes]:
@@ -148,8 +159,6 @@ def elements(values: Sequence[bytes]) -> list[bytes]:
 
 def without_named(fields: Fields, options: Collection[bytes]) -> Fields:
     """Take out of *fields* what the connection *options* name, L{PROTECTED} fields excepted (RFC 9110 7.6.1)."""
-    if _QUIET.issuperset(options):
-        return fields
     named = frozenset(options) - PROTECTED
     return [field for field in fields if field[0].lower() not in named]
 
@@ -218,14 +227,13 @@ def via_names(value: bytes) -> list[bytes]:
     return [words[1] for element in _VIA.sub(b" ", value).lower().split(b",") if len(words := element.split()) > 1]
 
 
-def head_lines(raw: bytes, where: str, malformed: int, too_many: int) -> list[bytes]:
-    """Split a head that ends with its only empty line; bare CR and LF stay inside lines and are refused later."""
+def start_line(raw: bytes, where: str, malformed: int, too_many: int) -> bytes:
+    """Give the first line of a head that ends with its only empty line; bare CR and LF are refused later."""
     if len(raw) < 5 or raw.find(b"\r\n\r\n") != len(raw) - 4:
         raise MessageError("the head does not end with its only empty line", where=where, status=malformed)
-    lines = raw[:-4].split(b"\r\n")
-    if len(lines) > MAX_FIELDS + 1:
+    if raw.count(b"\r\n") > MAX_FIELDS + 2:
         raise MessageError(f"more than {MAX_FIELDS} fields", where=where, status=too_many)
-    return lines
+    return raw[: raw.index(b"\r\n")]
 
 
 def without_written(fields: Fields, written: frozenset[bytes]) -> tuple[Fields, list[bytes]]:
@@ -238,6 +246,32 @@ def via_line(vias: Sequence[bytes], pseudonym: bytes | None, version: int) -> by
     """Write one Via: what came, and who received it now, in which version."""
     ours = [] if pseudonym is None else [_SPOKEN[version] + pseudonym]
     return b"Via: " + b", ".join([*vias, *ours])
+
+
+@lru_cache(maxsize=16)
+def via_suffix(pseudonym: bytes | None, version: int) -> bytes:
+    """The Via line of a message that has had none, behind its line break."""
+    if pseudonym is None:
+        return b""
+    line = via_line([], pseudonym, version)
+    if not set(line).isdisjoint(b"\r\n\0"):
+        raise unwritable("Via")
+    return b"\r\n" + line
+
+
+def copied(start: bytes, block: bytes | None) -> bytes | None:
+    """
+    The lines of *block* if they can be copied behind the start line *start*, else C{None}.
+
+    They cannot if somebody has asked for the fields one by one, or if a Via among them must be extended.
+
+    @raise InterceptError: *start* would be read as something else.
+    """
+    if block is None or b"\r\nvia:" in block.lower():
+        return None
+    if b"\n" in start or b"\r" in start or b"\0" in start:
+        raise unwritable("start line")
+    return block
 
 
 def host_value(authority: Address, scheme: str) -> bytes:

@@ -19,18 +19,22 @@ from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Address, RequestHead, Respo
 from sslintercept.http.fields import (
     DEFAULT_PORTS,
     HOP_BY_HOP,
+    QUIET,
     TOKEN,
     body_length,
     check_fields,
+    copied,
     elements,
-    head_lines,
     host_value,
     join_head,
+    lines_named,
     parse_authority,
-    split_fields,
+    start_line,
+    take_apart,
     unwritable,
     via_line,
     via_names,
+    via_suffix,
     without_named,
     without_written,
 )
@@ -48,10 +52,10 @@ _REASON: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 0x20
 _ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)")
 _PROTOCOL: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
-_APART_REQUEST: Final = HOP_BY_HOP | {b"content-length", b"expect", b"host"}
-_APART_RESPONSE: Final = HOP_BY_HOP | {b"content-length"}
-_WRITTEN_REQUEST: Final = _APART_REQUEST - {b"host"} | {b"via"}
-_WRITTEN_RESPONSE: Final = _APART_RESPONSE | {b"via"}
+_APART_REQUEST: Final = lines_named(HOP_BY_HOP | {b"content-length", b"expect", b"host"})
+_APART_RESPONSE: Final = lines_named(HOP_BY_HOP | {b"content-length"})
+_WRITTEN_REQUEST: Final = HOP_BY_HOP | {b"content-length", b"expect", b"via"}
+_WRITTEN_RESPONSE: Final = HOP_BY_HOP | {b"content-length", b"via"}
 _BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE", b"CONNECT"))
 """Methods without a body by nature: their empty body is not announced (RFC 9110 8.6)."""
 
@@ -81,12 +85,12 @@ def read_request(raw: bytes, scheme: str, authority: Address | None) -> RequestH
     @raise MessageError: 400 malformed or ambiguous, 413 body, 414 target or 431 fields too large, 417 an expectation
         other than 100-continue, 501 a method, scheme or coding we do not serve, 505 a version other than 1.0 and 1.1.
     """
-    lines = head_lines(raw, _REQUEST, 400, 431)
-    method, target, version = _request_line(lines[0])
-    check_fields(raw, len(lines[0]), where=_REQUEST, status=400)
-    fields, found = split_fields(lines[1:], _APART_REQUEST)
+    line = start_line(raw, _REQUEST, 400, 431)
+    method, target, version = _request_line(line)
+    check_fields(raw, len(line), where=_REQUEST, status=400)
     head = RequestHead()
-    head.raw, head.method, head.version, head.fields = raw, method, version, fields
+    head.block, found = take_apart(raw, len(line), _APART_REQUEST)
+    head.raw, head.method, head.version = raw, method, version
     head.expect_continue = head.te_trailers = False
     head.upgrade = head.max_forwards = None
     head.length, head.close = 0, version == 10
@@ -115,12 +119,24 @@ def write_request(head: RequestHead, via: bytes | None) -> bytes:
     @param via: our pseudonym, appended to Via (RFC 9110 7.6.3), or C{None} to leave Via as it is.
     @raise InterceptError: the head cannot be written so that the next hop reads what we mean.
     """
+    start = b"%b %b HTTP/1.1" % (head.method, head.target)
+    if start.count(b" ") != 2 or head.length < CHUNKED or head.max_forwards == 0:
+        raise unwritable(_REQUEST)
+    if not (head.upgrade or head.expect_continue or head.te_trailers or head.max_forwards) and (
+        (block := copied(start, head.block)) is not None
+    ):
+        framing = b""
+        if head.length == CHUNKED:
+            framing = b"\r\nTransfer-Encoding: chunked"
+        elif head.length or head.method not in _BODILESS:
+            framing = b"\r\nContent-Length: %d" % head.length
+        return b"%b%b%b%b\r\n\r\n" % (start, block, via_suffix(via, head.version), framing)
     fields = head.fields
     names = [name.lower() for name, _ in fields]
     vias: list[bytes] = []
     if not _WRITTEN_REQUEST.isdisjoint(names):
         fields, vias = without_written(fields, _WRITTEN_REQUEST)
-    lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
+    lines = [start]
     hosts = names.count(b"host")
     if hosts == 0:
         lines.append(b"Host: " + host_value(head.authority, head.scheme))
@@ -142,13 +158,15 @@ def write_request(head: RequestHead, via: bytes | None) -> bytes:
         lines.append(b"Connection: Upgrade")
     if head.upgrade:
         lines.append(b"Upgrade: " + head.upgrade)
-    if hosts > 1 or head.length < CHUNKED or head.max_forwards == 0 or lines[0].count(b" ") != 2:
+    if hosts > 1:
         raise unwritable(_REQUEST)
     return join_head(lines, names, _REQUEST)
 
 
 def loops(head: RequestHead, via: bytes) -> bool:
     """Say whether the request came through us before: our pseudonym *via* is in its Via (RFC 9110 7.6.3)."""
+    if head.block is not None and b"\r\nvia:" not in head.block.lower():
+        return False
     mine = via.lower()
     return any(mine in via_names(value) for name, value in head.fields if name.lower() == b"via")
 
@@ -225,7 +243,8 @@ def _set_authority(
     elif host is None:
         host = authority
     head.authority = host
-    head.fields.insert(0, (b"Host", hosts[0] if hosts else host_value(host, head.scheme)))
+    assert head.block is not None  # nobody has asked for the fields yet
+    head.block = b"\r\nHost: %b%b" % (hosts[0] if hosts else host_value(host, head.scheme), head.block)
 
 
 def _request_fields(head: RequestHead, found: dict[bytes, list[bytes]], *, kept: bool) -> None:
@@ -239,7 +258,8 @@ def _request_fields(head: RequestHead, found: dict[bytes, list[bytes]], *, kept:
     options = elements(found.get(b"connection", ()))
     if options:
         head.close = b"close" in options or (head.version == 10 and not (kept and b"keep-alive" in options))
-        head.fields = without_named(head.fields, options)
+        if not QUIET.issuperset(options):
+            head.fields = without_named(head.fields, options)
         if head.version == 11 and b"upgrade" in options:
             # h2c has no use left and hides requests from whoever only relays it (RFC 9113 3.1)
             asked = b",".join(found.get(b"upgrade", ())).split(b",")
@@ -275,8 +295,7 @@ def read_response(raw: bytes, method: bytes) -> ResponseHead:
 
     @raise MessageError: 502, malformed or ambiguous; its connection must not be used again.
     """
-    lines = head_lines(raw, _RESPONSE, 502, 502)
-    line = lines[0]
+    line = start_line(raw, _RESPONSE, 502, 502)
     version, code, reason = _VERSIONS.get(line[:8]), line[9:12], line[13:]
     if version is None or not code.isdigit() or len(code) != 3 or line[8:9] != b" " or line[12:13] not in (b"", b" "):
         raise _wrong("no status line of HTTP/1.0 or HTTP/1.1")
@@ -284,11 +303,12 @@ def read_response(raw: bytes, method: bytes) -> ResponseHead:
     if not 100 <= status < 600 or reason.translate(None, _REASON):
         raise _wrong("a status outside 100 to 599, or a control in the reason phrase")
     check_fields(raw, len(line), where=_RESPONSE, status=502)
-    fields, found = split_fields(lines[1:], _APART_RESPONSE)
     head = ResponseHead()
+    head.block, found = take_apart(raw, len(line), _APART_RESPONSE)
     head.raw, head.version, head.status, head.reason, head.upgrade = raw, version, status, reason, None
-    options = elements(found.get(b"connection", ()))
-    head.fields = without_named(fields, options)
+    options = elements(found[b"connection"]) if b"connection" in found else []
+    if not QUIET.issuperset(options):
+        head.fields = without_named(head.fields, options)
     head.close = b"close" in options or (version == 10 and b"keep-alive" not in options)
     length = body_length(found, version, where=_RESPONSE, status=502)
     if method == b"HEAD" or status == 304:
@@ -330,13 +350,27 @@ def write_response(
     @param method: of the request: after HEAD and a successful CONNECT the body's length is not ours to state.
     @raise InterceptError: the head cannot be written so that the client reads what we mean.
     """
-    fields, status = head.fields, head.status
+    status = head.status
+    start = b"HTTP/1.1 %d %b" % (status, head.reason)
+    if version > 10 and status != 101 and (block := copied(start, head.block)) is not None:
+        framing = b""
+        if method != b"HEAD" and not _has_no_body(status, method):
+            if chunked:
+                framing = b"\r\nTransfer-Encoding: chunked"
+            elif head.length >= 0:
+                framing = b"\r\nContent-Length: %d" % head.length
+            else:
+                close = True
+        if close and status >= 200:
+            framing += b"\r\nConnection: close"
+        return b"%b%b%b%b\r\n\r\n" % (start, block, via_suffix(via, head.version), framing)
+    fields = head.fields
     names = [name.lower() for name, _ in fields]
     vias: list[bytes] = []
     if not _WRITTEN_RESPONSE.isdisjoint(names):
         told = method == b"HEAD" or status == 304
         fields, vias = without_written(fields, _WRITTEN_RESPONSE - {b"content-length"} if told else _WRITTEN_RESPONSE)
-    lines = [b"HTTP/1.1 %d %b" % (status, head.reason)]
+    lines = [start]
     lines += map(b": ".join, fields)
     if vias or via is not None:
         lines.append(via_line(vias, via, head.version))

@@ -551,8 +551,11 @@ def test_a_body_is_framed_once(line: bytes, field: bytes, framing: list[bytes]) 
 def test_a_written_request_has_its_order_and_its_spelling() -> None:
     head = request(b"GET /a HTTP/1.0", b"ACCEPT:x", b"x-b: c")
     assert write_request(head, b"gw") == (
-        b"GET /a HTTP/1.1\r\nHost: example.com\r\nACCEPT: x\r\nx-b: c\r\nVia: 1.0 gw\r\n\r\n"
+        b"GET /a HTTP/1.1\r\nHost: example.com\r\nACCEPT:x\r\nx-b: c\r\nVia: 1.0 gw\r\n\r\n"
     )
+    assert head.fields == [(b"Host", b"example.com"), (b"ACCEPT", b"x"), (b"x-b", b"c")]
+    # Whoever has the list may have changed it: the lines are made from it.
+    assert b"\r\nACCEPT: x\r\n" in write_request(head, b"gw")
 
 
 def test_a_request_without_host_gets_the_authority() -> None:
