@@ -118,52 +118,61 @@ class HttpSession:
             self._read_head(bytes(data))
 
     def _read_buffer(self) -> None:
-        """Look for a head in what has come in pieces; only a whole one is copied out."""
+        """Look for a head in what came in pieces, or came early; only the head is copied out."""
         buffer = self._buffer
-        if len(buffer) <= self._proxy.max_header and find_end(buffer, max(self._scanned - 3, 0)) < 0:
-            self._scanned = len(buffer)
-            if self.vc.deadline == NEVER:
-                self.vc.deadline = self.vc.handler.now + self._proxy.header_timeout
+        at = skip_empty_lines(buffer)
+        end = find_end(buffer, max(self._scanned - 3, at))
+        if end < 0 or end - at > self._proxy.max_header:
+            self._wait(len(buffer) - at)
             return
-        raw = bytes(buffer)
-        buffer.clear()
-        self._read_head(raw)
+        raw = bytes(buffer[at:end])
+        del buffer[:end]
+        self._begin(raw, b"")
 
     def _read_head(self, raw: bytes) -> None:
         """Begin the transaction that C{raw} asks for, or keep it until there is more; the buffer is empty."""
         # Before a request line a few empty lines are ignored (RFC 9112 2.2).
         at = skip_empty_lines(raw)
         end = find_end(raw, at)
+        if end < 0 or end - at > self._proxy.max_header:
+            self._buffer += raw
+            self._wait(len(raw) - at)
+            return
+        self._begin(raw[at:end], raw[end:])
+
+    def _wait(self, size: int) -> None:
+        """There is no whole head yet, in C{size} bytes of one."""
         vc = self.vc
         proxy = self._proxy
-        if end < 0 or end - at > proxy.max_header:
-            if len(raw) - at > proxy.max_header:
-                self._refuse(
-                    MessageError(
-                        f"the request head is larger than {proxy.max_header} bytes", where="request", status=431
-                    )
-                )
-                return
-            self._buffer += raw
-            self._scanned = len(raw)
-            if vc.deadline == NEVER:
-                vc.deadline = vc.handler.now + proxy.header_timeout
+        if size > proxy.max_header:
+            self._refuse(
+                MessageError(f"the request head is larger than {proxy.max_header} bytes", where="request", status=431)
+            )
             return
+        self._scanned = len(self._buffer)
+        if vc.deadline == NEVER:
+            vc.deadline = vc.handler.now + proxy.header_timeout
+
+    def _begin(self, raw: bytes, rest: bytes) -> None:
+        """Begin a transaction with a whole head; C{rest} came behind it, and what is in the buffer after that."""
         self._scanned = 0
-        vc.deadline = NEVER
+        self.vc.deadline = NEVER
         scope = self.facts.scope
         try:
             head = read_request(
-                raw[at:end],
+                raw,
                 "https" if scope is not None and scope.secure else "http",
                 scope.destination if scope is not None else None,
             )
         except MessageError as error:
             self._refuse(error)
             return
+        if head.length and self._buffer:
+            rest += bytes(self._buffer)
+            self._buffer.clear()
         self.serial += 1
-        self.sm = sm = HttpSM(proxy, self, head)
-        sm.start(raw[end:])
+        self.sm = sm = HttpSM(self._proxy, self, head)
+        sm.start(rest)
 
     def hold(self, rest: Bytes) -> None:
         """Keep bytes for later."""

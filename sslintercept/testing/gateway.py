@@ -153,11 +153,11 @@ class Answers:
 
     @staticmethod
     def _next(peer: Peer) -> tuple[bytes, bytes] | None:
-        got, at = bytes(peer.got), peer.used
+        got, at = peer.got, peer.used
         end = got.find(b"\r\n\r\n", at)
         if end < 0:
             return None
-        head, end = got[at:end], end + 4
+        head, end = bytes(got[at:end]), end + 4
         fields = {
             name.lower(): value.strip() for name, _, value in (f.partition(b":") for f in head.split(b"\r\n")[1:])
         }
@@ -171,7 +171,7 @@ class Answers:
             if len(got) < stop:
                 return None
         peer.used = stop
-        return head, got[end:stop]
+        return head, bytes(got[end:stop])
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

@@ -51,7 +51,10 @@ def unchunked(data: bytes) -> tuple[bytes, bytes]:
         assert end, "a chunk is missing"
         n = int(size.partition(b";")[0], 16)
         if not n:
-            assert data[:2] == b"\r\n"
+            while data[:2] != b"\r\n":
+                trailer, end, data = data.partition(b"\r\n")
+                assert trailer
+                assert end, "the end is missing"
             return b"".join(pieces), data[2:]
         pieces.append(data[:n])
         assert data[n : n + 2] == b"\r\n"
