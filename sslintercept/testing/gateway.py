@@ -42,7 +42,7 @@ from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.net.connector import Connector, refusal
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
-from sslintercept.probe.accept import Probe
+from sslintercept.probe.accept import Acceptor, Probe
 from sslintercept.rule.decide import Rules, check_match
 from sslintercept.rule.learned import Learned
 from sslintercept.testing.loop import Loop
@@ -304,12 +304,9 @@ class MemoryGateway:
             origins=self.origins,
             wall_clock=self.wall_clock,
         )
-        for acceptor in (
-            HttpAcceptor(self.proxy),
-            self.tls,
-            unknown,
-            *(Refusal(protocol, unknown) for protocol in REFUSALS),
-        ):
+        acceptors: list[Acceptor] = [HttpAcceptor(self.proxy), self.tls, unknown]
+        acceptors += [Refusal(protocol, unknown) for protocol in REFUSALS]
+        for acceptor in acceptors:
             self.probe.register(acceptor)
 
     def wall_clock(self) -> float:

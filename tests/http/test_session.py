@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -654,7 +655,8 @@ def test_a_client_that_leaves_while_the_origin_is_being_reached_is_not_replaced_
 ) -> None:
     gateway.origin("origin.test:80")
     for steps in (1, 2):
-        gateway.connector.held = held = []
+        held: list[Callable[[], None]] = []
+        gateway.connector.held = held
         client = gateway.client()
         client.send(GET)
         gateway.pump()

@@ -45,7 +45,7 @@ def responses(data: bytes, *methods: bytes) -> list[Response]:
 
 def unchunked(data: bytes) -> tuple[bytes, bytes]:
     """A chunked body, and what comes behind it."""
-    pieces = []
+    pieces: list[bytes] = []
     while True:
         size, end, data = data.partition(b"\r\n")
         assert end, "a chunk is missing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -245,7 +246,8 @@ def test_a_client_that_leaves_while_the_origin_is_being_reached_leaves_nothing(l
     gateway = MemoryGateway(loop, ordered(order))
     origin = gateway.origin("origin.test:443", tls=gateway.leaf("origin.test"))
     client = gateway.client()
-    gateway.connector.held = held = []
+    held: list[Callable[[], None]] = []
+    gateway.connector.held = held
     client.send(b"CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n\r\n")
     gateway.pump()
     held.pop(0)()

@@ -164,11 +164,11 @@ def test_a_half_close_behind_bytes_that_decide_nothing_is_carried_too(loop: Loop
     gateway.pump()
     client.finish()
     gateway.pump()
-    assert (origin.last.got, origin.last.ended) == (b"\x16", True)
+    assert (bytes(origin.last.got), origin.last.ended) == (b"\x16", True)
     origin.last.send(b"fine")
     origin.last.finish()
     gateway.pump()
-    assert (client.got, client.ended) == (b"fine", True)
+    assert (bytes(client.got), client.ended) == (b"fine", True)
 
 
 @pytest.mark.parametrize("opening", [b"\x00\x01\x02\x03" * 300, b"\xff" * 70000])
