@@ -88,9 +88,10 @@ async def run(reactor: Any, folder: Path) -> None:
     server = origin(folder, reactor)
     ini = folder / "demo.ini"
     ini.write_text(INI.format(folder=folder))
-    service = SslInterceptService(read(ini, check_match), reactor, worker=0)
+    service = SslInterceptService(read(ini, check_match), reactor)
     recorded: Deferred[Sequence] = Deferred()
     service.recorded = recorded.callback
+    service.started = lambda: None
     service.privilegedStartService()
     service.startService()
     try:

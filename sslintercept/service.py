@@ -11,7 +11,6 @@ import ipaddress
 import itertools
 import os
 import secrets
-import signal
 import socket
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -43,11 +42,13 @@ from sslintercept.net.listener import listen
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
 from sslintercept.rule.decide import check_match
-from sslintercept.supervise import Supervisor, die, say
+from sslintercept.supervise import Supervisor, die, on_signals, say, tell_supervisor
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
 
 RESOLVER_THREADS = 16
+OLD_GENERATIONS = 8
+"""that are still told to close when the process stops"""
 
 
 class SslInterceptService(Service):
@@ -65,7 +66,7 @@ class SslInterceptService(Service):
         # Any: the reactor provides a dozen interfaces of which we use six; mypy knows no intersection.
         self.settings = settings
         self.reactor = reactor
-        self.worker = worker
+        self.share = worker is not None
         now = datetime.now(UTC)
         ca = settings.ca
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,6 +94,8 @@ class SslInterceptService(Service):
         self._old: list[Gateway] = []
         self.recorded: Callable[[Sequence], object] | None = None
         """told the recorded steps of each connection that ended"""
+        self.started: Callable[[], object] = lambda: say(banner(self.settings, self.ports.values()))
+        """called once, when connections are accepted"""
         self.gateway = Gateway(settings, self)
 
     # what generations share
@@ -140,15 +143,33 @@ class SslInterceptService(Service):
             self._open_ports()
         self.handler.start()
         self.cop.start()
-        if hasattr(signal, "SIGHUP"):
-            try:
-                signal.signal(signal.SIGHUP, lambda number, frame: self.reactor.callFromThread(self.reload))
-            except ValueError:
-                self.log.debug("not on the main thread: no reload by signal")
-        if self.worker is None:
-            say(banner(self.settings, self.ports.values()))
+        on_signals(self.reactor, self.reload)
         for warning in [*self.authority.warnings, *self.gateway.warnings]:
             self.log.warn("{warning}", warning=warning)
+        self.started()
+
+    def rehearse(self) -> str:
+        """
+        Open the ports and close them again; used instead of starting, by whoever starts workers.
+
+        @return: the banner.
+        @raise ConfigError: a port cannot be opened, or not by several workers.
+        """
+        try:
+            self._open_ports()
+            for listener in self.settings.listeners:
+                if listener.endpoint.split(":")[1:2] == ["0"]:
+                    raise ConfigError(
+                        "several workers cannot share a port that the kernel chooses for each",
+                        where=f"[listen:{listener.name}] endpoint",
+                        remedy="name a port, or set workers = 1",
+                    )
+            return banner(self.settings, self.ports.values())
+        finally:
+            for port in self.ports.values():
+                port.stopListening()
+            self.ports.clear()
+            self.handler.stop()
 
     def stopService(self) -> Deferred[None]:
         """Close the ports, let what runs finish for a while, then cut it."""
@@ -177,28 +198,41 @@ class SslInterceptService(Service):
 
     def reload(self) -> bool:
         """Read the file again; a mistake in it changes nothing."""
+        before = self.settings
         try:
-            settings = read(self.settings.path, check_match, generation=self.settings.generation + 1)
+            settings = read(before.path, check_match, generation=before.generation + 1)
             gateway = Gateway(settings, self)
+            self.settings = settings
+            self._open_ports()
         except InterceptError as error:
+            self.settings = before
             self.log.error("the settings were not reloaded: {error}", error=str(error))
             return False
-        old, self.gateway, self.settings = self.gateway, gateway, settings
+        old, self.gateway = self.gateway, gateway
         old.close()
-        self._old = [g for g in self._old if g is not old] + [old]
-        self._old = self._old[-8:]
-        self._open_ports()
+        self._old = [*self._old, old][-OLD_GENERATIONS:]
         self.writer.reopen()
+        for key in fixed_keys(before, settings):
+            self.log.warn("{key} was changed; that takes effect at the next start", key=key)
+        for warning in gateway.warnings:
+            self.log.warn("{warning}", warning=warning)
         self.log.info("generation {number} of the settings is in force", number=settings.generation)
         return True
 
     def _open_ports(self) -> None:
         wanted = {listener.endpoint: listener for listener in self.settings.listeners}
+        opened: dict[str, IListeningPort] = {}
+        try:
+            for endpoint, listener in wanted.items():
+                if endpoint not in self.ports:
+                    opened[endpoint] = self._open_port(listener.name, endpoint)
+        except InterceptError:
+            for port in opened.values():
+                port.stopListening()
+            raise
         for endpoint in [e for e in self.ports if e not in wanted]:
             self.ports.pop(endpoint).stopListening()
-        for endpoint, listener in wanted.items():
-            if endpoint not in self.ports:
-                self.ports[endpoint] = self._open_port(listener.name, endpoint)
+        self.ports = {endpoint: opened.get(endpoint) or self.ports[endpoint] for endpoint in wanted}
 
     def _open_port(self, name: str, endpoint: str) -> IListeningPort:
         found: list[Any] = []  # Any: a port, or the failure that kept it from opening
@@ -206,9 +240,9 @@ class SslInterceptService(Service):
             listen(
                 self.handler,
                 endpoint,
-                lambda vc: self.accepted(name, vc),
+                lambda vc: self.accepted(endpoint, vc),
                 limit=self.settings.max_connections,
-                share=self.worker is not None,
+                share=self.share,
                 where=f"[listen:{name}] endpoint",
             )
         )
@@ -218,11 +252,12 @@ class SslInterceptService(Service):
         port: IListeningPort = found[0]
         return port
 
-    def accepted(self, name: str, vc: NetVConnection) -> None:
-        """A client has connected."""
+    def accepted(self, endpoint: str, vc: NetVConnection) -> None:
+        """A client has connected to a port, whose listener may have got another name since it was opened."""
         gateway = self.gateway
+        listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
         number = next(self._serial)
-        facts = Facts(f"{self._boot}-{number:x}", vc.peer, name)
+        facts = Facts(f"{self._boot}-{number:x}", vc.peer, listener.name)
         facts.started = EPOCH()
         tunnel = gateway.settings.tunnel
         vc.high_water, vc.low_water = tunnel.high_water, tunnel.low_water
@@ -230,8 +265,7 @@ class SslInterceptService(Service):
             facts.sequence = Sequence()
             facts.step("accepted", str(vc.peer))
         vc.closed = lambda vc: self._closed(facts, vc)
-        listener = next((one for one in gateway.settings.listeners if one.name == name), None)
-        if listener is not None and listener.target is not None:
+        if listener.target is not None:
             try:
                 facts.scope = fixed_scope(gateway, facts, vc, listener.target)
             except InterceptError as error:
@@ -307,14 +341,32 @@ def _keylog(path: Path | None) -> Callable[[bytes], object] | None:
     return lambda line: os.write(fd, line + b"\n")
 
 
+def fixed_keys(before: Settings, after: Settings) -> list[str]:
+    """The keys that a reload changed in the file, but cannot change in a running process."""
+    pairs = {
+        "[sslintercept] state_dir": (before.state_dir, after.state_dir),
+        "[sslintercept] workers": (before.workers, after.workers),
+        "[sslintercept] max_connections": (before.max_connections, after.max_connections),
+        "[ca]": (before.ca, after.ca),
+        "[log] access": (before.log.access, after.log.access),
+        "[log] format": (before.log.format, after.log.format),
+        "[log] connections": (before.log.connections, after.log.connections),
+        "[log] keylog": (before.log.keylog, after.log.keylog),
+    }
+    return [name for name, (old, new) in pairs.items() if old != new]
+
+
 def make_service(settings: Settings, reactor: Any, worker: int | None) -> Service:
     """
     The service for these settings: this process, or a supervisor of several.
 
     @raise InterceptError: something the settings name cannot be used.
     """
-    if settings.workers > 1 and worker is None:
-        # The parent makes the CA and the leaf key once; the workers find them.
-        SslInterceptService(settings, reactor)
-        return Supervisor(settings, reactor)
-    return SslInterceptService(settings, reactor, worker)
+    service = SslInterceptService(settings, reactor, worker)
+    if worker is not None:
+        service.started = tell_supervisor
+    elif settings.workers > 1:
+        # The parent makes the CA and the leaf key once, and tries the ports; the workers find them.
+        service.share = True
+        return Supervisor(settings, reactor, service.rehearse())
+    return service

@@ -7,14 +7,17 @@ to them, and takes them along when it stops.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.error import ProcessExitedAlready, ReactorNotRunning
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +26,10 @@ from sslintercept.config.schema import Settings
 
 WORKER = "SSLINTERCEPT_WORKER"
 """set in the environment of worker processes: their number"""
+READY = 3
+"""the descriptor on which a worker says that it accepts connections"""
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal for us when our parent ends"""
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """seconds until a worker that ended is started again"""
 
@@ -40,6 +47,35 @@ def die(text: str) -> NoReturn:
     raise SystemExit(1)
 
 
+def on_signals(reactor: Any, reload: Callable[[], object]) -> None:
+    """
+    Reload on SIGHUP; stop on SIGTERM, with exit status 0 (Twisted's own way ends by the signal itself).
+
+    Away from the main thread no signal can be had (Any: the reactor provides several interfaces at once).
+    """
+
+    def stop() -> None:
+        with suppress(ReactorNotRunning):  # it stops already
+            reactor.stop()
+
+    def on(number: int, call: Callable[[], object]) -> None:
+        with suppress(ValueError):
+            signal.signal(number, lambda number, frame: reactor.callFromThread(call))
+
+    on(signal.SIGHUP, reload)
+    reactor.callWhenRunning(on, signal.SIGTERM, stop)  # after the reactor has put its own in place
+
+
+def tell_supervisor() -> None:
+    """In a worker: connections are accepted; from now on the end of the supervisor is our end."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        os.write(READY, b"+")
+    except BrokenPipeError:
+        die("worker: the supervisor has ended; nothing is left to do")
+    os.close(READY)
+
+
 class Worker(ProcessProtocol):
     """One worker process."""
 
@@ -52,10 +88,13 @@ class Worker(ProcessProtocol):
     def signal(self, name: str) -> None:
         """Send a signal, if there is still somebody to get it."""
         if self.transport is not None:
-            try:
+            with suppress(ProcessExitedAlready):
                 self.transport.signalProcess(name)
-            except ProcessExitedAlready:
-                return
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """It accepts connections: an end from now on is not the continuation of earlier ones."""
+        self.delay = FIRST_DELAY
+        self._supervisor.is_ready()
 
     def processEnded(self, reason: Failure) -> None:
         """Tell the supervisor."""
@@ -69,21 +108,27 @@ class Supervisor(Service):
     log = Logger()
     name = "sslintercept"
 
-    def __init__(self, settings: Settings, reactor: Any, banner: str = "") -> None:
+    def __init__(self, settings: Settings, reactor: Any, banner: str) -> None:
         # Any: the reactor provides several interfaces at once.
         self._settings = settings
         self._reactor = reactor
         self._banner = banner
         self._workers: dict[int, Worker] = {}
         self._starting: dict[int, Any] = {}  # Any: IDelayedCall
+        self._ready = 0
 
     def startService(self) -> None:
         """Start the workers."""
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
-        signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self._reload))
+        on_signals(self._reactor, self._reload)
         for number in range(self._settings.workers):
             self._start(number, FIRST_DELAY)
-        say(self._banner)
+
+    def is_ready(self) -> None:
+        """A worker accepts connections; when all did for the first time, say so."""
+        self._ready += 1
+        if self._ready == self._settings.workers:
+            say(self._banner)
 
     def _start(self, number: int, delay: float) -> None:
         self._starting.pop(number, None)
@@ -102,7 +147,7 @@ class Supervisor(Service):
                 str(self._settings.path),
             ],
             env={**os.environ, WORKER: str(number)},
-            childFDs={0: 0, 1: 1, 2: 2},
+            childFDs={0: 0, 1: 1, 2: 2, READY: "r"},
         )
 
     def _reload(self) -> None:

@@ -1,0 +1,107 @@
+"""What the tests of processes share: system tools, waiting with an end, ports, what /proc says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+INSTALLER: Final = "scripts/install-system-packages"
+PATIENCE: Final = 30.0
+"""Seconds after which a program that should have answered has failed."""
+ENVIRONMENT: Final = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.lower().endswith("_proxy") and not name.startswith(("COV_", "COVERAGE_", "SSLINTERCEPT_"))
+}
+"""What programs are started with: nothing that sends them past the proxy under test."""
+
+
+@cache
+def tool(name: str) -> str:
+    """The path of a system tool. One that is missing fails the test, with the package that brings it."""
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is None:
+        package = re.search(rf'"(\S+): {re.escape(name)}"', (ROOT / INSTALLER).read_text())
+        pytest.fail(f"{name} is missing; install {package[1] if package else name} (or run {INSTALLER})", pytrace=False)
+    return path
+
+
+def ours(name: str) -> str:
+    """The path of a program that was installed with the package under test."""
+    return str(Path(sys.executable).parent / name)
+
+
+def run(
+    *command: str | Path,
+    folder: Path,
+    given: bytes = b"",
+    timeout: float = PATIENCE,
+    environment: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; its output comes as text with what is not UTF-8 replaced."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        input=given,
+        capture_output=True,
+        timeout=timeout,
+        env={**ENVIRONMENT, "HOME": str(folder), **(environment or {})},
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    )
+
+
+def wait_for(what: str, holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Wait until something holds; it not coming true in time is a failure that says what was waited for."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            pytest.fail(f"{seconds:g} s passed without {what}")
+        time.sleep(0.01)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port nobody listens on just now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.bind((host, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def is_listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a connection to a port is taken."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def descriptors(pid: int) -> int:
+    """Files that a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def status(pid: int, field: str) -> int:
+    """A number from /proc/PID/status: C{VmRSS} in KiB, C{Threads}."""
+    found = re.search(rf"^{field}:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None, field
+    return int(found[1])
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
