@@ -124,7 +124,7 @@ class HttpProxy:
             if not facts.depth:
                 facts.step("request_received")
             facts.step("request_parsed", head.method.decode("latin-1"))
-        if not session.identity and b"\nauthorization:" in (lower := head.raw.lower()) and _LOGIN.search(lower):
+        if not session.identity and b"authorization:" in (lower := head.raw.lower()) and _LOGIN.search(lower):
             session.identity = facts.id
             session.key = None
         scope = facts.scope

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITran
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sslintercept.errors import MessageError, TimedOut
+from sslintercept.errors import MessageError
 from sslintercept.facts import Facts
 from sslintercept.http.head import find_end, read_request, skip_empty_lines
 from sslintercept.http.pool import OriginKey
@@ -258,14 +258,9 @@ class HttpSession:
                 return
             sm.client_stands_still()
             return
-        if kind == "deadline" and not self._closing:
-            if bytes(self._buffer).strip(b"\r\n"):
-                self._refuse(MessageError("the request head did not come in time", where="request", status=408))
-                return
-            if not self.serial:
-                self.facts.error = TimedOut(
-                    "the client asked for nothing", where="client connection", remedy="see [http] header_timeout"
-                )
+        if kind == "deadline" and not self._closing and bytes(self._buffer).strip(b"\r\n"):
+            self._refuse(MessageError("the request head did not come in time", where="request", status=408))
+            return
         vc.close()
 
     def readConnectionLost(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sslintercept.errors import ClientError, InterceptError, MessageError, TimedOut, UpstreamError
-from sslintercept.facts import CHUNKED, Address, Decision, RequestHead, ResponseHead, Scope
+from sslintercept.facts import CHUNKED, Action, Address, Decision, RequestHead, ResponseHead, Scope
 from sslintercept.http.head import write_request, write_response
 from sslintercept.http.origin import LostError, OriginSession
 from sslintercept.net.vconnection import NEVER
@@ -117,11 +117,6 @@ class HttpSM:
     def over(self) -> bool:
         """Whether the transaction has ended, one way or the other."""
         return self._over
-
-    @property
-    def uploading(self) -> bool:
-        """Whether some of the request's body is still to come."""
-        return not self._whole
 
     @property
     def waits_for_client(self) -> bool:
@@ -262,7 +257,7 @@ class HttpSM:
         proxy = self._proxy
         length = head.length
         chunked = length < 0 and request.version >= 11
-        close = request.close or (length < 0 and not chunked) or self.uploading
+        close = request.close or (length < 0 and not chunked) or not self._whole
         if head.status == 101 and not self._may_switch(head):
             origin.fail(
                 MessageError("101 to a protocol that was not asked for", where=str(request.authority), status=502)
@@ -349,7 +344,7 @@ class HttpSM:
             if origin.body is not None:
                 self.received = origin.body.ndone
             response = self._response
-            kept = origin.release(keep=response is not None and not response.close and not self.uploading, rest=rest)
+            kept = origin.release(keep=response is not None and not response.close and self._whole, rest=rest)
             if kept and self._session.facts.sequence is not None:
                 self._session.facts.step("pool_kept")
 
@@ -373,7 +368,7 @@ class HttpSM:
     def _may_switch(self, head: ResponseHead) -> bool:
         """Whether the client offered what the origin switches to (RFC 9110 7.8)."""
         offered = _protocols(self._head.upgrade)
-        return not self.uploading and bool(offered) and _protocols(head.upgrade) <= offered
+        return self._whole and bool(offered) and _protocols(head.upgrade) <= offered
 
     def _upgraded(self, rest: bytes) -> None:
         """101: both connections go on in another protocol, which is probed (RFC 9110 7.8)."""
@@ -388,13 +383,18 @@ class HttpSM:
         peeked = session.taken_over()
         vc = origin.vc
         vc.deadline, vc.idle_limit = NEVER, 0.0
-        if facts.scope is None:
-            decision = self.decision or self._proxy.default
-            facts.scope = Scope(origin.key.destination, decision)
+        outer = facts.scope
+        decision = self.decision or self._proxy.default
+        if protocol.strip().lower() == "websocket":
+            # Both have agreed on it, so it is known, whatever becomes of what nobody knows.
+            decision = Decision(Action.TUNNEL, decision.rule, "upgraded to WebSocket")
+        facts.scope = scope = Scope(origin.key.destination, decision)
+        if outer is not None:
+            scope.name, scope.secure, scope.hello, scope.failure = outer.name, outer.secure, outer.hello, outer.failure
         facts.step("upgraded", protocol)
         facts.path.append(protocol.lower().partition(",")[0].strip() or "upgrade")
         hanging = Hanging(vc)
-        if facts.scope.secure:
+        if scope.secure:
             # TLS stands already on that side; what is inside needs no further layer.
             hanging.secured = self._proxy.plain
         hanging.early += rest
@@ -408,10 +408,10 @@ class HttpSM:
         """Everything was said; go on with the client."""
         if self._over:
             return
-        uploading = self.uploading
         self._end()
-        self._session.drains = uploading
-        self._session.finished(self._keep and not uploading)
+        whole = self._whole
+        self._session.drains = not whole
+        self._session.finished(self._keep and whole)
 
     def hand_over(self) -> None:
         """The connection has gone to another session; the transaction ends without a line of its own."""
@@ -441,7 +441,7 @@ class HttpSM:
         session = self._session
         self.status = status
         session.vc.write(page)
-        session.drains = self.uploading
+        session.drains = not self._whole
         self._end()
         session.vc.resumeProducing()
         session.finished(not close)

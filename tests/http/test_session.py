@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sslintercept.http.head import MAX_TARGET
-from sslintercept.http.session import PIPELINE
+from sslintercept.http.session import PIPELINE, HttpSession
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway, ScriptedOrigin, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
@@ -811,3 +811,49 @@ def test_open_descriptors_do_not_grow(gateway: MemoryGateway) -> None:
     for peer in gateway.connector.origins.popitem()[1].peers:
         peer.close()
     assert len(os.listdir("/proc/self/fd")) <= before + 20
+
+
+def session_of(client: Peer) -> HttpSession:
+    found = client.vc.session
+    assert isinstance(found, HttpSession)
+    return found
+
+
+def test_what_comes_before_the_next_request_has_begun_keeps_its_place(gateway: MemoryGateway) -> None:
+    gateway.origin("origin.test:80", Answers(lambda head, body: answer_to(head)))
+    client = gateway.client()
+    asked(gateway, GET, client)
+    session = session_of(client)
+    session.hold(GET[:20])
+    session.finished(True)
+    session.dataReceived(GET[20:] + GET.replace(b"test/", b"test/2"))
+    session.readConnectionLost()
+    gateway.pump()
+    assert [one.body for one in responses(client.take())] == [b"/", b"/2"]
+
+
+def test_a_client_that_sent_far_ahead_is_read_again(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[http]\nmax_header = 1MiB")
+    gateway.origin("origin.test:80")
+    client = gateway.client()
+    asked(gateway, GET, client)
+    session = session_of(client)
+    session.hold(GET[:-2] + b"X: ")
+    session.finished(True)
+    session.dataReceived(b"x" * (PIPELINE + 1))
+    assert not client.vc.tcp.reading
+    gateway.pump()
+    assert client.vc.tcp.reading
+    assert len(asked(gateway, b"\r\n\r\n", client)) == 1
+
+
+def test_a_client_that_is_closed_before_its_next_request_begins_is_left_alone(gateway: MemoryGateway) -> None:
+    gateway.origin("origin.test:80")
+    client = gateway.client()
+    asked(gateway, GET, client)
+    session = session_of(client)
+    session.hold(GET)
+    session.finished(True)
+    client.vc.close()
+    gateway.pump()
+    assert client.got == b""

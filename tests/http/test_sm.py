@@ -278,6 +278,21 @@ def test_an_upgraded_connection_is_probed_again_and_relayed_with_every_byte(loop
     client.close()
 
 
+def test_websocket_passes_where_unknown_is_closed(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[probe]\nunknown = close")
+    origin = gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    client.send(GET[:-2] + UPGRADE)
+    gateway.pump()
+    origin.last.take()
+    origin.last.send(SWITCH)
+    client.take()
+    client.send(b"\x82\x04ping")
+    gateway.pump()
+    assert origin.last.take() == b"\x82\x04ping"
+    client.close()
+
+
 @pytest.mark.parametrize("raw", [GET, GET[:-2] + b"Connection: Upgrade\r\nUpgrade: other\r\n\r\n"])
 def test_a_switch_that_nobody_asked_for_is_refused(gateway: MemoryGateway, raw: bytes) -> None:
     origin = gateway.origin("origin.test:80", SWITCH)
