@@ -152,9 +152,6 @@ class HttpSM:
 
     def send(self, origin: OriginSession) -> None:
         """There is a server connection: forward the request."""
-        if self._over:
-            origin.release(keep=origin.uses > 0)
-            return
         self.origin = origin
         self.upstream = origin.vc.peer
         head = self._head

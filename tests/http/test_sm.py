@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from sslintercept.http.connect import _allowed
@@ -384,3 +386,51 @@ def test_settings_become_numbers() -> None:
     assert (tls_floor("1.2"), tls_floor("1.3")) == (0x0303, 0x0304)
     assert _allowed(None, 25)
     assert not _allowed((443,), 25)
+
+
+def test_a_client_that_breaks_its_upload_during_an_early_answer_sees_it_cut(gateway: MemoryGateway) -> None:
+    origin = gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n")
+    gateway.pump()
+    origin.last.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhalf")
+    gateway.pump()
+    client.send(b"zz\r\n")
+    gateway.pump()
+    assert client.got.endswith(b"half")
+    assert client.ended
+    assert origin.last.was_cut
+
+
+def test_an_upload_that_goes_on_during_an_early_answer_reaches_the_origin(gateway: MemoryGateway) -> None:
+    origin = gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    client.send(POST + b"Content-Length: 8\r\n\r\nfour")
+    gateway.pump()
+    origin.last.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+    gateway.pump()
+    client.send(b"more")
+    gateway.pump()
+    assert origin.last.got.endswith(b"fourmore")
+    origin.last.send(b"half")
+    gateway.pump()
+    assert responses(client.take())[0].body == b"halfhalf"
+    assert client.clean
+
+
+def test_an_origin_that_cannot_be_reached_any_more_for_nobody_is_no_error(gateway: MemoryGateway) -> None:
+    gateway.origin("origin.test:80")
+    held: list[Callable[[], None]] = []
+    gateway.connector.held = held
+    client = gateway.client()
+    client.send(GET)
+    gateway.pump()
+    held.pop()()
+    gateway.pump()
+    gateway.connector.origins.clear()
+    client.reset()
+    gateway.pump()
+    held.pop()()
+    gateway.pump()
+    assert len(gateway.transactions()) == 1
+    assert gateway.transactions()[0]["status"] == 0

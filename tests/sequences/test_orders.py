@@ -357,3 +357,61 @@ def test_a_client_of_tls_1_2_with_rsa_only_gets_a_leaf_that_it_can_verify(loop: 
     assert client.secure, client.fault
     assert client.version == "TLSv1.2"
     assert get(gateway, client).status == 200
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_upload_may_be_the_first_request(loop: Loop, order: str) -> None:
+    """T4.8"""
+    gateway = MemoryGateway(loop, ordered(order))
+    origin = gateway.origin("origin.test:443", tls=gateway.leaf("origin.test"))
+    client = intercepted(gateway)
+    body = bytes(range(256)) * 8192
+    client.send(b"POST / HTTP/1.1\r\nHost: origin.test\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    gateway.pump()
+    assert responses(client.take())[0].status == 200
+    assert origin.last.got.endswith(body)
+    loop.pass_time(1)
+    assert get(gateway, client).status == 200
+
+
+def test_an_upload_to_an_origin_with_a_bad_certificate_gets_its_page(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CLIENT_FIRST)
+    origin = gateway.origin("origin.test:443", tls=gateway.leaf("other.test"))
+    client = intercepted(gateway)
+    client.send(b"POST / HTTP/1.1\r\nHost: origin.test\r\nContent-Length: 4000000\r\n\r\n" + b"u" * 3_000_000)
+    gateway.pump()
+    assert responses(client.take())[0].status == 502
+    assert origin.last.got == b""
+    assert b"u" * 100 not in origin.last.wire
+    client.close()
+
+
+def test_unknown_bytes_for_an_origin_that_failed_end_the_connection(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, SERVER_FIRST)
+    origin = gateway.origin("origin.test:443", tls=gateway.leaf("other.test"))
+    client = intercepted(gateway)
+    client.send(b"\xff\xfe\xfd\xfc")
+    gateway.pump()
+    assert client.ended
+    assert origin.last.got == b""
+    client.close()
+    gateway.pump()
+    assert gateway.lines[-1]["error"] == "certificate"
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_defect_while_a_tunnel_is_set_up_closes_it_and_is_logged(loop: Loop, inside: bool) -> None:
+    gateway = MemoryGateway(loop, "[rule:r]\nmatch = sni:origin.test\naction = tunnel")
+    origin = gateway.origin("origin.test:443", silent)
+    client = connected(gateway)
+    origin.last.close()
+    gateway.pump()
+    gateway.connector.allowed = lambda host, port: str(1 // 0)
+    if inside:
+        client.start_tls("origin.test")
+    else:
+        client.send(b"\xff\xfe\xfd\xfc")
+    gateway.pump()
+    assert client.ended
+    assert loop.failures.pop().type is ZeroDivisionError
+    loop.failures.clear()
