@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,9 @@ def ini(certificates: Certificates, hosts: Path) -> Callable[[str], str]:
     return lambda text: settings(text, certificates.trust, hosts)
 
 
-@pytest.fixture
-def proxy(certificates: Certificates, hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyMaker]:
-    """Makes proxies with settings that a test adds; each must end well at the end of the test."""
+@contextmanager
+def proxies(certificates: Certificates, hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyMaker]:
+    """Make proxies; each must end well at the end."""
     made: list[Proxy] = []
 
     def make(text: str = "") -> Proxy:
@@ -73,12 +74,23 @@ def proxy(certificates: Certificates, hosts: Path, tmp_path_factory: pytest.Temp
             each.kill()
 
 
+@pytest.fixture
+def proxy(certificates: Certificates, hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyMaker]:
+    """Makes proxies with settings that a test adds, for this test."""
+    with proxies(certificates, hosts, tmp_path_factory) as make:
+        yield make
+
+
 @pytest.fixture(scope="module")
-def gateway(certificates: Certificates, hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def module_proxy(
+    certificates: Certificates, hosts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProxyMaker]:
+    """The same, for the rest of the module."""
+    with proxies(certificates, hosts, tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def gateway(module_proxy: ProxyMaker) -> Proxy:
     """One proxy with the usual settings for all tests of a module."""
-    made = Proxy(tmp_path_factory.mktemp("gateway"), settings("", certificates.trust, hosts))
-    try:
-        yield made
-        made.stop()
-    finally:
-        made.kill()
+    return module_proxy("")

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
 from sslintercept.testing.pki import Pair, make_ca, make_leaf
 from tests.process.tools import PATIENCE, free_port, is_listening, tool, wait_for
 
@@ -44,7 +47,7 @@ http {{
     client_body_temp_path temp; proxy_temp_path temp; fastcgi_temp_path temp; uwsgi_temp_path temp; scgi_temp_path temp;
     types {{ text/html html; text/plain txt; image/gif gif; }}
     root {folder}/root;
-    gzip on; gzip_types text/plain; gzip_min_length 1;
+    gzip on; gzip_proxied any; gzip_types text/plain; gzip_min_length 1;
     keepalive_requests 100000;
     sendfile on;
     ssl_protocols TLSv1.2 TLSv1.3;
@@ -80,6 +83,14 @@ class Certificates:
         authority = make_ca("CA of the origins")
         between = make_ca("Intermediate CA of the origins", issuer=authority)
         stranger = make_ca("CA nobody knows")
+        issuer = x509.AuthorityInformationAccess(
+            [
+                x509.AccessDescription(
+                    AuthorityInformationAccessOID.CA_ISSUERS,
+                    x509.UniformResourceIdentifier("http://ca.test/intermediate.der"),
+                )
+            ]
+        )
         past = datetime(2021, 1, 1, tzinfo=UTC)
         self.trust = folder / "origin-ca.pem"
         self.trust.write_bytes(authority.pem)
@@ -89,7 +100,7 @@ class Certificates:
             "wrong.test": (make_leaf(authority, ["another.test"]), []),
             "selfsigned.test": (make_leaf(None, ["selfsigned.test"]), []),
             "unknown.test": (make_leaf(stranger, ["unknown.test"]), []),
-            "incomplete.test": (make_leaf(between, ["incomplete.test"]), []),
+            "incomplete.test": (make_leaf(between, ["incomplete.test"], extensions=[(issuer, False)]), []),
             BODY_NAME: (make_leaf(authority, [BODY_NAME, "127.0.0.1", "::1"], key_kind="rsa"), []),
         }
         self.files: dict[str, tuple[Path, Path]] = {}
@@ -189,6 +200,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.reported = path.query
             self.server.report.set()
             self.answer(b"")
+        elif path.path.startswith(("/until-close/", "/until-cut/")):
+            self.until_close(int(path.path.rpartition("/")[2]), cut=path.path.startswith("/until-cut/"))
         elif path.path.startswith("/bytes/"):
             self.answer(body(int(path.path.removeprefix("/bytes/"))))
         else:
@@ -206,6 +219,16 @@ class Handler(BaseHTTPRequestHandler):
         self.server.holding.set()
         self.server.release.wait(PATIENCE)
         self.wfile.write(content[100_000:])
+
+    def until_close(self, length: int, cut: bool) -> None:
+        """A body that the end of TLS delimits; cut: only the end of TCP."""
+        self.close_connection = True
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body(length))
+        if not cut:
+            with suppress(OSError):  # the other side may be gone, or not answer in kind
+                self.connection.unwrap()
 
     def do_POST(self) -> None:
         if self.path == "/echo":

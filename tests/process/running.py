@@ -86,16 +86,14 @@ def curl(folder: Path, *options: str | Path) -> Answer:
         file.unlink(missing_ok=True)
     done = run(
         tool("curl"),
-        *("-q", "-sS", "--max-time", "60", "-o", body, "-D", head, "-w", "%{stderr}%{json}\n"),
+        *("-q", "-sS", "--max-time", "60", "-o", body, "-D", head, "-w", "%{json}\n"),
         *options,
         folder=folder,
         timeout=90,
     )
-    lines = done.stderr.splitlines()
-    facts = [json.loads(line) for line in lines if line.startswith("{")]
-    said = "\n".join(line for line in lines if not line.startswith("{"))
+    facts = [json.loads(line) for line in done.stdout.splitlines()]
     read = [file.read_bytes() if file.exists() else b"" for file in (head, body)]
-    return Answer(done.returncode, facts, read[0].decode("latin-1"), read[1], said)
+    return Answer(done.returncode, facts, read[0].decode("latin-1"), read[1], done.stderr)
 
 
 class Proxy:
