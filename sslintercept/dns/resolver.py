@@ -130,9 +130,7 @@ class Resolver:
         self._waiting[name] = [waiter]
         question = maybeDeferred(self._lookup, name)
         question.addTimeout(PATIENCE, self._clock)  # type: ignore[arg-type]  # it needs callLater, and we no more of a clock
-        question.addCallbacks(
-            lambda found: self._answered(name, found), lambda failure: self._failed(name, failure)
-        )
+        question.addCallbacks(lambda found: self._answered(name, found), lambda failure: self._failed(name, failure))
         return waiter
 
     def _answered(self, name: str, found: list[str]) -> None:

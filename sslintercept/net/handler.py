@@ -171,7 +171,6 @@ class NetHandler:
         finally:
             self._polling = False
 
-
     def _abort(self, profile: Watched) -> None:
         try:
             profile.abort()

@@ -157,9 +157,7 @@ def test_an_error_without_words_is_told_by_its_name(clock: Clock) -> None:
     assert "TimeoutError" in str(outcome(one.resolve("x.test")))
 
 
-def test_too_many_questions_at_once_are_refused(
-    clock: Clock, asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_questions_at_once_are_refused(clock: Clock, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_WAITING", 2)
     one = made(clock, asked)
     waiting = [one.resolve(f"{i}.test") for i in range(2)]

@@ -217,9 +217,7 @@ def test_an_address_that_cannot_be_used_and_a_lack_of_descriptors_are_errors_of_
     assert "Too many open files" in str(found[0].value)
 
 
-def test_a_defect_while_the_outcome_is_looked_at_fails_the_attempt(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_defect_while_the_outcome_is_looked_at_fails_the_attempt(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = Silent(monkeypatch)
     attempt = Attempt(loop.handler, Address("192.0.2.1", 443), 5)
     found: list[Any] = []

@@ -778,4 +778,3 @@ def test_the_peer_of_a_closed_connection_sees_the_end(loop: Loop) -> None:
     server.close()
     loop.pump()
     assert is_ended(peer)
-

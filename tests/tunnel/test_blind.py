@@ -32,9 +32,7 @@ def join(loop: Loop, idle: float = 0.0, half_close: bool = True, buffer: int | N
     client, browser = loop.pair(Side.CLIENT, buffer)
     server, origin = loop.pair(Side.UPSTREAM, buffer)
     done: list[str] = []
-    tunnel = BlindTunnel(
-        client, server, idle_timeout=idle, half_close=half_close, done=lambda: done.append("done")
-    )
+    tunnel = BlindTunnel(client, server, idle_timeout=idle, half_close=half_close, done=lambda: done.append("done"))
     return Joined(client, server, browser, origin, tunnel, done)
 
 
