@@ -276,6 +276,7 @@ class SslInterceptService(Service):
 
     def _closed(self, facts: Facts, vc: NetVConnection) -> None:
         self.lines.connection(facts, vc)
+        facts.step("client_closed")
         folder = self.gateway.settings.log.sequence
         if facts.sequence is not None and folder is not None:
             assert isinstance(facts.sequence, Sequence)
