@@ -117,6 +117,7 @@ def modern() -> bytes:
 
 def test_the_hello_of_the_standard_library_says_what_was_configured() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2", "http/1.1"])
     wire = stdlib_hello(context, "www.example.com")
     hello = read_hello(wire)

@@ -81,10 +81,9 @@ OTHER_ROOT = issue("Other Root", extensions=CA)
 LEAF = issue("www.a.test", INTERMEDIATE, [san("www.a.test", "*.b.test")])
 
 
-def judged(
-    *chain: Pair | bytes, host: str = "www.a.test", now: float = SECONDS, own: Authority | None = None
-) -> Verified:
-    return Verifier([ROOT.certificate], own).verify([c if isinstance(c, bytes) else c.der for c in chain], host, now)
+def judged(*chain: Pair | bytes, host: str = "www.a.test", own: Authority | None = None) -> Verified:
+    ders = [c if isinstance(c, bytes) else c.der for c in chain]
+    return Verifier([ROOT.certificate], own).verify(ders, host, SECONDS)
 
 
 def test_a_good_chain_is_accepted_and_described() -> None:
