@@ -137,9 +137,8 @@ class HttpProxy:
                 sm.decision, sm.error = decision, scope.failure
                 self.fail(sm, scope.failure, close=True)
                 return True
-            if not same_origin(head.authority, Address(scope.name, scope.destination.port)) and not self._covered(
-                session, head
-            ):
+            host, port = head.authority
+            if (host != scope.name or port != scope.destination.port) and not self._leads_to(session, head):
                 sm.decision = decision
                 self.refuse(
                     sm,
@@ -169,6 +168,13 @@ class HttpProxy:
         assert facts.scope is not None
         facts.destination = facts.scope.destination
         return self.rules.decide(facts, final=True)
+
+    def _leads_to(self, session: HttpSession, head: RequestHead) -> bool:
+        """Whether the tunnel leads to where the request wants to go, although the two are not spelled alike."""
+        scope = session.facts.scope
+        assert scope is not None
+        wanted = Address(scope.name, scope.destination.port)
+        return same_origin(head.authority, wanted) or self._covered(session, head)
 
     def _covered(self, session: HttpSession, head: RequestHead) -> bool:
         """
