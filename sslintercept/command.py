@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from sslintercept.facts import Action, Address, Facts
 from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
 from sslintercept.probe.port import PORTS
 from sslintercept.rule.decide import Rules, check_match
+from sslintercept.supervise import make_state_dir
 from sslintercept.tls.authority import Authority
 
 PLUGIN_KINDS = (IAcceptorPlugin, IProbeSignatures)
@@ -33,7 +35,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 def authority_of(settings: Settings) -> tuple[Authority, bool]:
     """@raise ConfigError: the CA cannot be used."""
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_state_dir(settings.state_dir)
     ca = settings.ca
     now = datetime.now(UTC)
     return Authority.load_or_make(ca.certificate, ca.key, key_type=ca.key_type, name=ca.name, now=now)
@@ -78,7 +80,12 @@ def ca_export(options: argparse.Namespace) -> int:
     if options.output is None:
         sys.stdout.buffer.write(data)
     else:
-        Path(options.output).write_bytes(data)
+        try:
+            Path(options.output).write_bytes(data)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {options.output} ({error.strerror})", where="--output", remedy="name another file"
+            ) from None
         print(f"wrote {options.output}")
     return 0
 
@@ -96,23 +103,42 @@ def plugins(_options: argparse.Namespace) -> int:
     return 0
 
 
+def destination_of(text: str) -> tuple[bool, Address]:
+    """
+    Whether a URL is of https, and where it leads.
+
+    @raise ConfigError: it is no such URL.
+    """
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname, url.port
+    except ValueError:
+        host = port = None
+    if not host or url.scheme not in ("http", "https") or port == 0:
+        raise ConfigError(f"{text} is no http or https URL", where="explain", remedy="give https://HOST[:PORT]/")
+    secure = url.scheme == "https"
+    return secure, Address(host, port or (443 if secure else 80))
+
+
 def explain(options: argparse.Namespace) -> int:
     """Say what a request would meet, without making it."""
     settings = settings_of(options)
-    url = urlsplit(options.url)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise ConfigError(f"{options.url} is no http or https URL", where="explain", remedy="give https://HOST[:PORT]/")
-    secure = url.scheme == "https"
-    destination = Address(url.hostname, url.port or (443 if secure else 80))
+    secure, destination = destination_of(options.url)
+    try:
+        client = str(ip_address(options.client))
+    except ValueError:
+        raise ConfigError(
+            f"{options.client} is no address", where="--client", remedy="give one like 192.0.2.7"
+        ) from None
     listener = next((one for one in settings.listeners if options.listener in (None, one.name)), None)
     if listener is None:
         raise ConfigError(f"there is no listener {options.listener}", where="explain", remedy="see [listen:...]")
-    facts = Facts("explain", Address(options.client, 0), listener.name)
+    facts = Facts("explain", Address(client, 0), listener.name)
     facts.destination = destination
     facts.protocol = "tls" if secure else "http/1"
     facts.server_name = (options.sni or destination.host) if secure else None
     facts.client_hello = None
-    print(f"listener {listener.name} ({listener.endpoint}), client {options.client}")
+    print(f"listener {listener.name} ({listener.endpoint}), client {client}")
     print(f"destination {destination}" + (f", server name {facts.server_name}" if secure else ""))
     hint = PORTS.get(destination.port)
     print(f"port {destination.port} suggests {hint.protocol if hint else 'nothing'}")

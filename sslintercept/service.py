@@ -42,7 +42,7 @@ from sslintercept.net.listener import listen
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
 from sslintercept.rule.decide import check_match
-from sslintercept.supervise import Supervisor, die, on_signals, say, tell_supervisor
+from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
 
@@ -69,7 +69,7 @@ class SslInterceptService(Service):
         self.share = worker is not None
         now = datetime.now(UTC)
         ca = settings.ca
-        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_state_dir(settings.state_dir)
         self.authority, self.made_ca = Authority.load_or_make(
             ca.certificate, ca.key, key_type=ca.key_type, name=ca.name, now=now
         )
@@ -137,10 +137,13 @@ class SslInterceptService(Service):
     def startService(self) -> None:
         """Accept from now on."""
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
-        self.writer.start()
+        try:
+            self.writer.start()
+            if not self.ports:
+                self._open_ports()
+        except InterceptError as error:
+            die(str(error))
         self._threads.start()
-        if not self.ports:
-            self._open_ports()
         self.handler.start()
         self.cop.start()
         on_signals(self.reactor, self.reload)

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from twisted.application.service import Service
@@ -23,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sslintercept.config.schema import Settings
+from sslintercept.errors import ConfigError
 
 WORKER = "SSLINTERCEPT_WORKER"
 """set in the environment of worker processes: their number"""
@@ -45,6 +47,22 @@ def die(text: str) -> NoReturn:
     """One line (or one a mistake) for whoever started us, and exit status 1."""
     print(text, file=sys.__stderr__ or sys.stderr, flush=True)
     raise SystemExit(1)
+
+
+def make_state_dir(path: Path) -> None:
+    """
+    Make the folder for everything we keep, for us alone.
+
+    @raise ConfigError: it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make {path} ({error.strerror})",
+            where="[sslintercept] state_dir",
+            remedy="name a folder that can be made, or make it",
+        ) from None
 
 
 def on_signals(reactor: Any, reload: Callable[[], object]) -> None:

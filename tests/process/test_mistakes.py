@@ -1,0 +1,238 @@
+"""Mistakes of whoever runs the proxy, and the commands that help: what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import re
+import socket
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.process.tools import ours, run, tool
+
+MISTAKES = """\
+[sslintercept]
+workers = many
+[htpp]
+key = 1
+[http]
+header_timeuot = 3s
+max_header = 5 parsecs
+[rule:one]
+match = hots:a.example
+action = intercpt
+[rule:two]
+match = host:a.example
+"""
+EXPECTED = (
+    r":2: \[sslintercept\] workers = many: .*allowed: .*1 to 64",
+    r":3: \[htpp\]: unknown section; the nearest is \[http\]",
+    r":6: \[http\] header_timeuot: unknown key; the nearest is header_timeout",
+    r":7: \[http\] max_header = 5 parsecs: .*allowed: .*KiB",
+    r":9: \[rule:one\] match = hots:a.example: .*host.*llowed: ",
+    r":10: \[rule:one\] action = intercpt: .*allowed: intercept, tunnel or block",
+    r":11: \[rule:two\] action: ",
+)
+ELLIPTIC = ("-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+
+Ini = Callable[[str], str]
+Done = subprocess.CompletedProcess[str]
+
+
+def start(folder: Path, text: str) -> Done:
+    """Run the proxy with settings that keep it from starting."""
+    (folder / "proxy.ini").write_text(text)
+    return run(ours("twistd"), "-n", "--pidfile=", "sslintercept", "--config", "proxy.ini", folder=folder)
+
+
+def command(folder: Path, *arguments: str) -> Done:
+    return run(ours("sslintercept"), *arguments, folder=folder)
+
+
+def line_of(done: Done) -> str:
+    """The one line on standard error of a program that ended with status 1."""
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "[twisted" not in line]
+    return line
+
+
+@pytest.mark.parametrize("asked", ["twistd", "check-config"])
+def test_every_mistake_is_a_line_with_its_place_and_what_is_allowed(tmp_path: Path, asked: str) -> None:
+    (tmp_path / "proxy.ini").write_text(MISTAKES)
+    done = start(tmp_path, MISTAKES) if asked == "twistd" else command(tmp_path, "check-config", "proxy.ini")
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(EXPECTED), done.stderr
+    for line, expected in zip(lines, EXPECTED, strict=True):
+        assert re.search(expected, line), (line, expected)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = run(ours("twistd"), "-n", "--pidfile=", "sslintercept", "--config", "none.ini", folder=tmp_path)
+    assert line_of(done) == f"{tmp_path}/none.ini: there is no such file; name one that exists"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_that_is_taken_is_named(tmp_path: Path, ini: Ini, workers: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        text = ini(f"[sslintercept]\nworkers = {workers}\n[listen:proxy]\nendpoint = {endpoint}\n")
+        line = line_of(start(tmp_path, text))
+    assert line.startswith(f"[listen:proxy] endpoint: cannot listen on {endpoint} (Address already in use); ")
+
+
+def test_several_workers_cannot_share_a_port_of_the_kernels_choice(tmp_path: Path, ini: Ini) -> None:
+    line = line_of(start(tmp_path, ini("[sslintercept]\nworkers = 2\n")))
+    assert line.startswith("[listen:proxy] endpoint: several workers cannot share")
+
+
+@pytest.mark.parametrize("half", ["ca.pem", "ca.key"])
+def test_a_ca_of_which_half_is_missing_is_never_made_anew(tmp_path: Path, ini: Ini, half: str) -> None:
+    (tmp_path / "proxy.ini").write_text(ini(""))
+    assert command(tmp_path, "ca", "init", "-c", "proxy.ini").returncode == 0
+    (tmp_path / "state" / half).unlink()
+    line = line_of(start(tmp_path, ini("")))
+    assert line.startswith("[ca]: ")
+    assert half in line
+    assert not (tmp_path / "state" / half).exists()
+
+
+@pytest.mark.parametrize("kind", ["a folder", "noise", "another key"])
+def test_a_key_that_cannot_be_used_is_named_and_kept(tmp_path: Path, ini: Ini, kind: str) -> None:
+    (tmp_path / "proxy.ini").write_text(ini(""))
+    command(tmp_path, "ca", "init", "-c", "proxy.ini")
+    key = tmp_path / "state" / "ca.key"
+    secret = key.read_text().splitlines()[1]
+    if kind == "another key":
+        made = run(tool("openssl"), "genpkey", *ELLIPTIC, folder=tmp_path)
+        key.write_text(made.stdout)
+    elif kind == "noise":
+        key.write_text(secret)
+    else:
+        key.unlink()
+        key.mkdir()
+    line = line_of(start(tmp_path, ini("")))
+    assert line.startswith("[ca] key: ")
+    assert str(key) in line
+    assert secret not in line
+    assert key.exists()
+
+
+def test_trust_that_cannot_be_read_is_named(tmp_path: Path, ini: Ini) -> None:
+    line = line_of(start(tmp_path, ini("[upstream-tls]\ntrust = nowhere.pem\n")))
+    assert line.startswith("[upstream-tls] trust: ")
+    assert "nowhere.pem" in line
+
+
+def test_an_own_certificate_with_another_key_is_named(tmp_path: Path, ini: Ini) -> None:
+    (tmp_path / "proxy.ini").write_text(ini(""))
+    command(tmp_path, "ca", "init", "-c", "proxy.ini")
+    made = run(
+        *(tool("openssl"), "req", "-x509", "-newkey", *ELLIPTIC[1:], "-nodes"),
+        *("-subj", "/CN=proxy.test", "-keyout", "own.key", "-out", "own.pem"),
+        folder=tmp_path,
+    )
+    assert made.returncode == 0, made.stderr
+    line = line_of(start(tmp_path, ini("[proxy-tls]\ncertificate = own.pem\nkey = state/ca.key\n")))
+    assert line.startswith("[proxy-tls] key: ")
+
+
+@pytest.mark.parametrize("path", ["/proc/nothing/here", "proxy.ini/state"])
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path, ini: Ini, path: str) -> None:
+    line = line_of(start(tmp_path, ini(f"[sslintercept]\nstate_dir = {path}\n")))
+    assert line.startswith("[sslintercept] state_dir: ")
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path, ini: Ini) -> None:
+    line = line_of(start(tmp_path, ini("[log]\naccess = nowhere/access.log\n")))
+    assert line.startswith("[log] access: ")
+    assert "nowhere" in line
+
+
+# the commands
+
+
+@pytest.fixture
+def folder(tmp_path: Path, ini: Ini) -> Path:
+    """A folder with settings and nothing else."""
+    (tmp_path / "etc").mkdir()
+    rules = "[rule:banks]\nmatch = host:.bank.example\naction = tunnel\n"
+    (tmp_path / "etc" / "sslintercept.ini").write_text(ini(rules + "[http]\nconnect_ports = 443, 8443\n"))
+    return tmp_path
+
+
+def test_a_file_without_mistakes_is_said_to_have_none(folder: Path) -> None:
+    done = command(folder, "check-config", "etc/sslintercept.ini")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "etc/sslintercept.ini: no mistakes; 1 listener(s), 1 rule(s)\n"
+    assert not (folder / "etc" / "state").exists()
+
+
+def test_the_ca_is_made_once_described_and_handed_out(folder: Path) -> None:
+    assert line_of(command(folder, "ca", "show")).endswith("run sslintercept ca init")
+    made, kept = command(folder, "ca", "init"), command(folder, "ca", "init")
+    state = folder / "etc" / "state"
+    assert (made.returncode, made.stdout.splitlines()[0]) == (0, f"made {state}/ca.pem")
+    assert (kept.returncode, kept.stdout.splitlines()[0]) == (0, f"kept {state}/ca.pem")
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE((state / "ca.key").stat().st_mode) == 0o600
+    shown = command(folder, "ca", "show")
+    assert "CN=sslintercept CA" in shown.stdout
+    pem = command(folder, "ca", "export").stdout
+    assert pem == (state / "ca.pem").read_text()
+    assert command(folder, "ca", "export", "--format", "der", "-o", "ca.der").stdout == "wrote ca.der\n"
+    certificate = x509.load_der_x509_certificate((folder / "ca.der").read_bytes())
+    assert certificate == x509.load_pem_x509_certificate(pem.encode())
+    assert format(certificate.serial_number, "x") in shown.stdout
+
+
+def test_a_certificate_is_not_exported_to_where_nothing_can_be_written(folder: Path) -> None:
+    command(folder, "ca", "init")
+    assert line_of(command(folder, "ca", "export", "-o", "nowhere/ca.pem")).startswith("--output: cannot write nowhere")
+
+
+def test_plugins_are_listed_or_their_interfaces(folder: Path) -> None:
+    done = command(folder, "plugins")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "IAcceptorPlugin" in done.stdout
+
+
+def test_explain_says_listener_rule_and_tls(folder: Path) -> None:
+    done = command(folder, "explain", "https://www.bank.example/account")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "listener proxy (tcp:0:interface=127.0.0.1), client 127.0.0.1" in done.stdout
+    assert "destination www.bank.example:443, server name www.bank.example" in done.stdout
+    assert "decision: tunnel, rule banks: host www.bank.example matches .bank.example" in done.stdout
+    other = command(folder, "explain", "https://example.org:8443/").stdout
+    assert "rule banks (line" in other
+    assert "decision: intercept, rule default" in other
+    assert "TLS: towards the client 1.2 or newer" in other
+    assert "refused with 403" in command(folder, "explain", "https://example.org:25/").stdout
+    assert "decision: intercept" in command(folder, "explain", "http://example.org:25/").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ftp://a.example/",),
+        ("https://a.example:99999/",),
+        ("https://a.example:0/",),
+        ("https://[::1/",),
+        ("https:///",),
+        ("nothing",),
+        ("https://a.example/", "--client", "me"),
+        ("https://a.example/", "--listener", "none"),
+    ],
+)
+def test_explain_refuses_in_one_line_what_it_cannot_explain(folder: Path, arguments: tuple[str, ...]) -> None:
+    assert line_of(command(folder, "explain", *arguments))
+
+
+def test_commands_without_a_file_say_where_they_looked(tmp_path: Path) -> None:
+    assert "etc/sslintercept.ini" in line_of(command(tmp_path, "explain", "https://a.example/"))
