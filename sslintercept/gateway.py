@@ -155,11 +155,6 @@ class Gateway:
             for added in plugin.acceptors(self):
                 self.probe.register(added, replace=True)
 
-    def close(self) -> None:
-        """No new work: connections that wait for some are closed."""
-        self.proxy.draining = True
-        self.pool.clear()
-
 
 def fixed_scope(gateway: Gateway, facts: Facts, vc: NetVConnection, target: str | Address) -> Scope:
     """

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -32,6 +33,8 @@ from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Address, Facts
 from sslintercept.gateway import EPOCH, Gateway, fixed_scope
 from sslintercept.http.lines import AccessLines
+from sslintercept.http.origin import OriginSession
+from sslintercept.http.proxy import HttpProxy
 from sslintercept.http.session import HttpSession
 from sslintercept.log.access import NOTICES
 from sslintercept.log.sequence import Sequence
@@ -47,8 +50,6 @@ from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
 
 RESOLVER_THREADS = 16
-OLD_GENERATIONS = 8
-"""that are still told to close when the process stops"""
 
 
 class SslInterceptService(Service):
@@ -91,12 +92,14 @@ class SslInterceptService(Service):
         self._boot = secrets.token_hex(3)
         self._threads = ThreadPool(0, RESOLVER_THREADS, "resolver")
         self._resolvers: dict[object, Resolver] = {}
-        self._old: list[Gateway] = []
+        self._proxies: WeakSet[HttpProxy] = WeakSet()
+        """of every generation that some connection still has"""
         self.recorded: Callable[[Sequence], object] | None = None
         """told the recorded steps of each connection that ended"""
         self.started: Callable[[], object] = lambda: say(banner(self.settings, self.ports.values()))
         """called once, when connections are accepted"""
         self.gateway = Gateway(settings, self)
+        self._proxies.add(self.gateway.proxy)
 
     # what generations share
 
@@ -180,8 +183,8 @@ class SslInterceptService(Service):
         for port in self.ports.values():
             port.stopListening()
         self.ports.clear()
-        for gateway in [*self._old, self.gateway]:
-            gateway.close()
+        for proxy in self._proxies:
+            proxy.draining = True
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
@@ -211,9 +214,8 @@ class SslInterceptService(Service):
             self.settings = before
             self.log.error("the settings were not reloaded: {error}", error=str(error))
             return False
-        old, self.gateway = self.gateway, gateway
-        old.close()
-        self._old = [*self._old, old][-OLD_GENERATIONS:]
+        self.gateway = gateway
+        self._proxies.add(gateway.proxy)
         self.writer.reopen()
         for key in fixed_keys(before, settings):
             self.log.warn("{key} was changed; that takes effect at the next start", key=key)
@@ -302,9 +304,9 @@ def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:
 
 
 def is_waiting(vc: NetVConnection) -> bool:
-    """Whether a connection can be closed without loss: a client between two requests, or one that has said nothing."""
+    """Whether a connection can be closed without loss: between two requests, or nothing was said on it yet."""
     session = vc.session
-    return isinstance(session, ProbeAccept) or (isinstance(session, HttpSession) and session.sm is None)
+    return isinstance(session, ProbeAccept) or (isinstance(session, HttpSession | OriginSession) and session.sm is None)
 
 
 def is_local(host: str) -> bool:

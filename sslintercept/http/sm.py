@@ -254,7 +254,7 @@ class HttpSM:
         proxy = self._proxy
         length = head.length
         chunked = length < 0 and request.version >= 11
-        close = request.close or (length < 0 and not chunked) or not self._whole
+        close = request.close or (length < 0 and not chunked) or not self._whole or self._proxy.draining
         if head.status == 101 and not self._may_switch(head):
             origin.fail(
                 MessageError("101 to a protocol that was not asked for", where=str(request.authority), status=502)

@@ -9,7 +9,6 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from configparser import RawConfigParser
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -101,7 +100,7 @@ class Proxy:
     One C{twistd -n sslintercept}.
 
     @ivar ports: the addresses its banner names, in its order.
-    @ivar quiet: the words of L{PROBLEMS} that this test expects in the output.
+    @ivar expected: the words of L{PROBLEMS} that a test expects in the output.
     """
 
     def __init__(self, folder: Path, ini: str, environment: dict[str, str] | None = None) -> None:
@@ -120,6 +119,7 @@ class Proxy:
                 env={**ENVIRONMENT, **(environment or {})},
             )
         self.pid = self.process.pid
+        self.killed = False
         try:
             wait_for("a banner", lambda: "try: curl" in self.said() or self.process.poll() is not None)
             if self.process.poll() is not None:
@@ -213,7 +213,9 @@ class Proxy:
         self.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
-        """SIGTERM; it has to end well, and to have said nothing that should worry anybody."""
+        """SIGTERM, unless it was killed; it has to end well, and to have said nothing that should worry anybody."""
+        if self.killed:
+            return
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -228,6 +230,6 @@ class Proxy:
 
     def kill(self) -> None:
         """End it at once, without a judgement."""
-        with suppress(ProcessLookupError):
-            self.process.kill()
+        self.killed = True
+        self.process.kill()
         self.process.wait()
