@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPSConnection
 from pathlib import Path
 
@@ -162,20 +162,20 @@ def test_a_running_download_finishes_before_the_end_and_the_port_is_closed_at_on
     proxy: ProxyMaker, origin: BodyOrigin
 ) -> None:
     made = proxy("")
-    client = HTTPSConnection(*made.address, context=made.context(), timeout=20)
-    client.set_tunnel("body.test", origin.port)
-    client.request("GET", "/held")
-    response = client.getresponse()
-    first = response.read(100_000)
-    idle = made.connect()
-    with idle:
+    with (
+        closing(HTTPSConnection(*made.address, context=made.context(), timeout=20)) as client,
+        made.secure(f"body.test:{origin.port}", "body.test") as idle,
+    ):
+        client.set_tunnel("body.test", origin.port)
+        client.request("GET", "/held")
+        response = client.getresponse()
+        first = response.read(100_000)
         made.process.send_signal(signal.SIGTERM)
         wait_for("the port closed", lambda: not is_listening(made.address[1]))
         assert idle.recv(1) == b""
-    assert made.process.poll() is None
-    origin.release.set()
-    assert first + response.read() == body(200_000)
-    client.close()
+        assert made.process.poll() is None
+        origin.release.set()
+        assert first + response.read() == body(200_000)
     assert made.process.wait(20) == 0
 
 

@@ -23,7 +23,7 @@ PATIENCE: Final = 30.0
 ENVIRONMENT: Final = {
     name: value
     for name, value in os.environ.items()
-    if not name.lower().endswith("_proxy") and not name.startswith(("COV_", "COVERAGE_", "SSLINTERCEPT_"))
+    if not name.lower().endswith("_proxy") and not name.startswith("SSLINTERCEPT_")
 }
 """What programs are started with: nothing that sends them past the proxy under test."""
 
