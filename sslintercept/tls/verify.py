@@ -191,7 +191,7 @@ class Verifier:
             not_after = _first_end(certificates)
             end = _next_date(certificates, now, end)
             names = _names(certificates[0])
-            path = self._check(certificates, names, name, datetime.fromtimestamp(now, UTC))
+            path = self._check(certificates, names, name, datetime.fromtimestamp(int(now), UTC))
             not_after = _first_end(path)
             end = _next_date(path, now, end)
         except _Fault as found:
@@ -284,12 +284,9 @@ def _authorities() -> verification.ExtensionPolicy:
     """
     A CA says that it is one, and what limits its key or its purposes leaves room for servers' certificates.
 
+    The engine itself looks at C{cA}, the path's length and the names' constraints.
     RFC 5280 4.2.1.3, 4.2.1.9, and 4.2.1.12 in the sense of everybody: a purpose that a CA lacks, nobody below it has.
     """
-
-    def constraints(_policy: object, _ca: x509.Certificate, value: x509.BasicConstraints) -> None:
-        if not value.ca:
-            raise ValueError("not a CA")
 
     def key_usage(_policy: object, _ca: x509.Certificate, usage: x509.KeyUsage | None) -> None:
         if usage is not None and not usage.key_cert_sign:
@@ -302,7 +299,7 @@ def _authorities() -> verification.ExtensionPolicy:
     agnostic = verification.Criticality.AGNOSTIC
     return (
         verification.ExtensionPolicy.permit_all()
-        .require_present(x509.BasicConstraints, agnostic, constraints)
+        .require_present(x509.BasicConstraints, agnostic, None)
         .may_be_present(x509.KeyUsage, agnostic, key_usage)
         .may_be_present(x509.ExtendedKeyUsage, agnostic, purposes)
     )
@@ -338,10 +335,11 @@ def _first_end(certificates: Iterable[x509.Certificate]) -> float:
 
 
 def _next_date(certificates: Iterable[x509.Certificate], now: float, end: float) -> float:
-    """When a verdict may change; at the very second of an end the certificate is still good, and later not."""
+    """When a verdict may change; dates are whole seconds, and the last one is still a good one (RFC 5280 4.1.2.5)."""
     for certificate in certificates:
-        begin, last = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-        end = min([end, *(date for date in (begin, last) if date > now or date == last == now)])
+        for first in (certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp() + 1):
+            if now < first < end:
+                end = first
     return end
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from sslintercept.errors import ConfigError
 from sslintercept.tls import verify as module
-from sslintercept.tls.authority import Authority
+from sslintercept.tls.authority import Authority, make_key
 from sslintercept.tls.leaf import LeafRequest, LeafSource
 from sslintercept.tls.verify import KEEP, Verified, Verifier, covers, load_roots
 
@@ -81,9 +81,33 @@ OTHER_ROOT = issue("Other Root", extensions=CA)
 LEAF = issue("www.a.test", INTERMEDIATE, [san("www.a.test", "*.b.test")])
 
 
-def judged(*chain: Pair | bytes, host: str = "www.a.test", own: Authority | None = None) -> Verified:
+def judged(*chain: Pair | bytes, host: str = "www.a.test", own: Authority | None = None, root: Pair = ROOT) -> Verified:
     ders = [c if isinstance(c, bytes) else c.der for c in chain]
-    return Verifier([ROOT.certificate], own).verify(ders, host, SECONDS)
+    return Verifier([root.certificate], own).verify(ders, host, SECONDS)
+
+
+def www(issuer: Pair | None, *extensions: tuple[x509.ExtensionType, bool], key: Key | None = None) -> Pair:
+    return issue("www", issuer, [san("www.a.test"), *extensions], key=key)
+
+
+def sequence(*parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return b"\x30\x82" + len(content).to_bytes(2, "big") + content
+
+
+def signed_with(digest: hashes.HashAlgorithm, pair: Pair, signer: Key) -> Pair:
+    """C{pair}, which an RSA key signed with SHA-256, signed with a worse hash; the library's builder refuses to."""
+    assert isinstance(signer, rsa.RSAPrivateKey)
+    good, bad = (
+        bytes.fromhex(f"06092a864886f70d0101{last}") for last in ("0b", {"sha1": "05", "md5": "04"}[digest.name])
+    )
+    tbs = pair.certificate.tbs_certificate_bytes
+    assert tbs.count(good) == 1
+    tbs = tbs.replace(good, bad)
+    signature = signer.sign(tbs, padding.PKCS1v15(), digest)
+    algorithm = b"\x30\x0d" + bad + b"\x05\x00"
+    der = sequence(tbs, algorithm, b"\x03\x82" + (len(signature) + 1).to_bytes(2, "big") + b"\x00" + signature)
+    return Pair(x509.load_der_x509_certificate(der), pair.key)
 
 
 def test_a_good_chain_is_accepted_and_described() -> None:
@@ -149,8 +173,14 @@ WITH_AIA = issue(
         (
             x509.AuthorityInformationAccess(
                 [
-                    x509.AccessDescription(
-                        AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier("http://ca.test/i.crt")
+                    x509.AccessDescription(where, place)
+                    for where, place in (
+                        (AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier("http://ca.test/ocsp")),
+                        (AuthorityInformationAccessOID.CA_ISSUERS, x509.DirectoryName(name("Intermediate"))),
+                        (
+                            AuthorityInformationAccessOID.CA_ISSUERS,
+                            x509.UniformResourceIdentifier("http://ca.test/i.crt"),
+                        ),
                     )
                 ]
             ),
@@ -200,19 +230,183 @@ def test_each_fault_is_named_exactly(chain: tuple[Pair | bytes, ...], fault: str
     assert words in verdict.detail
 
 
-def test_a_signature_with_sha1_is_weak_except_on_a_root() -> None:
-    # The builder refuses to make one: take a certificate's word for it.
-    class Old:
-        """A certificate signed with SHA-1."""
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+RSA_ROOT = issue("RSA Root", extensions=CA, key=RSA)
 
-        def __getattr__(self, attribute: str) -> object:
-            return getattr(LEAF.certificate, attribute)
 
-        signature_hash_algorithm = hashes.SHA1()
+@pytest.mark.parametrize("digest", [hashes.SHA1(), hashes.MD5()])
+def test_a_weak_signature_is_weak_except_on_a_root(digest: hashes.HashAlgorithm) -> None:
+    server = signed_with(digest, www(RSA_ROOT), RSA)
+    verdict = judged(server, root=RSA_ROOT)
+    assert (verdict.fault, verdict.detail) == ("weak_signature", f"www is signed with {digest.name.upper()}")
+    between = signed_with(digest, issue("Between", RSA_ROOT, CA), RSA)
+    verdict = judged(www(between), between, root=RSA_ROOT)
+    assert (verdict.fault, verdict.detail) == ("weak_signature", f"Between is signed with {digest.name.upper()}")
+    root = signed_with(digest, RSA_ROOT, RSA)
+    assert judged(www(root), root=root).fault is None
 
-    with pytest.raises(module._Fault, match="is signed with SHA1") as caught:
-        module._check_strength([Old()])  # type: ignore[list-item]  # see above
-    assert caught.value.fault == "weak_signature"
+
+NO_SERVERS = issue("No Servers", ROOT, [*CA, CLIENT_ONLY])
+ANYTHING = issue("Anything", ROOT, [*CA, (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]), False)])
+STRANGE = issue("Strange", ROOT, [*CA, UNKNOWN])
+NOT_B = issue("Not b", ROOT, [*CA, (x509.NameConstraints(None, [x509.DNSName("b.test")]), True)])
+LATER = issue("Later", ROOT, CA, begin=NOW + DAY)
+WEAK_CA = issue("Weak", ROOT, CA, key=WEAK_RSA)
+
+
+@pytest.mark.parametrize(
+    ("chain", "fault", "words"),
+    [
+        ((www(NO_SERVERS), NO_SERVERS), "bad_ca", "No Servers may not sign for servers (extended key usage)"),
+        ((www(STRANGE), STRANGE), "other", "Strange has an unknown critical extension 1.2.3.4"),
+        ((issue("w", NOT_B, [san("www.a.test", "b.test")]), NOT_B), "name_constraints", "Not b may not sign"),
+        ((www(LATER), LATER), "not_yet_valid", "Later begins on 2026-11-24 12:00 UTC"),
+        ((www(WEAK_CA), WEAK_CA), "weak_key", "Weak has an RSA key of 1024 bits"),
+        ((www(issue("Middle", OTHER_ROOT, CA)),), "unknown_issuer", "the issuer Middle is not trusted"),
+    ],
+)
+def test_each_fault_of_a_ca_is_named_exactly(chain: tuple[Pair, ...], fault: str, words: str) -> None:
+    verdict = judged(*chain)
+    assert verdict.fault == fault, verdict
+    assert words in verdict.detail
+
+
+def test_cas_whose_limits_leave_room_are_accepted() -> None:
+    assert judged(www(ANYTHING), ANYTHING).fault is None
+    assert judged(www(NOT_B), NOT_B).fault is None
+    assert judged(issue("b", ONLY_B, [san("x.b.test")]), ONLY_B, host="x.b.test").fault is None
+    assert judged(www(BELOW_SHORT), BELOW_SHORT, SHORT).fault == "bad_ca"
+    assert judged(www(SHORT), SHORT).fault is None
+
+
+@pytest.mark.parametrize(
+    ("root", "fault", "words"),
+    [
+        (issue("Gone", extensions=CA, begin=NOW - 9 * DAY, end=NOW - DAY), "expired", "Gone expired on 2026-11-22"),
+        (issue("Soon", extensions=CA, begin=NOW + DAY), "not_yet_valid", "Soon begins on 2026-11-24"),
+        (issue("Weak", extensions=CA, key=WEAK_RSA), "weak_key", "Weak has an RSA key of 1024 bits"),
+        (issue("Ed", extensions=CA, key=ed25519.Ed25519PrivateKey.generate()), "other", "Ed signs with a key that"),
+    ],
+)
+def test_a_trusted_root_is_not_beyond_doubt(root: Pair, fault: str, words: str) -> None:
+    verdict = judged(www(root), root=root)
+    assert (verdict.fault, words in verdict.detail) == (fault, True), verdict
+
+
+def test_a_server_may_have_a_key_for_ed25519() -> None:
+    assert judged(www(ROOT, key=ed25519.Ed25519PrivateKey.generate())).fault is None
+
+
+def test_a_root_of_version_1_is_no_ca() -> None:
+    bare = issue("Old", key=RSA)
+    tbs = bare.certificate.tbs_certificate_bytes
+    version = bytes.fromhex("a003020102")
+    assert tbs[4:9] == version
+    tbs = sequence(tbs[9:])
+    signature = RSA.sign(tbs, padding.PKCS1v15(), hashes.SHA256())
+    algorithm = bytes.fromhex("300d06092a864886f70d01010b0500")
+    old = x509.load_der_x509_certificate(sequence(tbs, algorithm, b"\x03\x82\x01\x01\x00" + signature))
+    assert old.version is x509.Version.v1
+    verdict = judged(www(bare), root=Pair(old, RSA))
+    assert (verdict.fault, verdict.detail.startswith("Old is of X.509 version 1")) == ("bad_ca", True)
+
+
+def key_ids(own: Key, signer: Key) -> Extensions:
+    return (
+        (x509.SubjectKeyIdentifier.from_public_key(own.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
+    )
+
+
+def test_a_ca_that_only_shares_the_name_of_a_root_is_unknown_but_not_forged() -> None:
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    known, namesake = (issue("Root", extensions=[*CA, *key_ids(key, key)], key=key) for key in keys)
+    server = www(namesake, key_ids(keys[0], keys[1])[1])
+    verdict = judged(server, root=known)
+    assert (verdict.fault, "not from the one that is known" in verdict.detail) == ("unknown_issuer", True), verdict
+    assert judged(server, namesake, root=known).fault == "unknown_issuer"
+    assert judged(server, root=namesake).fault is None
+
+
+def test_a_chain_that_is_too_deep_is_refused_in_the_words_of_the_engine() -> None:
+    chain = [ROOT]
+    for number in range(9):
+        chain.append(issue(f"Floor {number}", chain[-1], CA))
+    verdict = judged(www(chain[-1]), *chain[:0:-1])
+    assert verdict.fault == "other"
+    assert "exceeds max depth" in verdict.detail
+
+
+def test_many_cas_of_one_name_that_sign_each_other_come_to_an_end() -> None:
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
+    mesh = [
+        issue("M", Pair(issue("M", key=signer).certificate, signer), CA, key=key) for key in keys for signer in keys
+    ]
+    assert judged(www(mesh[0]), *mesh).fault == "unknown_issuer"
+
+
+def test_a_server_that_is_itself_in_the_trust_file_is_trusted() -> None:
+    server = www(None)
+    assert judged(server, root=server).fault is None
+    assert judged(server, root=server, host="other.test").fault == "wrong_name"
+    assert judged(server).fault == "self_signed"
+
+
+def raw(extension: str, value: str) -> tuple[x509.ExtensionType, bool]:
+    return x509.UnrecognizedExtension(ObjectIdentifier(extension), bytes.fromhex(value)), False
+
+
+def replaced(old: str, new: str) -> bytes:
+    assert bytes.fromhex(old) in LEAF_WITH_KEY_ID.der
+    return LEAF_WITH_KEY_ID.der.replace(bytes.fromhex(old), bytes.fromhex(new), 1)
+
+
+LEAF_WITH_KEY_ID = www(ROOT, *key_ids(ROOT.key, ROOT.key))
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        issue("x", ROOT, [raw("2.5.29.17", "300c8206612e74657374a3023000")]).der,
+        issue("x", ROOT, [raw("2.5.29.17", "30058703010203")]).der,
+        issue("x", ROOT, [raw("2.5.29.17", "30088206612e7465 73e4".replace(" ", ""))]).der,
+        issue("x", ROOT, [raw("2.5.29.17", "0500")]).der,
+        replaced("a003020102", "a003020105"),
+        replaced("0603551d0e", "0603551d23"),
+        LEAF.der + b"\x00",
+        LEAF.der[:-1],
+    ],
+    ids=["x400", "address", "8 bits", "no names", "version 6", "doubled", "longer", "shorter"],
+)
+def test_a_certificate_that_cannot_be_read_is_malformed(der: bytes) -> None:
+    verdict = judged(der, host="a.test")
+    assert (verdict.fault, "cannot be read" in verdict.detail) == ("malformed", True)
+
+
+def test_no_byte_of_a_chain_can_be_changed_and_the_verdict_stays_good() -> None:
+    verifier = Verifier([ROOT.certificate], None)
+    for position in range(len(LEAF.der)):
+        wrong = bytearray(LEAF.der)
+        wrong[position] ^= 0x81
+        assert verifier.verify([bytes(wrong), INTERMEDIATE.der], "www.a.test", SECONDS).fault is not None, position
+    for position in range(len(INTERMEDIATE.der)):
+        wrong = bytearray(INTERMEDIATE.der)
+        wrong[position] ^= 0x81
+        assert verifier.verify([LEAF.der, bytes(wrong)], "www.a.test", SECONDS).fault is not None, position
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_serial_number_that_is_not_positive_is_refused_without_a_warning() -> None:
+    serial = LEAF.der.index(bytes.fromhex("a00302010202")) + 7
+    wrong = bytearray(LEAF.der)
+    wrong[serial] |= 0x80
+    assert judged(bytes(wrong), INTERMEDIATE).fault == "bad_signature"
+    assert judged(LEAF, INTERMEDIATE, bytes(wrong)).fault is None
+
+
+def test_what_others_wrote_is_shown_in_one_line_of_printable_text() -> None:
+    server = issue("x\r\nSet-Cookie: y\u202e" + "z" * 30, ROOT, [san("x.test")])
+    assert judged(server, host="x.test").subject == "x??Set-Cookie: y?" + "z" * 30
 
 
 def test_a_certificate_of_our_own_ca_is_refused_when_an_origin_shows_it() -> None:
@@ -226,13 +420,45 @@ def test_a_certificate_of_our_own_ca_is_refused_when_an_origin_shows_it() -> Non
     assert judged(LEAF, INTERMEDIATE, own=own).fault is None
 
 
+def test_our_ca_below_another_is_refused_as_well() -> None:
+    key = make_key("p256")
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    below = issue("Our CA", ROOT, CA, key=key)
+    own = Authority(below.certificate, key)
+    assert judged(www(below), below, own=own).fault == "own_ca"
+    assert judged(LEAF, INTERMEDIATE, below, own=own).fault == "own_ca"
+    assert judged(below, own=own).fault == "own_ca"
+
+
 def test_addresses_match_as_addresses_only() -> None:
     address = x509.SubjectAlternativeName(
         [x509.IPAddress(ipaddress.ip_address("192.0.2.1")), x509.DNSName("192.0.2.2")]
     )
     pair = issue("ip", ROOT, [(address, False)])
     assert judged(pair, host="192.0.2.1").fault is None
-    assert judged(pair, host="192.0.2.3").fault == "wrong_name"
+    assert judged(pair, host="192.0.2.2").fault == "wrong_name"
+    assert judged(pair, host="192.0.2.1").names == ("192.0.2.1",)
+    network = issue("net", ROOT, [raw("2.5.29.17", "30128206612e746573748708c0000200ffffff00")])
+    assert judged(network, host="a.test").names == ("a.test",)
+
+
+@pytest.mark.parametrize("host", ["a_b.a.test", "-x.a.test", "b.a.test.", "B.A.Test"])
+def test_hosts_are_looked_up_as_they_are_used(host: str) -> None:
+    assert judged(issue("w", ROOT, [san("*.a.test")]), host=host).fault is None
+
+
+def test_every_name_counts_and_a_hundred_are_told() -> None:
+    verdict = judged(issue("many", ROOT, [san(*(f"n{i}.test" for i in range(150)))]), host="n149.test")
+    assert (verdict.fault, len(verdict.names), verdict.names[-1]) == (None, 100, "n99.test")
+
+
+@pytest.mark.parametrize(
+    "text", ["a\0.test", "w*.a.test", "*", "a.*.test", "a..test", ".test", "a.test.", "1.2.3.4", ""]
+)
+def test_a_name_that_can_be_nobodys_is_left_out(text: str) -> None:
+    verdict = judged(issue("odd", ROOT, [san(text, "good.test")]), host="good.test")
+    assert (verdict.fault, verdict.names) == (None, ("good.test",))
+    assert judged(issue("odd", ROOT, [san(text)]), host=text).fault == "wrong_name"
 
 
 @pytest.mark.parametrize(
@@ -251,6 +477,11 @@ def test_addresses_match_as_addresses_only() -> None:
         (("2001:db8::1",), "2001:DB8:0::1", True),
         (("*.0.2.1",), "192.0.2.1", False),
         ((), "a.test", False),
+        (("a.test",), "a.test..", False),
+        (("*.a.test",), "*.a.test", False),
+        (("*.a.test",), ".a.test", False),
+        (("a.test",), "", False),
+        (("2001:db8::1",), "2001:db8::2", False),
     ],
 )
 def test_wildcards_stand_for_one_label_with_two_behind_it(names: tuple[str, ...], host: str, covered: bool) -> None:
@@ -264,13 +495,36 @@ def test_a_verdict_is_kept_and_asked_again_when_time_is_over(monkeypatch: pytest
     assert verifier.verify(chain, "www.a.test", SECONDS + KEEP - 1) is first
     assert verifier.verify(chain, "www.a.test", SECONDS + KEEP) is not first
     assert verifier.verify(chain, "www.a.test", SECONDS - 2 * 86400).fault == "not_yet_valid"
-    end = (NOW + 90 * DAY).timestamp()
-    assert verifier.verify(chain, "www.a.test", end - 10).fault is None
-    assert verifier.verify(chain, "www.a.test", end + 10).fault == "expired"
     monkeypatch.setattr(module, "MOST_RESULTS", 2)
     for host in ("b.b.test", "c.b.test", "d.b.test"):
         verifier.verify(chain, host, SECONDS)
     assert len(verifier._kept) == 2
+
+
+def test_a_kept_verdict_changes_at_the_very_dates_of_the_chain() -> None:
+    verifier = Verifier([ROOT.certificate], None)
+    middle = issue("Middle", ROOT, CA, end=NOW + 40 * DAY)
+    server = issue("w", middle, [san("www.a.test")], begin=NOW + DAY)
+    begin, end = (NOW + DAY).timestamp(), (NOW + 40 * DAY).timestamp()
+    dates = [begin - 10, begin - 0.1, begin, end - 10, end, end + 0.9, end + 1, end + 10]
+    verdicts = [verifier.verify([server.der, middle.der], "www.a.test", now) for now in dates]
+    assert [v.fault for v in verdicts] == ["not_yet_valid"] * 2 + [None] * 4 + ["expired"] * 2
+    assert verdicts[2].not_after == end
+    assert verdicts[0] is verdicts[1]
+    assert verdicts[6] is verdicts[7]
+
+
+def test_the_end_of_a_root_ends_a_kept_verdict() -> None:
+    root = issue("Root", extensions=CA, end=NOW + timedelta(minutes=1))
+    verifier, chain = Verifier([root.certificate], None), [www(root).der]
+    assert verifier.verify(chain, "www.a.test", SECONDS).not_after == SECONDS + 60
+    assert verifier.verify(chain, "www.a.test", SECONDS + 61).fault == "expired"
+
+
+def test_chains_with_the_same_bytes_in_a_row_are_different_chains() -> None:
+    verifier = Verifier([ROOT.certificate], None)
+    assert verifier.verify([LEAF.der + INTERMEDIATE.der], "www.a.test", SECONDS).fault == "malformed"
+    assert verifier.verify([LEAF.der, INTERMEDIATE.der], "www.a.test", SECONDS).fault is None
 
 
 def test_roots_come_from_the_system_or_a_file_and_what_is_broken_is_left_out(tmp_path: Path) -> None:
@@ -283,6 +537,13 @@ def test_roots_come_from_the_system_or_a_file_and_what_is_broken_is_left_out(tmp
     roots, warnings = load_roots(tmp_path / "roots.pem", tmp_path / "roots.pem")
     assert len(roots) == 4
     assert warnings == [f"certificate 2 in {tmp_path}/roots.pem cannot be used and was left out"] * 2
+
+
+def test_a_root_that_was_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    good = ROOT.certificate.public_bytes(Encoding.PEM)
+    path = tmp_path / "roots.pem"
+    path.write_bytes(good[:200] + b"\n" + good + b"# a comment\n" + good[:200])
+    assert load_roots(path, None) == ([ROOT.certificate], [f"certificate 2 in {path} cannot be used and was left out"])
 
 
 def test_without_a_system_file_the_roots_of_certifi_serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
