@@ -7,7 +7,7 @@ import stat
 
 from tests.process.conftest import ProxyMaker
 from tests.process.origins import Nginx
-from tests.process.tools import run
+from tests.process.tools import ROOT, run
 
 
 def test_the_last_lines_on_the_screen_say_where_it_listens_where_the_ca_lies_and_what_to_type(
@@ -36,3 +36,10 @@ def test_the_ca_is_made_on_first_start_for_its_owner_alone_and_kept_afterwards(p
     second = proxy(f"[sslintercept]\nstate_dir = {folder}\n[ca]\ncertificate = {made.ca}\nkey = {key}\n")
     assert made.ca.read_bytes() == certificate
     assert second.curl(nginx.url(), "--cacert", made.ca).status == 200
+
+
+def test_the_readme_shows_the_lines_that_are_printed(proxy: ProxyMaker) -> None:
+    made = proxy("")
+    printed = "\n".join(made.said().splitlines()[-3:])
+    shown = printed.replace(made.ports[0], "127.0.0.1:8080").replace(str(made.ca), "/home/you/sslintercept/var/ca.pem")
+    assert f"```text\n{shown}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
