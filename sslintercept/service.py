@@ -152,7 +152,8 @@ class SslInterceptService(Service):
         on_signals(self.reactor, self.reload)
         for warning in [*self.authority.warnings, *self.gateway.warnings]:
             self.log.warn("{warning}", warning=warning)
-        self.started()
+        # Whoever reads the banner may send signals: they must find the handlers in place.
+        self.reactor.callWhenRunning(self.started)
 
     def rehearse(self) -> str:
         """
