@@ -52,6 +52,15 @@ class MessageError(ClientError):
         self.status = status
 
 
+class ResponseError(MessageError):
+    """A response of HTTP that is malformed, ambiguous, or too large; its connection must not be used again."""
+
+    side = Side.UPSTREAM
+
+    def __init__(self, what: str, *, where: str, remedy: str = "nothing was forwarded", status: int = 502) -> None:
+        super().__init__(what, where=where, remedy=remedy, status=status)
+
+
 class HelloError(ClientError):
     """A ClientHello that is malformed or too large (RFC 8446 4.1.2)."""
 

@@ -229,13 +229,15 @@ class Head:
 
     @ivar block: the lines of C{fields} as they came, each behind its line break, while nobody has asked for the list: a
         writer may copy them. Afterwards C{None}, since whoever has the list may change it.
+    @ivar block_via: what Via says beside C{block}, where no line of that name is; in the list it is the last field.
     @ivar raw: the whole head as it came.
     @ivar version: 10 or 11 for HTTP/1, 20 for HTTP/2.
     """
 
-    __slots__ = ("_fields", "block", "raw", "version")
+    __slots__ = ("_fields", "block", "block_via", "raw", "version")
 
     block: bytes | None
+    block_via: bytes | None
     raw: bytes
     version: int
     _fields: Fields
@@ -249,6 +251,8 @@ class Head:
             for line in block.split(b"\r\n")[1:]:
                 name, _, value = line.partition(b":")
                 self._fields.append((name, value.strip(b" \t")))
+            if self.block_via is not None:
+                self._fields.append((b"Via", self.block_via))
         return self._fields
 
     @fields.setter

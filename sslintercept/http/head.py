@@ -2,11 +2,12 @@
 The head of an HTTP/1 message: bytes to L{RequestHead} or L{ResponseHead}, and back (RFC 9110, RFC 9112).
 
 A head that two readers on the path could read differently is refused, never repaired. llhttp judges the field
-lines (L{check_fields}), this module judges the start line and what the fields mean together. What is written is
-made anew from the parsed head: one framing field, no field of the other hop, no line that was not counted.
+lines (L{check_fields}), this module judges the start line and what the fields mean together. What is written has
+one framing field and no field of the other hop. Field lines that are nobody's business are copied as they came; once
+somebody has asked for the list of fields, they are made anew from it, and every line break is counted.
 
-CPU on one core, Python 3.11, for reading and writing a request and its response together: 14 us with 4 and 5 fields,
-25 us with a browser's 16 fields and a response of 12.
+CPU on one core, Python 3.11, for reading and writing a request and its response together: 7.2 us with 4 and 5 fields,
+10.5 us with a browser's 16 fields and a response of 12.
 """
 
 from __future__ import annotations
@@ -14,27 +15,27 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sslintercept.errors import MessageError
+from sslintercept.errors import MessageError, ResponseError
 from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Address, RequestHead, ResponseHead
 from sslintercept.http.fields import (
     DEFAULT_PORTS,
     HOP_BY_HOP,
     QUIET,
     TOKEN,
+    block_via,
     body_length,
     check_fields,
-    copied,
+    check_size,
+    check_start,
     elements,
     host_value,
     join_head,
     lines_named,
     parse_authority,
-    start_line,
     take_apart,
     unwritable,
     via_line,
     via_names,
-    via_suffix,
     without_named,
     without_written,
 )
@@ -48,14 +49,19 @@ _REQUEST = "request head"
 _RESPONSE = "response head"
 _VERSIONS: Final = {b"HTTP/1.1": 11, b"HTTP/1.0": 10}
 _VISIBLE: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23)
-_REASON: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 0x20 and byte != 0x7F))
 _ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)")
+_PLAIN: Final = re.compile(
+    rb"(?!PRI |CONNECT |TRACE |OPTIONS )([!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}) (/[\x21\x22\x24-\x7e]{0,%d}) HTTP/1\.1\r\n"
+    % (MAX_METHOD, MAX_TARGET - 1)
+)
+"""Nearly every request line: a method that is like others, the origin form, HTTP/1.1 (RFC 9112 3)."""
+_STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 _PROTOCOL: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
-_APART_REQUEST: Final = lines_named(HOP_BY_HOP | {b"content-length", b"expect", b"host"})
-_APART_RESPONSE: Final = lines_named(HOP_BY_HOP | {b"content-length"})
 _WRITTEN_REQUEST: Final = HOP_BY_HOP | {b"content-length", b"expect", b"via"}
 _WRITTEN_RESPONSE: Final = HOP_BY_HOP | {b"content-length", b"via"}
+_APART_REQUEST: Final = lines_named(_WRITTEN_REQUEST | {b"host"})
+_APART_RESPONSE: Final = lines_named(_WRITTEN_RESPONSE)
 _BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE", b"CONNECT"))
 """Methods without a body by nature: their empty body is not announced (RFC 9110 8.6)."""
 
@@ -85,27 +91,38 @@ def read_request(raw: bytes, scheme: str, authority: Address | None) -> RequestH
     @raise MessageError: 400 malformed or ambiguous, 413 body, 414 target or 431 fields too large, 417 an expectation
         other than 100-continue, 501 a method, scheme or coding we do not serve, 505 a version other than 1.0 and 1.1.
     """
-    line = start_line(raw, _REQUEST, 400, 431)
-    method, target, version = _request_line(line)
-    check_fields(raw, len(line), where=_REQUEST, status=400)
+    check_size(raw, where=_REQUEST, status=400, too_many=431)
+    plain = _PLAIN.match(raw)
+    if plain is not None:
+        version = 11
+        method, target = plain.groups()
+        lines = raw[plain.end() - 2 :]
+    else:
+        line = raw[: raw.index(b"\r\n")]
+        method, target, version = _request_line(line)
+        lines = raw[len(line) :]
+    check_fields(lines, where=_REQUEST, status=400)
+    block, found = take_apart(lines, _APART_REQUEST)
     head = RequestHead()
-    head.block, found = take_apart(raw, len(line), _APART_REQUEST)
     head.raw, head.method, head.version = raw, method, version
     head.expect_continue = head.te_trailers = False
     head.upgrade = head.max_forwards = None
     head.length, head.close = 0, version == 10
+    head.block_via = b", ".join(found.pop(b"via")) if b"via" in found else None
     hosts = found.pop(b"host", None)
-    if target.startswith(b"/") and method != b"CONNECT" and hosts and authority:  # nearly all of them
+    if plain is not None:
         head.scheme, head.target, named = scheme, target, None
     else:
         head.scheme, head.target, named = _destination(method, target, scheme, authority)
-    _set_authority(head, hosts, named, authority)
+    host = _set_authority(head, hosts, named, authority)
+    head.block = b"\r\nHost: " + host + block
     if found:
         _request_fields(head, found, kept=authority is not None)
-    if method in (b"TRACE", b"OPTIONS"):
-        _take_max_forwards(head)
-    if head.length and method in (b"CONNECT", b"TRACE"):
-        raise _bad(f"{method.decode('ascii')} with a body")
+    if plain is None:
+        if method in (b"TRACE", b"OPTIONS"):
+            _take_max_forwards(head)
+        if head.length and method in (b"CONNECT", b"TRACE"):
+            raise _bad(f"{method.decode('ascii')} with a body")
     return head
 
 
@@ -119,24 +136,24 @@ def write_request(head: RequestHead, via: bytes | None) -> bytes:
     @param via: our pseudonym, appended to Via (RFC 9110 7.6.3), or C{None} to leave Via as it is.
     @raise InterceptError: the head cannot be written so that the next hop reads what we mean.
     """
-    start = b"%b %b HTTP/1.1" % (head.method, head.target)
-    if start.count(b" ") != 2 or head.length < CHUNKED or head.max_forwards == 0:
+    start = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
+    length, block = head.length, head.block
+    if start.count(b" ") != 2 or length < CHUNKED or head.max_forwards == 0:
         raise unwritable(_REQUEST)
-    if not (head.upgrade or head.expect_continue or head.te_trailers or head.max_forwards) and (
-        (block := copied(start, head.block)) is not None
-    ):
-        framing = b""
-        if head.length == CHUNKED:
-            framing = b"\r\nTransfer-Encoding: chunked"
-        elif head.length or head.method not in _BODILESS:
-            framing = b"\r\nContent-Length: %d" % head.length
-        return b"%b%b%b%b\r\n\r\n" % (start, block, via_suffix(via, head.version), framing)
+    if block and not (head.upgrade or head.expect_continue or head.te_trailers or head.max_forwards):
+        check_start(start, head, _REQUEST)
+        framing = b"\r\n\r\n"
+        if length == CHUNKED:
+            framing = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        elif length or head.method not in _BODILESS:
+            framing = b"\r\nContent-Length: %d\r\n\r\n" % length
+        return b"".join((start, block[2:], block_via(head, via), framing))
     fields = head.fields
     names = [name.lower() for name, _ in fields]
     vias: list[bytes] = []
     if not _WRITTEN_REQUEST.isdisjoint(names):
         fields, vias = without_written(fields, _WRITTEN_REQUEST)
-    lines = [start]
+    lines = [start[:-2]]
     hosts = names.count(b"host")
     if hosts == 0:
         lines.append(b"Host: " + host_value(head.authority, head.scheme))
@@ -145,10 +162,10 @@ def write_request(head: RequestHead, via: bytes | None) -> bytes:
         lines.append(via_line(vias, via, head.version))
     if head.max_forwards is not None:
         lines.append(b"Max-Forwards: %d" % (head.max_forwards - 1))
-    if head.length == CHUNKED:
+    if length == CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
-    elif head.length or head.method not in _BODILESS:
-        lines.append(b"Content-Length: %d" % head.length)
+    elif length or head.method not in _BODILESS:
+        lines.append(b"Content-Length: %d" % length)
     if head.expect_continue:
         lines.append(b"Expect: 100-continue")
     if head.te_trailers:
@@ -165,9 +182,9 @@ def write_request(head: RequestHead, via: bytes | None) -> bytes:
 
 def loops(head: RequestHead, via: bytes) -> bool:
     """Say whether the request came through us before: our pseudonym *via* is in its Via (RFC 9110 7.6.3)."""
-    if head.block is not None and b"\r\nvia:" not in head.block.lower():
-        return False
     mine = via.lower()
+    if head.block is not None:
+        return head.block_via is not None and mine in via_names(head.block_via)
     return any(mine in via_names(value) for name, value in head.fields if name.lower() == b"via")
 
 
@@ -221,8 +238,8 @@ def _destination(
 
 def _set_authority(
     head: RequestHead, hosts: list[bytes] | None, named: bytes | None, authority: Address | None
-) -> None:
-    """Set whom the request is for, from the target if it *named* somebody, else from Host; Host becomes the first."""
+) -> bytes:
+    """Set whom the request is for, from the target if it *named* somebody, else from Host; give the Host to forward."""
     port = DEFAULT_PORTS.get(head.scheme, 443)
     host = None
     if hosts is not None:
@@ -243,8 +260,7 @@ def _set_authority(
     elif host is None:
         host = authority
     head.authority = host
-    assert head.block is not None  # nobody has asked for the fields yet
-    head.block = b"\r\nHost: %b%b" % (hosts[0] if hosts else host_value(host, head.scheme), head.block)
+    return hosts[0] if hosts else host_value(host, head.scheme)
 
 
 def _request_fields(head: RequestHead, found: dict[bytes, list[bytes]], *, kept: bool) -> None:
@@ -255,8 +271,8 @@ def _request_fields(head: RequestHead, found: dict[bytes, list[bytes]], *, kept:
         may have forwarded it without meaning it (RFC 9112 9.3, C.2.2).
     """
     head.length = body_length(found, head.version, where=_REQUEST, status=400) or 0
-    options = elements(found.get(b"connection", ()))
-    if options:
+    if b"connection" in found:
+        options = elements(found[b"connection"])
         head.close = b"close" in options or (head.version == 10 and not (kept and b"keep-alive" in options))
         if not QUIET.issuperset(options):
             head.fields = without_named(head.fields, options)
@@ -295,19 +311,20 @@ def read_response(raw: bytes, method: bytes) -> ResponseHead:
 
     @raise MessageError: 502, malformed or ambiguous; its connection must not be used again.
     """
-    line = start_line(raw, _RESPONSE, 502, 502)
-    version, code, reason = _VERSIONS.get(line[:8]), line[9:12], line[13:]
-    if version is None or not code.isdigit() or len(code) != 3 or line[8:9] != b" " or line[12:13] not in (b"", b" "):
-        raise _wrong("no status line of HTTP/1.0 or HTTP/1.1")
-    status = int(code)
-    if not 100 <= status < 600 or reason.translate(None, _REASON):
-        raise _wrong("a status outside 100 to 599, or a control in the reason phrase")
-    check_fields(raw, len(line), where=_RESPONSE, status=502)
+    check_size(raw, where=_RESPONSE, status=502, too_many=502)
+    match = _STATUS.match(raw)
+    if match is None:
+        raise _wrong("no status line of HTTP/1.0 or HTTP/1.1 with a status of 100 to 599 and a plain reason phrase")
+    minor, code, reason = match.groups()
+    version, status = 10 if minor == b"0" else 11, int(code)
+    lines = raw[match.end() - 2 :]
+    check_fields(lines, where=_RESPONSE, status=502)
     head = ResponseHead()
-    head.block, found = take_apart(raw, len(line), _APART_RESPONSE)
-    head.raw, head.version, head.status, head.reason, head.upgrade = raw, version, status, reason, None
-    options = elements(found[b"connection"]) if b"connection" in found else []
-    if not QUIET.issuperset(options):
+    head.block, found = take_apart(lines, _APART_RESPONSE)
+    head.block_via = b", ".join(found[b"via"]) if b"via" in found else None
+    head.raw, head.version, head.status, head.reason, head.upgrade = raw, version, status, reason or b"", None
+    options = elements(found[b"connection"]) if b"connection" in found else ()
+    if options and not QUIET.issuperset(options):
         head.fields = without_named(head.fields, options)
     head.close = b"close" in options or (version == 10 and b"keep-alive" not in options)
     length = body_length(found, version, where=_RESPONSE, status=502)
@@ -351,8 +368,10 @@ def write_response(
     @raise InterceptError: the head cannot be written so that the client reads what we mean.
     """
     status = head.status
-    start = b"HTTP/1.1 %d %b" % (status, head.reason)
-    if version > 10 and status != 101 and (block := copied(start, head.block)) is not None:
+    start = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
+    block = head.block
+    if version > 10 and status != 101 and block is not None:
+        check_start(start, head, _RESPONSE)
         framing = b""
         if method != b"HEAD" and not _has_no_body(status, method):
             if chunked:
@@ -363,14 +382,14 @@ def write_response(
                 close = True
         if close and status >= 200:
             framing += b"\r\nConnection: close"
-        return b"%b%b%b%b\r\n\r\n" % (start, block, via_suffix(via, head.version), framing)
+        return b"".join((start[:-2], block, block_via(head, via), framing, b"\r\n\r\n"))
     fields = head.fields
     names = [name.lower() for name, _ in fields]
     vias: list[bytes] = []
     if not _WRITTEN_RESPONSE.isdisjoint(names):
         told = method == b"HEAD" or status == 304
         fields, vias = without_written(fields, _WRITTEN_RESPONSE - {b"content-length"} if told else _WRITTEN_RESPONSE)
-    lines = [start]
+    lines = [start[:-2]]
     lines += map(b": ".join, fields)
     if vias or via is not None:
         lines.append(via_line(vias, via, head.version))
@@ -403,5 +422,5 @@ def _bad(what: str) -> MessageError:
     return MessageError(what, where=_REQUEST)
 
 
-def _wrong(what: str) -> MessageError:
-    return MessageError(what, where=_RESPONSE, status=502)
+def _wrong(what: str) -> ResponseError:
+    return ResponseError(what, where=_RESPONSE)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslintercept.errors import InterceptError, MessageError
-from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Address, RequestHead, ResponseHead
+from sslintercept.errors import InterceptError, MessageError, ResponseError
+from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Address, RequestHead, ResponseHead, Side
 from sslintercept.http.fields import HOP_BY_HOP, MAX_FIELDS, body_length
 from sslintercept.http.head import (
     MAX_METHOD,
@@ -575,6 +575,33 @@ def test_via_is_one_field_with_what_came_first() -> None:
     assert b"Via: 1.1 a, 1.0 gw" in written(answer)
 
 
+def test_via_is_the_last_field_for_whoever_asks_for_the_fields() -> None:
+    head = request(b"GET / HTTP/1.1", b"via: 1.0 a", b"B: c", b"VIA:1.1 d ")
+    copied = write_request(head, b"gw")
+    assert head.fields == [(b"Host", b"example.com"), (b"B", b"c"), (b"Via", b"1.0 a, 1.1 d")]
+    assert loops(head, b"d")
+    assert write_request(head, b"gw") == copied
+    answer = response(b"HTTP/1.1 200 OK", CL, b"via: 1.0 a", b"B: c")
+    assert answer.fields == [(b"B", b"c"), (b"Via", b"1.0 a")]
+    assert b"Via: 1.0 a, 1.1 gw" in written(answer)
+
+
+def test_a_pseudonym_that_would_become_another_field_is_not_written() -> None:
+    for fields in ([], [b"Via: 1.1 a"]):
+        with pytest.raises(InterceptError):
+            write_request(request(b"GET / HTTP/1.1", *fields), b"gw\r\nA: b")
+
+
+@pytest.mark.parametrize("name", sorted(HOP_BY_HOP | {b"content-length", b"expect", b"host", b"via"}))
+def test_a_name_that_is_almost_one_of_ours_is_only_a_field(name: bytes) -> None:
+    for other in (name[:-1], name + b"x", b"x" + name, name[:-1] + b"_"):
+        if other in HOP_BY_HOP:
+            continue
+        head = request(b"GET / HTTP/1.1", other + b": " + name + b": a")
+        assert b"\r\n%b: %b: a\r\n" % (other, name) in write_request(head, b"gw")
+        assert head.fields == [(b"Host", b"example.com"), (other, name + b": a")]
+
+
 @pytest.mark.parametrize(
     ("via", "looped"),
     [
@@ -609,7 +636,8 @@ def test_a_field_that_would_become_another_is_not_written(field: tuple[bytes, by
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("method", b"GET /x"), ("method", b"GET\r\n"), ("target", b"/ HTTP/1.1\r\nA:"), ("target", b"/a b"),
+        ("method", b"GET /x"), ("method", b"GET\r\n"), ("method", b"G\0T"), ("target", b"/\r"),
+        ("target", b"/ HTTP/1.1\r\nA:"), ("target", b"/a b"),
         ("upgrade", b"a\r\nb"), ("length", UNTIL_CLOSE),
     ],
 )  # fmt: skip
@@ -663,6 +691,23 @@ def test_a_status_line_that_is_not_plain_is_refused(line: bytes) -> None:
     with pytest.raises(MessageError) as caught:
         response(line)
     assert caught.value.status == 502
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"nonsense"], [b"HTTP/1.1 200 OK", b"A : b"], [b"HTTP/1.1 200 OK", b"Content-Length: 4611686018427387905"],
+        [b"HTTP/1.1 200 OK", *[b"A: b"] * (MAX_FIELDS + 1)], [b"HTTP/1.1 200 OK", b"", b""],
+        [b"HTTP/1.0 200 OK", b"Transfer-Encoding: chunked"], [b"HTTP/1.1 101 Switching"],
+    ],
+)  # fmt: skip
+def test_a_bad_response_is_the_origins_doing_and_a_bad_request_the_clients(lines: list[bytes]) -> None:
+    with pytest.raises(ResponseError) as caught:
+        response(*lines)
+    assert (caught.value.side, caught.value.status, caught.value.kind) == (Side.UPSTREAM, 502, "http_message")
+    with pytest.raises(MessageError) as refused:
+        request(b"GET / HTTP/1.2" if lines[0] == b"nonsense" else b"POST / HTTP/1.1", b"A : b", *lines[1:])
+    assert refused.value.side is Side.CLIENT
 
 
 def test_transfer_encoding_in_http_1_0_is_refused() -> None:
@@ -773,12 +818,39 @@ def test_a_body_that_only_the_end_ends_always_announces_the_end() -> None:
         assert lines == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
 
-@pytest.mark.parametrize(("name", "value"), [("reason", b"a\r\nb: c"), ("fields", [(b"a", b"b\r\n\r\n")])])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reason", b"a\r\nb: c"), ("reason", b"OK\r\nServer: x"), ("reason", b"a\rb"), ("reason", b"a\0b"),
+        ("fields", [(b"a", b"b\r\n\r\n")]),
+    ],
+)  # fmt: skip
 def test_a_response_that_would_be_split_is_not_written(name: str, value: object) -> None:
-    head = response(b"HTTP/1.1 200 OK", CL)
+    head = response(b"HTTP/1.1 200 OK", b"Server: x", CL)
     setattr(head, name, value)
     with pytest.raises(InterceptError):
         written(head)
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("close", [True, False])
+def test_who_asks_for_the_fields_does_not_change_what_is_written(length: bytes, close: bool) -> None:
+    head = request(b"POST / HTTP/1.1", b"A: b", length)
+    copied = write_request(head, b"gw")
+    assert head.fields[1] == (b"A", b"b")
+    assert write_request(head, b"gw") == copied
+    answer = response(b"HTTP/1.1 200 OK", b"A: b", length)
+    lines = written(answer, close=close)
+    assert answer.fields == [(b"A", b"b")]
+    assert written(answer, close=close) == lines
+
+
+def test_a_body_until_the_end_is_announced_as_such_by_either_way_to_write() -> None:
+    head = response(b"HTTP/1.1 200 OK", b"A: b")
+    for _ in range(2):
+        raw = write_response(head, version=11, via=None, close=False, chunked=False, announce_keep_alive=False)
+        assert raw == b"HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\n"
+        assert head.fields == [(b"A", b"b")]
 
 
 # -- there and back ------------------------------------------------------------------------------------------------
