@@ -8,7 +8,8 @@ a line that is not complete yet as far as it goes: a verified stream may be forw
 A chunk line must read the same to everybody: a bare CR or LF, white space after the size, more than 16 digits or a
 control in an extension ends the body with an error. After an error the stream is lost; close what carried it.
 
-1 us for a 64 KiB buffer inside one chunk, 1 us more for every chunk that begins in it.
+1 us for a 64 KiB buffer inside one chunk, 1 us more for every chunk that begins in it. Of a trailer that is not
+complete only what is new is judged: 8 KiB in single bytes take 18 ms.
 """
 
 from __future__ import annotations
@@ -85,18 +86,23 @@ class _Chunks:
 
     @ivar done: the body has ended; what follows belongs to the next message.
     @ivar trailers: the trailer fields, complete once C{done}.
+
+    @param error: what a broken body raises; it says whose doing the body is.
     """
 
-    __slots__ = ("_left", "_line", "_room", "_state", "done", "trailers")
+    __slots__ = ("_error", "_left", "_line", "_room", "_stands_for", "_state", "done", "trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, error: type[MessageError] = MessageError) -> None:
+        self._error = error
         self.done = False
         self.trailers: list[tuple[bytes, bytes]] = []
         self._state = _State.SIZE
         self._left = 0
         """bytes of the current chunk still to come"""
-        self._line = b""
+        self._line = bytearray()
         """the beginning of a line whose end has not come"""
+        self._stands_for = b""
+        """a beginning that the same may follow as C{_line}, and that stays short in a trailer"""
         self._room = MAX_TRAILERS
         """bytes that the trailer section may still take"""
 
@@ -134,7 +140,8 @@ class _Chunks:
                 at += len(wanted)
                 self._line += wanted
                 if len(self._line) == 2:
-                    self._line, state = b"", _State.SIZE
+                    self._line.clear()
+                    state = _State.SIZE
             else:
                 taken, match = self._match(data, at, _TRAILER_LINE, _TRAILER_BEGUN, state)
                 at += taken
@@ -155,16 +162,18 @@ class _Chunks:
             match = whole.match(data, at)
             if match is not None:
                 return match.end() - at, match
-        line = self._line + bytes(data[at : at + MAX_TRAILERS + 1])
-        end = line.find(b"\n") + 1
+        part = bytes(data[at : at + MAX_TRAILERS + 1])
+        end = part.find(b"\n") + 1
         if end:
-            match = whole.fullmatch(line, 0, end)
+            match = whole.fullmatch(bytes(self._line) + part[:end])
             if match is not None:
-                self._line = b""
-                return end - held, match
-        elif len(line) <= MAX_TRAILERS and begun.fullmatch(line):
-            self._line = line
-            return len(line) - held, None
+                self._line.clear()
+                self._stands_for = b""
+                return end, match
+        elif held + len(part) <= MAX_TRAILERS and begun.fullmatch(line := self._stands_for + part):
+            self._line += part
+            self._stands_for = line if state is _State.SIZE else _shortest(line)
+            return len(part), None
         raise self._broken(f"has no valid line where {state.value} must be")
 
     def _begin_chunk(self, match: re.Match[bytes]) -> _State:
@@ -185,7 +194,14 @@ class _Chunks:
         return False
 
     def _broken(self, what: str) -> MessageError:
-        return MessageError(f"it {what}", where="chunked body", remedy="close the connection")
+        return self._error(f"it {what}", where="chunked body", remedy="close the connection")
+
+
+def _shortest(begun: bytes) -> bytes:
+    """Give the shortest beginning of a trailer that the same may follow as *begun*."""
+    if b":" in begun:
+        return b"a:\r" if begun.endswith(b"\r") else b"a:"
+    return begun[:1]
 
 
 class ChunkVerifier(_Chunks):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from sslintercept.errors import MessageError
+from sslintercept.errors import MessageError, ResponseError
 from sslintercept.facts import CHUNKED, UNTIL_CLOSE
 from sslintercept.profile.profile import Bytes
 from sslintercept.tunnel.chunk import LAST, ChunkDecoder, ChunkVerifier, encode
@@ -100,6 +100,7 @@ class Producer:
     """
     One way in.
 
+    @ivar name: who sends: C{client}, or else an origin, which is to blame for a response that breaks.
     @ivar length: bytes of the body, C{CHUNKED}, or C{UNTIL_CLOSE}.
     @ivar ndone: bytes of the body taken so far, framing included.
     @ivar complete: called once at the body's proper end with the bytes that came behind it.
@@ -109,6 +110,7 @@ class Producer:
 
     __slots__ = (
         "_decoder",
+        "_error",
         "_holds",
         "_verifier",
         "abandoned",
@@ -146,8 +148,9 @@ class Producer:
         self.ndone = 0
         self.alive = True
         self._holds = 0
-        self._verifier = ChunkVerifier() if action is ChunkAction.PASSTHRU_CHUNKED else None
-        self._decoder = ChunkDecoder() if action is ChunkAction.DECHUNK else None
+        self._error = MessageError if name == "client" else ResponseError
+        self._verifier = ChunkVerifier(self._error) if action is ChunkAction.PASSTHRU_CHUNKED else None
+        self._decoder = ChunkDecoder(self._error) if action is ChunkAction.DECHUNK else None
 
     def receive(self, data: Bytes) -> None:
         """Take what the source brought."""
@@ -208,7 +211,7 @@ class Producer:
             self._finish(b"")
         else:
             self.fail(
-                MessageError("the body ended early", where=self.name, remedy="what had come was passed on", status=502)
+                self._error("the body ended early", where=self.name, remedy="what had come was passed on", status=502)
             )
 
     def _finish(self, rest: bytes) -> None:

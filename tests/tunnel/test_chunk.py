@@ -1,12 +1,14 @@
 """The chunked coding: what it carries, where it ends, and everything that must not pass for it (RFC 9112 7.1)."""
 
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslintercept.errors import InterceptError, MessageError
+from sslintercept.errors import InterceptError, MessageError, ResponseError
+from sslintercept.tunnel import chunk
 from sslintercept.tunnel.chunk import (
     LAST,
     MAX_EXTENSION,
@@ -164,6 +166,38 @@ def test_a_trailer_section_of_8_kib_passes_and_one_byte_more_does_not() -> None:
 def test_a_trailer_line_without_end_is_refused_at_8_kib() -> None:
     with pytest.raises(MessageError):
         ChunkVerifier().feed(b"0\r\na: " + b"x" * MAX_TRAILERS)
+
+
+class Counting:
+    """A pattern that counts what it was asked to look at."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self.pattern = pattern
+        self.looked_at = 0
+
+    def fullmatch(self, data: bytes) -> re.Match[bytes] | None:
+        self.looked_at += len(data)
+        return self.pattern.fullmatch(data)
+
+
+@pytest.mark.parametrize("line", [b"a:%b\r\n" % (b"x" * 8000), b"%b:\r\n" % (b"a" * 8000)])
+def test_a_long_trailer_in_single_bytes_is_looked_at_only_once(monkeypatch: pytest.MonkeyPatch, line: bytes) -> None:
+    counting = Counting(chunk._TRAILER_BEGUN)
+    monkeypatch.setattr(chunk, "_TRAILER_BEGUN", counting)
+    body = b"0\r\n" + line + b"\r\n"
+    verifier = ChunkVerifier()
+    assert sum(verifier.feed(body[at : at + 1]) for at in range(len(body))) == len(body)
+    assert verifier.trailers == [(line.partition(b":")[0], line.partition(b":")[2].strip())]
+    assert len(line) < counting.looked_at < 4 * len(line)
+
+
+def test_a_broken_body_raises_what_its_owner_asked_for() -> None:
+    for error, status in ((MessageError, 400), (ResponseError, 502)):
+        for reader in (ChunkVerifier(error), ChunkDecoder(error)):
+            with pytest.raises(MessageError) as caught:
+                reader.feed(b"x")
+            assert type(caught.value) is error
+            assert caught.value.status == status
 
 
 def test_pieces_of_a_memoryview_are_views_of_it() -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from sslintercept.errors import MessageError
-from sslintercept.facts import CHUNKED, UNTIL_CLOSE
+from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Side
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.profile.profile import Bytes
 from sslintercept.testing.loop import Loop
@@ -207,6 +207,16 @@ def test_a_broken_chunk_is_a_failure(chunked_out: bool) -> None:
     assert isinstance(heard.errors[0], MessageError)
     assert b"abc" in sink.got
     assert heard.order[-1] == "done"
+
+
+@pytest.mark.parametrize(("name", "side"), [("client", Side.CLIENT), ("server", Side.UPSTREAM)])
+def test_a_body_that_breaks_is_the_doing_of_who_sent_it(name: str, side: Side) -> None:
+    for chunked_out, data in ((True, b"x"), (False, b"x"), (True, b"5\r\n")):
+        errors: list[Exception] = []
+        producer = HttpTunnel().produce(name, From(), CHUNKED, chunked_out=chunked_out, failed=errors.append)
+        producer.receive(data)
+        producer.end(truncated=True)
+        assert [error.side for error in errors if isinstance(error, MessageError)] == [side]
 
 
 def test_the_owner_hears_of_the_end_before_the_consumers_and_done_comes_once() -> None:
