@@ -63,9 +63,14 @@ def test_a_page_with_a_hundred_images_and_a_websocket_loads(
     said = (home / "chromium.txt").read_text(errors="replace")
     assert origin.report.is_set(), said
     assert parse_qs(origin.reported) == {"images": [str(RESOURCES)], "echo": ["round trip"]}
-    lines = [line for line in gateway.log() if line["type"] == "transaction" and "pixel.gif" in line["url"]]
-    assert len(lines) >= RESOURCES
-    assert {line["status"] for line in lines} == {200}
+
+    def statuses() -> list[int]:
+        lines = [line for line in gateway.log() if line["type"] == "transaction"]
+        return [line["status"] for line in lines if "pixel.gif" in line["url"]]
+
+    # Lines are written in batches.
+    wait_for("a line for each resource", lambda: len(statuses()) >= RESOURCES)
+    assert set(statuses()) == {200}
 
 
 def test_a_browser_that_does_not_trust_our_ca_loads_nothing(gateway: Proxy, tmp_path: Path, origin: BodyOrigin) -> None:
