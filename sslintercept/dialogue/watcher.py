@@ -1,0 +1,113 @@
+"""
+What a watcher of a conversation sees, and what it may do.
+
+A watcher knows one protocol and nothing else: no sockets, no clock, no TLS. It is given the bytes of both directions as
+they come and hands them on, byte for byte, through its L{Wires}; on the way it names what passes (parts, users, an
+offer of TLS) and says when TLS begins. L{sslintercept.dialogue.session.Dialogue} is the other side: it joins the two
+connections, and makes true what a watcher says.
+
+What a watcher keeps of a message that is not whole yet is bounded by itself; when it does not understand any more, it
+says so (L{Wires.opaque}) and the rest is relayed unseen, or refused, by policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+
+class Part(NamedTuple):
+    """A message or a file on its way (an inspector's unit)."""
+
+    carrier: str
+    """the protocol: C{smtp}, C{lmtp}, C{pop3}, C{imap}, C{ftp}"""
+    kind: str
+    """C{message} or C{file}"""
+    name: str
+    """a file's path, a mailbox with the message's number, or empty; as the client said it, not to be trusted"""
+    upload: bool
+    """from the client to the server"""
+    user: str | None
+    """who logged in"""
+    sender: str = ""
+    """of a mail in SMTP: MAIL FROM"""
+    recipients: tuple[str, ...] = ()
+    """of a mail in SMTP: RCPT TO, as accepted by the server"""
+
+
+class PartSink(Protocol):
+    """Gets the bytes of one part (L{sslintercept.interfaces.IPartSink})."""
+
+    def write(self, data: bytes) -> None:
+        """The next bytes of the content; dot-stuffing and other framing is undone."""
+
+    def finish(self, whole: bool) -> None:
+        """Called once; C{whole} is false when the transfer broke off."""
+
+
+class Wires(Protocol):
+    """What a watcher may do. Every call takes effect at once and in order."""
+
+    def to_server(self, data: bytes) -> None:
+        """Hand on, or say, something towards the server."""
+
+    def to_client(self, data: bytes) -> None:
+        """Hand on, or say, something towards the client."""
+
+    def upgrade(self) -> None:
+        """
+        TLS begins now in both directions, right behind what was handed on. The watcher gets no further byte: inside TLS
+        a new one begins, with L{Terms.upgraded}.
+        """
+
+    def opaque(self, why: str) -> None:
+        """
+        What comes is not understood: from now on everything is relayed unseen, or the conversation ends, by policy.
+
+        Call it first, then hand on what is held of both directions; where the policy is to end, that goes nowhere.
+        """
+
+    def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
+        """End the conversation after these last words; nothing more is relayed or given to the watcher."""
+
+    def offered(self, tls: bool) -> bool:
+        """
+        The server has said whether it offers TLS on this connection in the clear.
+
+        @return: whether the conversation goes on; false if a rule forbids that an offer of earlier times is missing now
+            (stripping), then it was refused already.
+        """
+
+    def user(self, name: str) -> None:
+        """Somebody has logged in (the server agreed)."""
+
+    def part(self, part: Part) -> PartSink | None:
+        """A message or a file begins; C{None} if nobody wants to see it."""
+
+
+class Terms(NamedTuple):
+    """Under which a conversation is held."""
+
+    secured: bool = False
+    """it runs inside TLS"""
+    upgraded: bool = False
+    """and that TLS began in the middle of a conversation (STARTTLS): the server greets no more"""
+    required: bool = False
+    """nothing but what leads to TLS may be said in the clear"""
+
+
+class Watcher(Protocol):
+    """Knows one protocol."""
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes of the client, in order, in pieces of any size."""
+
+    def from_server(self, data: bytes) -> None:
+        """Bytes of the server."""
+
+    def ended(self) -> None:
+        """The conversation is over, or opaque: finish what is under way. Called once; no call comes after it."""
+
+
+MakeWatcher = Callable[[Wires, Terms], Watcher]
+"""What a table of watchers holds."""

@@ -1,0 +1,133 @@
+"""A conversation that a watcher is given in pieces, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sslintercept.dialogue.watcher import MakeWatcher, Part, Terms, Watcher
+
+
+PLAIN = Terms()
+
+
+class Kept:
+    """A part as an inspector would get it."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.content = b""
+        self.whole: bool | None = None
+        """C{None} while it is under way"""
+
+    def write(self, data: bytes) -> None:
+        """The next bytes."""
+        assert self.whole is None, "a part went on after its end"
+        self.content += data
+
+    def finish(self, whole: bool) -> None:
+        """The end."""
+        assert self.whole is None, "a part ended twice"
+        self.whole = whole
+
+
+class Talk:
+    """
+    Stands in for the connections of a conversation (L{sslintercept.dialogue.watcher.Wires}).
+
+    @ivar server: every byte handed on to the server; C{client}: to the client.
+    @ivar parts: those shown, in the order of their beginnings.
+    @ivar refused: why the conversation was ended, or C{None}; likewise C{unseen}: why it became opaque.
+    @ivar upgraded: whether TLS has begun.
+    """
+
+    def __init__(self, make: MakeWatcher, terms: Terms = PLAIN, *, strict_offer: bool = False) -> None:
+        self.server = b""
+        self.client = b""
+        self.parts: list[Kept] = []
+        self.users: list[str] = []
+        self.offers: list[bool] = []
+        self.refused: str | None = None
+        self.unseen: str | None = None
+        self.upgraded = False
+        self._strict_offer = strict_offer
+        self.watcher: Watcher = make(self, terms)
+
+    # what a test says
+
+    def says(self, *, client: bytes | None = None, server: bytes | None = None) -> Talk:
+        """One side says something; what is relayed unseen does not go through the watcher."""
+        over = self.refused is not None or self.upgraded
+        if client and not over:
+            if self.unseen is None:
+                self.watcher.from_client(client)
+            else:
+                self.server += client
+        if server and not over:
+            if self.unseen is None:
+                self.watcher.from_server(server)
+            else:
+                self.client += server
+        return self
+
+    def plays(self, script: Iterable[tuple[str, bytes]]) -> Talk:
+        """Say everything of a script of C{("C", ...)} and C{("S", ...)}."""
+        for who, data in script:
+            if who == "C":
+                self.says(client=data)
+            else:
+                self.says(server=data)
+        return self
+
+    # Wires
+
+    def to_server(self, data: bytes) -> None:
+        """Handed on."""
+        if self.refused is None:
+            assert not self.upgraded, "plain bytes behind the beginning of TLS"
+            self.server += data
+
+    def to_client(self, data: bytes) -> None:
+        """Handed on."""
+        if self.refused is None:
+            assert not self.upgraded, "plain bytes behind the beginning of TLS"
+            self.client += data
+
+    def upgrade(self) -> None:
+        """TLS begins."""
+        assert not self.upgraded
+        self.upgraded = True
+
+    def opaque(self, why: str) -> None:
+        """Not understood any more."""
+        assert self.unseen is None
+        self.unseen = why
+
+    def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
+        """Ended."""
+        if self.refused is None:
+            self.client += to_client
+            self.server += to_server
+            self.refused = why
+
+    def offered(self, tls: bool) -> bool:
+        """Whether TLS is on offer."""
+        self.offers.append(tls)
+        if self._strict_offer and not tls:
+            self.refuse("the offer of TLS is missing")
+            return False
+        return True
+
+    def user(self, name: str) -> None:
+        """Logged in."""
+        self.users.append(name)
+
+    def part(self, part: Part) -> Kept:
+        """Everybody wants to see it."""
+        kept = Kept(part)
+        self.parts.append(kept)
+        return kept
+
+
+def in_pieces(script: Iterable[tuple[str, bytes]], size: int) -> list[tuple[str, bytes]]:
+    """The same script with every speech cut into pieces of C{size} bytes."""
+    return [(who, data[at : at + size]) for who, data in script for at in range(0, len(data), size)]
