@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from sslintercept.config import lines, schema
 from sslintercept.config.key import Key, Section
 from sslintercept.config.lines import Entry
-from sslintercept.config.schema import ListenSettings, RuleSettings, Settings
+from sslintercept.config.schema import ListenSettings, ParentSettings, RuleSettings, Settings
 from sslintercept.config.units import NotAllowed, shown
 from sslintercept.errors import ConfigError
 
@@ -136,6 +136,7 @@ class _Reading:
         self._single: dict[str, Values] = {}
         self._listeners: list[ListenSettings] = []
         self._rules: list[RuleSettings] = []
+        self._parents: list[ParentSettings] = []
         self._lines: dict[tuple[str, str], int] = {}
         """where a key of a section stands, for mistakes that show later"""
         self._warnings: list[str] = []
@@ -178,6 +179,8 @@ class _Reading:
             elif len(values) == len(section.keys):
                 if section is schema.RULE:
                     self._rules.append(RuleSettings(name=name, line=found.line, **values))
+                elif section is schema.PARENT:
+                    self._parents.append(ParentSettings(name=name, line=found.line, **values))
                 else:
                     self._listeners.append(ListenSettings(name=name, line=found.line, **values))
 
@@ -205,7 +208,7 @@ class _Reading:
             return
         try:
             value = key.unit(text, self._folder)
-            if self._check_match is not None and section.startswith("rule:") and key.name == "match":
+            if self._check_match is not None and section.startswith(("rule:", "parent:")) and key.name == "match":
                 self._check_match(str(value))
         except NotAllowed as error:
             self.mistake(entry.line, section, key.name, text, error.what, error.allowed)
@@ -232,6 +235,9 @@ class _Reading:
                 section = f"listen:{listener.name}"
                 what = f"the same endpoint as [listen:{other.name}] in line {other.line}; give each its own"
                 self.mistake(self._line(section, "endpoint"), section, "endpoint", listener.endpoint, what)
+            self._check_listener(listener)
+        for parent in self._parents:
+            self._check_parent(parent)
         servers = self._single["dns"].get("servers", schema.SYSTEM)
         if servers != schema.SYSTEM and len(servers) > schema.MOST_SERVERS:
             self._single["dns"]["servers"] = servers[: schema.MOST_SERVERS]
@@ -239,6 +245,33 @@ class _Reading:
             self._warnings.append(
                 f"{place}: [dns] servers: {len(servers)} addresses, only the first {schema.MOST_SERVERS} are used"
             )
+
+    def _check_listener(self, listener: ListenSettings) -> None:
+        section = f"listen:{listener.name}"
+        datagrams = listener.endpoint.startswith(("udp:", "udp6:"))
+        if listener.transparent and listener.target != "original":
+            line = self._line(section, "transparent")
+            self.mistake(line, section, "transparent", "", "needs target = original")
+        if datagrams and listener.target in (None, "sni"):
+            line = self._line(section, "endpoint")
+            what = "datagrams name no destination; give target = original or an address"
+            self.mistake(line, section, "endpoint", listener.endpoint, what)
+        if datagrams and listener.target == "original" and not listener.transparent:
+            line = self._line(section, "target")
+            self.mistake(line, section, "target", "original", "needs transparent = on for datagrams (TPROXY)")
+        if datagrams and listener.proxy_protocol:
+            line = self._line(section, "proxy_protocol")
+            self.mistake(line, section, "proxy_protocol", "", "not for datagrams")
+
+    def _check_parent(self, parent: ParentSettings) -> None:
+        section = f"parent:{parent.name}"
+        if parent.proxy != "direct" and parent.address is None:
+            self.mistake(parent.line, section, "address", "", "missing; say where the parent listens")
+        if (parent.user is None) != (parent.password_file is None):
+            given = "user" if parent.user is not None else "password_file"
+            missing = "password_file" if given == "user" else "user"
+            what = f"missing, while {given} is given; give both or none"
+            self.mistake(self._line(section, given), section, missing, "", what)
 
     def _line(self, section: str, *keys: str) -> int:
         return next(self._lines[section, key] for key in keys if (section, key) in self._lines)
@@ -255,6 +288,7 @@ class _Reading:
             generation=generation,
             listeners=tuple(self._listeners) or (schema.DEFAULT_LISTENER,),
             rules=tuple(self._rules),
+            parents=tuple(self._parents),
             warnings=tuple(self._warnings),
             **self._single[schema.PROCESS.name],
             **parts,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, Literal
 
@@ -88,7 +89,11 @@ class ListenSettings:
     name: str
     endpoint: str = field(
         metadata=described(
-            units.endpoint(), None, "where to listen", example="tcp:8080:interface=127.0.0.1", required=True
+            units.endpoint(),
+            None,
+            "where to listen; udp:PORT for datagrams",
+            example="tcp:8080:interface=127.0.0.1",
+            required=True,
         )
     )
     accept: tuple[str, ...] = setting(
@@ -101,6 +106,15 @@ class ListenSettings:
         None,
         "where clients are sent; original: where a redirected one was going; sni: its server name",
         example="mail.example:993",
+    )
+    transparent: bool = setting(
+        units.switch(), "off", "with target = original: take connections that TPROXY redirects (needs CAP_NET_ADMIN)"
+    )
+    proxy_protocol: tuple[IPv4Network | IPv6Network, ...] | None = setting(
+        units.listed(units.network()),
+        None,
+        "balancers that begin with a PROXY protocol header, which is believed from these networks only",
+        example="192.0.2.0/24, 2001:db8::/64",
     )
     line: int = field(default=0, compare=False)
     """where the section begins; 0 when it is not in the file"""
@@ -237,6 +251,83 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SocksSettings:
+    """C{[socks]}"""
+
+    users: Path | None = setting(
+        units.path(),
+        None,
+        "file of users who must log in (SOCKS 5); unset: everybody may come in",
+        example="socks-users",
+    )
+    bind: bool = setting(units.switch(), "on", "serve BIND: wait for one connection on a client's behalf")
+    bind_timeout: float = setting(units.duration(), "60s", "how long BIND waits for it")
+    udp: bool = setting(units.switch(), "on", "serve UDP ASSOCIATE (SOCKS 5)")
+    timeout: float = setting(units.duration(), "10s", "how long a client may take to say what it wants")
+
+
+@dataclass(frozen=True, slots=True)
+class UdpSettings:
+    """C{[udp]}"""
+
+    idle_timeout: float = setting(units.duration(), "60s", "how long a flow may carry nothing")
+    max_flows: int = setting(units.integer(1, 1_000_000), "4096", "flows at a time, in each process")
+    per_client: int = setting(units.integer(1, 1_000_000), "256", "and for one client address")
+    dtls_min_version: str = setting(units.choice("1.0", "1.2"), "1.2", "lowest version of DTLS on either side")
+    mtu: int = setting(units.integer(576, 9000), "1400", "bytes of the largest datagram of a DTLS handshake")
+
+
+@dataclass(frozen=True, slots=True)
+class MailSettings:
+    """C{[mail]}"""
+
+    sessions: bool = setting(
+        units.switch(), "on", "read along in SMTP, POP3, IMAP, FTP and what else knows STARTTLS; off: relay it unseen"
+    )
+    opaque: str = setting(
+        units.choice("relay", "close"), "relay", "what happens to a conversation that is not understood any more"
+    )
+    remember: float = setting(
+        units.duration("0s", "365d"), "30d", "for starttls = keep: how long a server's offer of STARTTLS is remembered"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ParentSettings:
+    """C{[parent:NAME]}; the first match in the order of the file decides, without one the way is straight."""
+
+    name: str
+    match: str = field(
+        metadata=described(
+            units.unit(_match, "conditions like host:.example.com port:443"),
+            "",
+            "connections that go by this proxy, in the language of rules; empty: all",
+            example="host:.example.com",
+        )
+    )
+    proxy: str = field(
+        metadata=described(
+            units.choice("http", "https", "socks5", "direct"),
+            None,
+            "what the parent speaks; https: HTTP inside TLS; direct: no parent",
+            example="http",
+            required=True,
+        )
+    )
+    address: Address | None = field(
+        metadata=described(units.address(), None, "where it listens", example="proxy.example:3128")
+    )
+    user: str | None = field(
+        metadata=described(units.phrase(255, "at most 255 bytes"), None, "name to log in with", example="gateway")
+    )
+    password_file: Path | None = field(
+        metadata=described(units.path(), None, "file whose first line is the password", example="parent-password")
+    )
+    line: int
+    """where the section begins"""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheSettings:
     """C{[cache]}"""
 
@@ -308,6 +399,14 @@ class RuleSettings:
     )
     line: int
     """where the section begins"""
+    starttls: str = field(
+        default="allow",
+        metadata=described(
+            units.choice("allow", "keep", "require"),
+            "allow",
+            "keep: a server must offer again what it offered before; require: nothing in the clear",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +422,7 @@ class Settings(ProcessSettings):
     @ivar path: the ini file, absolute.
     @ivar generation: counts from 1.
     @ivar listeners: at least one, in the order of the file.
-    @ivar rules: in the order of the file.
+    @ivar rules: in the order of the file; C{parents} likewise.
     @ivar warnings: what was taken, but not as it stands; a line each.
     """
 
@@ -338,11 +437,15 @@ class Settings(ProcessSettings):
     tunnel: TunnelSettings
     probe: ProbeSettings
     http: HttpSettings
+    socks: SocksSettings
+    mail: MailSettings
+    udp: UdpSettings
     cache: CacheSettings
     aio: AioSettings
     log: LogSettings
     admin: AdminSettings
     rules: tuple[RuleSettings, ...]
+    parents: tuple[ParentSettings, ...]
     warnings: tuple[str, ...]
 
 
@@ -353,6 +456,9 @@ DEFAULT_LISTENER: Final = ListenSettings("proxy", "tcp:8080:interface=127.0.0.1"
 PROCESS: Final = Section("sslintercept", ProcessSettings, "the process")
 LISTEN: Final = Section("listen", ListenSettings, "a listening endpoint; one section for each", "proxy")
 RULE: Final = Section("rule", RuleSettings, "a rule; the first match in the order of the file decides", "banks")
+PARENT: Final = Section(
+    "parent", ParentSettings, "a proxy between us and origins; the first match in the order of the file", "uplink"
+)
 SECTIONS: Final = (
     PROCESS,
     LISTEN,
@@ -366,6 +472,10 @@ SECTIONS: Final = (
     Section("tunnel", TunnelSettings, "bytes on their way from one side to the other"),
     Section("probe", ProbeSettings, "finds out what a connection speaks"),
     Section("http", HttpSettings, "HTTP on both sides"),
+    Section("socks", SocksSettings, "SOCKS 4, 4a and 5"),
+    Section("mail", MailSettings, "conversations that begin in the clear: mail, FTP, directories, databases"),
+    Section("udp", UdpSettings, "datagrams, and DTLS in them"),
+    PARENT,
     Section("cache", CacheSettings, "reserved: caching is not part of this version"),
     Section("aio", AioSettings, "disk input and output"),
     Section("log", LogSettings, "what is written down"),

@@ -242,14 +242,14 @@ def endpoint() -> Unit[str]:
     """
     A server endpoint string (Twisted: serverFromString).
 
-    Only its shape is checked, and the port of C{tcp}; the rest shows when it is opened.
+    Only its shape is checked, and the port of C{tcp} and C{udp}; the rest shows when it is opened. C{udp} is ours.
     """
 
     def read(text: str) -> str:
         match = _ENDPOINT.fullmatch(_one_line(text))
         if match is None or len(text) > MOST_TEXT:
             raise ValueError("not an endpoint")
-        if match[1] == "tcp":
+        if match[1] in ("tcp", "udp", "udp6"):
             arguments = _UNESCAPED_COLON.split(match[2])
             ports = [a.removeprefix("port=") for a in arguments if "=" not in a or a.startswith("port=")]
             if not ports or not _INTEGER.fullmatch(ports[0]) or not 0 <= int(ports[0]) <= 65535:

@@ -15,6 +15,7 @@ from sslintercept.config.reader import MOST_MISTAKES, ConfigMistakes, Mistake, n
 from sslintercept.config.schema import ListenSettings, RuleSettings, Settings
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address
+from sslintercept.rule.decide import check_match
 
 
 @pytest.fixture
@@ -459,3 +460,33 @@ def test_any_file_gives_settings_or_mistakes(tmp_path_factory: pytest.TempPathFa
 def test_the_nearest_name_forgives_case_and_slips() -> None:
     assert nearest("HEADER_TIMOUT", ["header_timeout", "tls_timeout"]) == "header_timeout"
     assert nearest("zzz", ["only"]) == "only"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[listen:a]\nendpoint = tcp:1\ntransparent = on", "needs target = original"),
+        ("[listen:a]\nendpoint = udp:1", "datagrams name no destination; give target = original or an address"),
+        ("[listen:a]\nendpoint = udp:1\ntarget = sni", "datagrams name no destination"),
+        ("[listen:a]\nendpoint = udp:1\ntarget = original", "needs transparent = on for datagrams (TPROXY)"),
+        ("[listen:a]\nendpoint = udp:1\ntarget = a.test:1\nproxy_protocol = 192.0.2.1", "not for datagrams"),
+        ("[parent:a]\nproxy = http", "address: missing; say where the parent listens"),
+        ("[parent:a]\nproxy = http\naddress = p.test:1\nuser = u", "password_file: missing, while user is given"),
+        ("[parent:a]\nproxy = http\naddress = p.test:1\npassword_file = f", "user: missing, while password_file"),
+        ("[parent:a]\nproxy = direct\nmatch = hots:x", "did you mean host"),
+    ],
+)
+def test_what_does_not_go_together_is_a_mistake(tmp_path: Path, text: str, what: str) -> None:
+    file = tmp_path / "a.ini"
+    file.write_text(text)
+    with pytest.raises(ConfigMistakes) as caught:
+        read(file, check_match)
+    assert what in str(caught.value)
+
+
+def test_parents_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.ini"
+    file.write_text("[parent:b]\nproxy = direct\nmatch = host:x.test\n[parent:a]\nproxy = https\naddress = p.test:3128")
+    b, a = read(file).parents
+    assert (b.name, b.proxy, b.address, b.match) == ("b", "direct", None, "host:x.test")
+    assert (a.name, a.proxy, a.address, a.user) == ("a", "https", ("p.test", 3128), None)
