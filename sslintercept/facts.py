@@ -55,6 +55,8 @@ class Decision(NamedTuple):
     action: Action
     rule: str
     reason: str
+    starttls: str = "allow"
+    """C{allow}, C{keep} or C{require}: what is asked of conversations that begin in the clear"""
 
 
 class Verdict(NamedTuple):
@@ -128,9 +130,27 @@ class Scope:
     @ivar failure: what is wrong with the origin, known before the first request: it is answered inside the client's
         TLS.
     @ivar decision: what the rules said.
+    @ivar carries: the protocol that runs inside, where it is known for certain: both sides agreed on TLS in the middle
+        of a conversation. C{None} where the probe has to find out.
+    @ivar entrance: whether the client named the destination (CONNECT, SOCKS) and will name others in the same way;
+        false where it was redirected, or has none to name.
+    @ivar outer: the tunnel that this one is in, where its request was said to another proxy; the way leads through it.
+    @ivar asked: how that proxy is asked, C{http} or C{socks5}.
     """
 
-    __slots__ = ("decided", "decision", "destination", "failure", "hello", "name", "secure")
+    __slots__ = (
+        "asked",
+        "carries",
+        "decided",
+        "decision",
+        "destination",
+        "entrance",
+        "failure",
+        "hello",
+        "name",
+        "outer",
+        "secure",
+    )
 
     def __init__(self, destination: Address, decision: Decision) -> None:
         self.destination = destination
@@ -141,6 +161,15 @@ class Scope:
         self.secure = False
         self.hello: ClientHello | None = None
         self.failure: Exception | None = None
+        self.carries: str | None = None
+        self.entrance = False
+        self.outer: Scope | None = None
+        self.asked = "http"
+
+    @property
+    def way(self) -> str:
+        """The proxies that the way to the destination leads through, by the client's own wish."""
+        return "" if self.outer is None else f"{self.outer.way}{self.asked}:{self.outer.name}:{self.outer.destination} "
 
 
 class Facts:
@@ -160,7 +189,9 @@ class Facts:
         "destination",
         "error",
         "id",
+        "layers",
         "listener",
+        "parent",
         "path",
         "protocol",
         "scope",
@@ -188,6 +219,8 @@ class Facts:
         self.user: str | None = None
         self.client_tls: TlsLeg | None = None
         """The innermost layer of TLS with the client."""
+        self.layers: list[TlsLeg] = []
+        """All of them, outermost first."""
         self.upstream_tls: TlsLeg | None = None
         self.path: list[str] = ["tcp"]
         """The layers met so far, outermost first; joined with C{/} it is the log's C{stack}."""
@@ -202,6 +235,8 @@ class Facts:
         """What ended the connection, if something went wrong."""
         self.sequence: Recorder | None = None
         """Where the steps of this connection are recorded, if anybody wants them."""
+        self.parent: str | None = None
+        """the parent proxy that the way to the destination goes by"""
         self.transactions = 0
         """requests answered so far"""
         self.upstream: Address | None = None

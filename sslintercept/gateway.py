@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ from OpenSSL import crypto
 from twisted.plugin import getPlugins
 
 import sslintercept.plugins
-from sslintercept.config.schema import Settings
+from sslintercept.config.schema import ParentSettings, Settings
 from sslintercept.dns.resolver import Resolver
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts, Scope
@@ -34,11 +34,13 @@ from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
 from sslintercept.net.connector import Connector
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.original import original_destination
+from sslintercept.net.parent import Parent
+from sslintercept.net.route import Choose, Router
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Acceptor, Probe
 from sslintercept.probe.signature import SIGNATURES
-from sslintercept.rule.decide import Rules
+from sslintercept.rule.decide import Rules, match_of
 from sslintercept.rule.learned import Learned
 from sslintercept.tls.authority import Authority, load_key
 from sslintercept.tls.context import ServerContext, UpstreamContext
@@ -54,6 +56,8 @@ SERVED = {
     "socks5": frozenset({"socks5"}),
 }
 """which verdicts of the probe a word of C{accept} stands for"""
+MOST_PASSWORD = 255
+"""bytes (RFC 1929 2)"""
 EPOCH = time.time
 """seconds since the epoch, for dates in certificates and logs"""
 
@@ -103,6 +107,7 @@ class Gateway:
             timeout=settings.http.tls_timeout,
             wall_clock=EPOCH,
         )
+        self.router = Router(self.connector, self.upstream, chooser(settings.parents), settings.http.connect_timeout)
         self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
         origins = Origins(upstream.remember)
         openings = [plugin.signatures for plugin in getPlugins(IProbeSignatures, sslintercept.plugins)]
@@ -119,22 +124,20 @@ class Gateway:
         self.proxy = HttpProxy(
             settings,
             rules=self.rules,
-            connector=self.connector,
-            tls=self.upstream,
+            router=self.router,
             pool=self.pool,
             origins=origins,
             probe=self.probe,
             transactions=process.lines,
         )
-        unknown = UnknownAcceptor(settings, connector=self.connector, upstream=self.upstream)
+        unknown = UnknownAcceptor(settings, self.router)
         own, own_chain = own_certificate(settings)
         self.tls = TlsAcceptor(
             settings,
             rules=self.rules,
             learned=self.learned,
             probe=self.probe,
-            connector=self.connector,
-            upstream=self.upstream,
+            router=self.router,
             client_context=ServerContext(
                 min_version=settings.client_tls.min_version, chain=process.authority.chain_der, keylog=keylog
             ),
@@ -154,6 +157,48 @@ class Gateway:
         for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
             for added in plugin.acceptors(self):
                 self.probe.register(added, replace=True)
+
+
+def chooser(settings: Sequence[ParentSettings]) -> Choose | None:
+    """
+    Who chooses among the configured parents; C{None} where there are none.
+
+    @raise ConfigError: a password cannot be read.
+    """
+    parents = [(match_of("parent", one), parent_of(one)) for one in settings]
+    if not parents:
+        return None
+
+    def choose(facts: Facts) -> Parent | None:
+        return next((parent for match, parent in parents if match.judge(facts, final=True)), None)
+
+    return choose
+
+
+def parent_of(settings: ParentSettings) -> Parent | None:
+    """
+    A parent as it is spoken to; C{None} for the straight way.
+
+    @raise ConfigError: its password cannot be read.
+    """
+    if settings.proxy == "direct" or settings.address is None:
+        return None
+    password = ""
+    if settings.password_file is not None:
+        where = f"[parent:{settings.name}] password_file"
+        try:
+            lines = settings.password_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ConfigError(
+                f"cannot read {settings.password_file} ({why})", where=where, remedy="give a text file"
+            ) from None
+        password = lines[0] if lines else ""
+        if not 0 < len(password.encode()) <= MOST_PASSWORD:
+            raise ConfigError(
+                "the first line is empty or too long", where=where, remedy=f"at most {MOST_PASSWORD} bytes"
+            )
+    return Parent(settings.name, settings.proxy, settings.address, settings.user, password)
 
 
 def fixed_scope(gateway: Gateway, facts: Facts, vc: NetVConnection, target: str | Address) -> Scope:

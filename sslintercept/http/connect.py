@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sslintercept.facts import UNKNOWN, Action, Address, Scope
+from sslintercept.facts import Address
 from sslintercept.http.page import connect_established
 from sslintercept.http.pool import OriginKey
-from sslintercept.probe.accept import Hanging
+from sslintercept.probe.entrance import Blocked
 from sslintercept.probe.port import greets_first
-from sslintercept.tunnel.blind import BlindTunnel
 
 if TYPE_CHECKING:
     from sslintercept.http.proxy import HttpProxy
@@ -37,62 +36,30 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
         )
         return
     facts.step("connect_received", str(destination))
-    facts.destination = destination
-    # What is inside is another layer: nothing is known of it yet.
-    facts.server_name = facts.client_hello = facts.protocol = UNKNOWN
-    decision = proxy.rules.decide(facts)
-    facts.decision = sm.decision = decision or proxy.default
-    if decision is not None:
-        facts.step("decided", f"{decision.action.value} by rule {decision.rule}")
-    if decision is not None and decision.action is Action.BLOCK:
-        proxy.block(sm, decision)
+    try:
+        entered = await proxy.entrance.reach(client, facts, destination)
+    except Blocked as blocked:
+        proxy.block(sm, blocked.decision)
         return
-    scope = Scope(destination, decision or proxy.default)
-    scope.decided = decision is not None
-    server = None
-    if not (decision is None or decision.action is Action.INTERCEPT) or not _kept_ready(proxy, destination):
-        addresses = await proxy.connector.addresses(destination.host)
-        facts.step("connect_resolved")
-        facts.step("tcp_opened")
-        server = await proxy.connector.connect(destination, addresses)
-        facts.step("established")
-        facts.upstream = server.peer
-        if sm.over or client.closing:
-            server.close()
-            return
-        facts.step("attached")
-    facts.scope = scope
-    facts.path.append("http-connect")
+    finally:
+        sm.decision = facts.decision
+    if sm.over or client.closing:
+        if entered.server is not None:
+            entered.server.close()
+        return
     facts.step("connect_response_built")
     client.write(connect_established())
     facts.step("connect_answered")
     peeked = session.taken_over()
     sm.hand_over()
-    outer = client.pick_up()
-    if outer is not None:
-        # It leads to where the tunnel around this one goes.
-        facts.step("slot_dropped")
-        outer.close()
-    if server is not None and decision is not None and decision.action is Action.TUNNEL:
-        facts.path.append("tunnel")
-        facts.step("blind_tunnel", f"rule {decision.rule}")
-        BlindTunnel(client, server, idle_timeout=proxy.body_idle, done=lambda: facts.step("tunnel_ended")).start(
-            from_client=peeked
-        )
-        return
-    if server is not None:
-        client.hang(server)
-        hanging = Hanging(server)
-        hanging.lost = lambda error: None if client.closing else facts.step("slot_cleared")
-        facts.step("hung")
-    proxy.probe.accept(client, facts, peeked)
+    proxy.entrance.enter(client, facts, entered, peeked, "http-connect")
 
 
 def _allowed(ports: tuple[int, ...] | None, port: int) -> bool:
     return ports is None or port in ports
 
 
-def _kept_ready(proxy: HttpProxy, destination: Address) -> bool:
+def kept_ready(proxy: HttpProxy, destination: Address) -> bool:
     """
     Whether the destination need not be opened before the client is answered.
 
@@ -100,7 +67,7 @@ def _kept_ready(proxy: HttpProxy, destination: Address) -> bool:
     next request travels on it. Deck order is kept by the other two orders.
     """
     upstream = proxy.settings.upstream_tls
-    if upstream.handshake_order != "adaptive" or greets_first(destination.port):
+    if upstream.handshake_order != "adaptive" or greets_first(destination.port) or proxy.router.choose is not None:
         return False
     name = destination.host
     if proxy.origins.recall(destination, name, proxy.tls.wall_clock()) is None:

@@ -25,6 +25,8 @@ class OriginKey(NamedTuple):
     """the lowest TLS version that the client's own offer allows"""
     identity: str = ""
     """whose connection it is, where the connection itself carries a login"""
+    way: str = ""
+    """the proxies that it leads through"""
 
 
 class Kept(Protocol):

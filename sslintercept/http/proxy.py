@@ -17,17 +17,18 @@ from twisted.python.failure import Failure
 from sslintercept.config.schema import Settings
 from sslintercept.errors import InterceptError, MessageError
 from sslintercept.facts import Action, Address, Decision, Facts, RequestHead, ResponseHead, TlsLeg
-from sslintercept.http.connect import open_tunnel
+from sslintercept.http.connect import kept_ready, open_tunnel
 from sslintercept.http.head import loops
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.page import page
 from sslintercept.http.pool import OriginKey, Pool
 from sslintercept.http.session import HttpSession
 from sslintercept.http.sm import HttpSM, same_origin
-from sslintercept.net.connector import Connector
-from sslintercept.net.upstream import Secured, UpstreamTls
+from sslintercept.net.route import Router
+from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.accept import Probe, hung
+from sslintercept.probe.entrance import Entrance
 from sslintercept.rule.decide import Rules
 from sslintercept.tls.context import floor
 from sslintercept.tls.seen import Origins, Seen
@@ -44,6 +45,7 @@ PROXY_STATUS = {
     "upstream": (502, "destination_unavailable", "The origin cannot be reached"),
     "upstream_tls": (502, "tls_protocol_error", "No secure connection to the origin"),
     "upstream_closed": (502, "connection_terminated", "The origin closed the connection"),
+    "parent": (502, "proxy_internal_response", "A proxy on the way does not open it"),
     "certificate": (502, "tls_certificate_error", "The origin's certificate is not accepted"),
     "http_message": (502, "http_protocol_error", "The origin's answer is malformed"),
     "timeout": (504, "http_response_timeout", "The origin did not answer in time"),
@@ -74,8 +76,7 @@ class HttpProxy:
         settings: Settings,
         *,
         rules: Rules,
-        connector: Connector,
-        tls: UpstreamTls,
+        router: Router,
         pool: Pool,
         origins: Origins,
         probe: Probe,
@@ -84,8 +85,8 @@ class HttpProxy:
         http = settings.http
         self.settings = settings
         self.rules = rules
-        self.connector = connector
-        self.tls = tls
+        self.router = router
+        self.tls = router.tls
         self.pool = pool
         self.origins = origins
         self.probe = probe
@@ -102,6 +103,14 @@ class HttpProxy:
         self.default = Decision(Action.INTERCEPT, "default", "no rule matches")
         self.plain = Secured(TlsLeg("", "", "", "", "", False, ""), Verified(None, "", NEVER, (), "", ""))
         self.lowest = tls_floor(settings.upstream_tls.min_version)
+        self.entrance = Entrance(
+            rules=rules,
+            router=router,
+            probe=probe,
+            default=self.default,
+            idle_timeout=self.body_idle,
+            ready=lambda destination: kept_ready(self, destination),
+        )
         probe.settle = self._settle
 
     # what a request may do
@@ -214,16 +223,27 @@ class HttpProxy:
         scope = session.facts.scope
         if scope is None:
             authority = head.authority
+            way = self._way(session.facts, authority)
             if head.scheme == "https":
-                return OriginKey(authority, True, authority.host, "http/1.1", self.lowest, session.identity)
-            return OriginKey(authority, False, identity=session.identity)
-        if not scope.secure:
-            return OriginKey(scope.destination, False, identity=session.identity)
+                return OriginKey(authority, True, authority.host, "http/1.1", self.lowest, session.identity, way)
+            return OriginKey(authority, False, identity=session.identity, way=way)
         key = session.key
         if key is None:
-            lowest = max(self.lowest, floor(scope.hello))
-            session.key = key = OriginKey(scope.destination, True, scope.name, "http/1.1", lowest, session.identity)
+            where, way = scope.destination, scope.way or self._way(session.facts, scope.destination)
+            if scope.secure:
+                lowest = max(self.lowest, floor(scope.hello))
+                key = OriginKey(where, True, scope.name, "http/1.1", lowest, session.identity, way)
+            else:
+                key = OriginKey(where, False, identity=session.identity, way=way)
+            session.key = key
         return key
+
+    def _way(self, facts: Facts, destination: Address) -> str:
+        """The parent that leads to C{destination}; connections by different ones are not the same."""
+        if self.router.choose is None:
+            return ""
+        parent = self.router.parent(facts, destination)
+        return parent.name if parent is not None else ""
 
     def take_origin(self, key: OriginKey) -> OriginSession | None:
         """A kept connection, if there is one."""
@@ -239,7 +259,9 @@ class HttpProxy:
 
     async def _open(self, sm: HttpSM, key: OriginKey) -> None:
         facts = sm.session.facts
-        addresses = await self.connector.addresses(key.destination.host)
+        scope = facts.scope
+        inside = scope is not None and scope.outer is not None
+        addresses = () if inside else await self.router.addresses(facts, key.destination)
         if sm.over:
             return
         facts.step("resolved")
@@ -253,7 +275,10 @@ class HttpProxy:
             # Somebody who speaks before being asked is not the HTTP server that the request is for.
             hung_vc.close()
         facts.step("tcp_opened")
-        vc = await self.connector.connect(key.destination, addresses)
+        if scope is not None and inside:
+            vc = await self.router.lead(facts, scope)
+        else:
+            vc = await self.router.connect(facts, key.destination, addresses or None)
         facts.step("established")
         if sm.over:
             vc.close()

@@ -20,8 +20,8 @@ from zope.interface import implementer
 from sslintercept.config.schema import Settings
 from sslintercept.errors import CertificateError, HelloError, InterceptError, TimedOut, TlsError, UpstreamError
 from sslintercept.facts import UNKNOWN, Action, Address, ClientHello, Decision, Facts, Scope
-from sslintercept.net.connector import Connector
-from sslintercept.net.upstream import Secured, UpstreamTls
+from sslintercept.net.route import Router
+from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.accept import Hanging, Probe, hung
 from sslintercept.probe.port import greets_first
@@ -66,8 +66,7 @@ class TlsAcceptor:
         rules: Rules,
         learned: Learned,
         probe: Probe,
-        connector: Connector,
-        upstream: UpstreamTls,
+        router: Router,
         client_context: ServerContext,
         proxy_context: ServerContext,
         credentials: Credentials,
@@ -78,8 +77,7 @@ class TlsAcceptor:
         self.rules = rules
         self.learned = learned
         self.probe = probe
-        self.connector = connector
-        self.upstream = upstream
+        self.router = router
         self.client_context = client_context
         self.proxy_context = proxy_context
         self.credentials = credentials
@@ -239,6 +237,8 @@ class TlsAccept:
             decision = self._a.rules.decide(facts, final=True) or decision
             facts.step("decided", f"{decision.action.value} by rule {decision.rule}")
         scope = Scope(destination, decision)
+        scope.outer, scope.asked = outer.outer, outer.asked
+        scope.carries, scope.entrance = outer.carries, outer.entrance
         scope.name = hello.server_name or destination.host
         scope.hello = hello
         scope.secure = True
@@ -283,7 +283,7 @@ class TlsAccept:
         if server is not None and hanging is not None:
             self._facts.step("note", "the hung connection was taken out of its slot")
             return server, hanging.take()
-        return await self._a.connector.connect(scope.destination), b""
+        return await self._a.router.lead(self._facts, scope), b""
 
     def _gone(self, server: NetVConnection | None) -> bool:
         """Whether the client went away while we waited."""
@@ -326,7 +326,7 @@ class TlsAccept:
         self._vc.hang(server)
         hanging = Hanging(server)
         waiting: Deferred[Secured | None] = Deferred()
-        handshake = a.upstream.push(
+        handshake = a.router.tls.push(
             server, scope.name, alpn, hello, lambda secured, error: self._looked(scope, waiting, secured, error)
         )
         hanging.lost = lambda error: self._looked(
@@ -418,6 +418,7 @@ class TlsAccept:
             server_name=(hello.server_name or "") if isinstance(hello, ClientHello) else ""
         )
         facts.client_tls = leg
+        facts.layers.append(leg)
         facts.depth += 1
         facts.path.append(profile.label)
         facts.step("client_handshake", leg.version)

@@ -28,6 +28,8 @@ from sslintercept.profile.profile import Bytes
 
 EARLY = 64 * 1024
 """bytes of an eager server that are kept while nobody has picked its connection up"""
+HEARD = 4096
+"""bytes of a relayed greeting that are kept as evidence, and for a session that reads along"""
 
 
 class Acceptor(Protocol):
@@ -51,6 +53,8 @@ class Hanging:
     def __init__(self, vc: NetVConnection) -> None:
         self.vc = vc
         self.early = bytearray()
+        self.heard = b""
+        """the beginning of what was relayed"""
         self.secured: Secured | None = None
         """what the TLS handshake with the origin found, if there was one already"""
         self.lost: Callable[[Exception | None], object] = lambda error: None
@@ -67,17 +71,23 @@ class Hanging:
 
     def dataReceived(self, data: Bytes) -> None:
         if self.relay_to is not None:
-            self.relay_to.write(data)
+            self._relay(data)
             return
         self.early += data
         if len(self.early) > EARLY:
             self.vc.pauseProducing()
 
+    def _relay(self, data: Bytes) -> None:
+        assert self.relay_to is not None
+        if len(self.heard) < HEARD:
+            self.heard += bytes(data[: HEARD - len(self.heard)])
+        self.relay_to.write(data)
+
     def relay(self, client: NetVConnection) -> None:
         """From now on pass everything on."""
         self.relay_to = client
         if self.early:
-            client.write(bytes(self.early))
+            self._relay(bytes(self.early))
             self.early.clear()
         client.registerProducer(self.vc, True)
         self.vc.resumeProducing()

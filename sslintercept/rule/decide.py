@@ -17,8 +17,8 @@ from sslintercept.rule.match import Match, parse
 DEFAULT: Final = Decision(Action.INTERCEPT, "default", "no rule matched")
 
 
-class RuleSettings(Protocol):
-    """A section C{[rule:NAME]}."""
+class Matching(Protocol):
+    """A section with a match."""
 
     @property
     def name(self) -> str: ...
@@ -27,11 +27,31 @@ class RuleSettings(Protocol):
     def match(self) -> str: ...
 
     @property
+    def line(self) -> int:
+        """Where the section begins in the ini file; 0 when it does not come from a file."""
+
+
+class RuleSettings(Matching, Protocol):
+    """A section C{[rule:NAME]}."""
+
+    @property
     def action(self) -> Action | str: ...
 
     @property
-    def line(self) -> int:
-        """Where the section begins in the ini file; 0 when it does not come from a file."""
+    def starttls(self) -> str: ...
+
+
+def place(kind: str, settings: Matching) -> str:
+    """Where a mistake of a section is."""
+    return f"[{kind}:{settings.name}]" + (f" in line {settings.line}" if settings.line else "")
+
+
+def match_of(kind: str, settings: Matching) -> Match:
+    """@raise ConfigError: the match cannot be used."""
+    try:
+        return parse(settings.match)
+    except ValueError as error:
+        raise ConfigError(str(error), where=place(kind, settings), remedy="correct its match") from error
 
 
 class Rule(NamedTuple):
@@ -40,16 +60,17 @@ class Rule(NamedTuple):
     name: str
     match: Match
     action: Action
+    starttls: str
     line: int
 
     @classmethod
     def of(cls, settings: RuleSettings) -> Rule:
         """@raise ConfigError: the match or the action cannot be used."""
         try:
-            return cls(settings.name, parse(settings.match), Action(settings.action), settings.line)
+            match = match_of("rule", settings)
+            return cls(settings.name, match, Action(settings.action), settings.starttls, settings.line)
         except ValueError as error:
-            where = f"[rule:{settings.name}]" + (f" in line {settings.line}" if settings.line else "")
-            raise ConfigError(str(error), where=where, remedy="correct this rule") from error
+            raise ConfigError(str(error), where=place("rule", settings), remedy="correct this rule") from error
 
 
 class Rules:
@@ -76,7 +97,7 @@ class Rules:
         for rule in self.rules:
             answer = rule.match.judge(facts, final)
             if answer:
-                return Decision(rule.action, rule.name, rule.match.words(facts, final))
+                return Decision(rule.action, rule.name, rule.match.words(facts, final), rule.starttls)
             if answer is None:
                 return None
         return DEFAULT

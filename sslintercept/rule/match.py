@@ -272,6 +272,13 @@ def folded(name: str) -> str:
         return name
 
 
+def contradiction_of(facts: Facts) -> Value:
+    """C{yes} when the latest verdict of the probe goes against what the destination's port is for."""
+    if isinstance(facts.protocol, Unknown):
+        return UNKNOWN
+    return "yes" if facts.verdicts and facts.verdicts[-1].mismatch else "no"
+
+
 class Kind(NamedTuple):
     """A name that conditions may have."""
 
@@ -289,6 +296,7 @@ CONDITIONS: Final[dict[str, Kind]] = {
     "client": Kind(lambda facts: facts.client.host, Networks, frozenset()),
     "listener": Kind(lambda facts: facts.listener, Words, frozenset()),
     "protocol": Kind(lambda facts: facts.protocol, Words, frozenset({"protocol"})),
+    "mismatch": Kind(contradiction_of, YesNo, frozenset({"protocol"})),
     "ja4": Kind(ja4_of, Fingerprints, frozenset({"client_hello"})),
 }
 

@@ -30,7 +30,7 @@ from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
-from sslintercept.gateway import SERVED, fixed_scope
+from sslintercept.gateway import SERVED, chooser, fixed_scope
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
@@ -40,6 +40,7 @@ from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.net.connector import Connector, refusal
+from sslintercept.net.route import Router
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Acceptor, Probe
@@ -269,6 +270,7 @@ class MemoryGateway:
             timeout=settings.http.tls_timeout,
             wall_clock=self.wall_clock,
         )
+        self.router = Router(self.connector, self.upstream, chooser(settings.parents), settings.http.connect_timeout)
         self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
         self.origins = Origins(settings.upstream_tls.remember)
         self.probe = Probe(
@@ -281,14 +283,13 @@ class MemoryGateway:
         self.proxy = HttpProxy(
             settings,
             rules=self.rules,
-            connector=self.connector,
-            tls=self.upstream,
+            router=self.router,
             pool=self.pool,
             origins=self.origins,
             probe=self.probe,
             transactions=self.access,
         )
-        unknown = UnknownAcceptor(settings, connector=self.connector, upstream=self.upstream)
+        unknown = UnknownAcceptor(settings, self.router)
         trusted, untrusted = _sources()
         context = ServerContext(min_version=settings.client_tls.min_version, chain=authority.chain_der)
         self.tls = TlsAcceptor(
@@ -296,8 +297,7 @@ class MemoryGateway:
             rules=self.rules,
             learned=self.learned,
             probe=self.probe,
-            connector=self.connector,
-            upstream=self.upstream,
+            router=self.router,
             client_context=context,
             proxy_context=context,
             credentials=Leaves(trusted, untrusted, None, OWN_NAMES),

@@ -41,7 +41,7 @@ def test_an_empty_file_gives_the_defaults(ini: Path, tmp_path: Path) -> None:
     assert (s.path, s.generation, s.warnings, s.rules) == (ini, 1, (), ())
     assert (s.state_dir, s.workers, s.max_connections, s.drain_timeout) == (tmp_path / "var", 1, 30000, 30.0)
     assert s.listeners == (
-        ListenSettings("proxy", "tcp:8080:interface=127.0.0.1", ("http", "tls", "socks4", "socks5"), None, 0),
+        ListenSettings("proxy", "tcp:8080:interface=127.0.0.1", ("http", "tls", "socks4", "socks5"), None, line=0),
     )
     assert s.ca == schema.CaSettings(
         tmp_path / "var/ca.pem", tmp_path / "var/ca.key", "p256", 30 * 86400.0, "sslintercept CA"

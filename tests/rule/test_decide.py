@@ -15,6 +15,7 @@ class Section:
     match: str
     action: Action | str
     line: int = 0
+    starttls: str = "allow"
 
 
 def rules(*sections: tuple[str, str, str]) -> Rules:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from sslintercept.facts import Action
-from sslintercept.testing.gateway import MemoryGateway, address, silent
+from sslintercept.testing.gateway import OK, Answers, MemoryGateway, address, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
+from sslintercept.testing.pki import Pair
 from tests.sequences.support import CLIENT_FIRST, SERVER_FIRST, connected, get, intercepted, responses
 
 
@@ -556,8 +557,7 @@ def test_connect_inside_an_intercepted_tunnel_begins_anew(loop: Loop) -> None:
     client = intercepted(gateway, "outer.test:443", "outer.test")
     connected(gateway, "inner.test:443", client)
     assert outer.last.ended
-    assert outer.last.got == b""
-    assert "slot_dropped" in gateway.steps()
+    assert outer.last.got.startswith(b"CONNECT inner.test:443 HTTP/1.1\r\n"), "it was asked, and is no proxy"
     client.start_tls("inner.test")
     gateway.pump()
     assert client.certificate == own.certificate
@@ -577,7 +577,69 @@ def test_a_request_in_the_inner_tunnel_never_travels_on_the_connection_of_the_ou
     gateway.pump()
     gateway.pool.clear()
     assert get(gateway, client, host="inner.test").body == b"hello"
-    assert outer.last.got == b""
+    assert b"GET" not in outer.last.got
+
+
+class Proxying:
+    """An origin that is a proxy itself: it opens the way and then behaves like C{inside}."""
+
+    def __init__(self, gateway: MemoryGateway, own: Pair | None, answer: bytes = OK) -> None:
+        self.gateway = gateway
+        self.own = own
+        self.answer = Answers(answer)
+        self.asked: list[bytes] = []
+        self.opened: set[Peer] = set()
+
+    def __call__(self, peer: Peer) -> None:
+        if peer in self.opened:
+            self.answer(peer)
+            return
+        head, end, _ = bytes(peer.got).partition(b"\r\n\r\n")
+        if end:
+            self.opened.add(peer)
+            self.asked.append(head)
+            peer.take()
+            peer.send(b"HTTP/1.1 200 Yes\r\nX-Proxy: b\r\n\r\n")
+            if self.own is not None:
+                peer.serve_tls(self.own)
+
+
+@pytest.mark.parametrize("order", [CLIENT_FIRST, SERVER_FIRST, ""])
+def test_connect_said_to_a_proxy_inside_a_tunnel_leads_through_that_proxy(loop: Loop, order: str) -> None:
+    """Every layer with a leaf of its own; towards the origin TLS in TLS as well."""
+    gateway = MemoryGateway(loop, order)
+    proxy = Proxying(gateway, gateway.leaf("inner.test"))
+    outer = gateway.origin("outer.test:443", proxy, tls=gateway.leaf("outer.test"))
+    client = intercepted(gateway, "outer.test:443", "outer.test")
+    connected(gateway, "inner.test:443", client)
+    client.start_tls("inner.test", alpn=(b"http/1.1",))
+    gateway.pump()
+    assert client.names == ["inner.test"]
+    for _ in range(2):
+        assert get(gateway, client, host="inner.test").body == b"hello"
+    assert {head.partition(b"\r\n")[0] for head in proxy.asked} == {b"CONNECT inner.test:443 HTTP/1.1"}
+    assert {peer.vc.peer.port for peer in outer.peers} == {443}
+    assert str(outer.last.vc).startswith("tcp + tls1.3 + tls1.3")
+    assert all(where.host == "outer.test" for where in gateway.connector.opened)
+    assert [leg.server_name for leg in gateway.facts[0].layers] == ["outer.test", "inner.test"]
+    # What came that way is never used for somebody who goes straight.
+    client.close()
+    straight = gateway.origin("inner.test:443", tls=gateway.leaf("inner.test"))
+    get(gateway, intercepted(gateway, "inner.test:443", "inner.test"), host="inner.test")
+    assert straight.peers
+
+
+def test_a_refusal_of_the_proxy_inside_a_tunnel_is_not_circumvented(loop: Loop) -> None:
+    gateway = MemoryGateway(loop)
+    gateway.origin("outer.test:443", b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", tls=gateway.leaf("outer.test"))
+    inner = gateway.origin("inner.test:443", tls=gateway.leaf("inner.test"))
+    client = intercepted(gateway, "outer.test:443", "outer.test")
+    client.send(b"CONNECT inner.test:443 HTTP/1.1\r\nHost: inner.test:443\r\n\r\n")
+    gateway.pump()
+    (found,) = responses(client.take())
+    assert found.status == 502
+    assert b"with 403" in found.body
+    assert not inner.peers
 
 
 def test_tls_right_inside_of_tls_is_relayed_inside_tls(loop: Loop) -> None:

@@ -1,0 +1,106 @@
+"""Which way server connections take: straight, or by a parent proxy (ATS: parent selection)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+
+from sslintercept.facts import Address, Facts, Scope
+from sslintercept.net.connector import Connector, refusal
+from sslintercept.net.parent import Parent, open_way, secure
+from sslintercept.net.upstream import UpstreamTls
+from sslintercept.net.vconnection import NetVConnection
+
+Choose = Callable[[Facts], Parent | None]
+
+
+class Router:
+    """
+    Opens server connections on behalf of clients.
+
+    @param choose: the parent for a client's destination (C{facts.destination}), or C{None} for the straight way; absent
+        where there are no parents at all.
+    @param timeout: seconds for a parent to open the way.
+    """
+
+    def __init__(self, connector: Connector, tls: UpstreamTls, choose: Choose | None, timeout: float) -> None:
+        self.connector = connector
+        self.tls = tls
+        self.choose = choose
+        self._timeout = timeout
+
+    def parent(self, facts: Facts, destination: Address) -> Parent | None:
+        """The parent that the way to C{destination} goes by."""
+        if self.choose is None:
+            return None
+        facts.destination = destination
+        found = self.choose(facts)
+        facts.parent = found.name if found is not None else None
+        return found
+
+    async def addresses(self, facts: Facts, destination: Address) -> Sequence[str]:
+        """
+        The addresses to try; none where a parent looks them up.
+
+        @raise ResolveError: the name has no address.
+        """
+        if self.parent(facts, destination) is not None:
+            return ()
+        return await self.connector.addresses(destination.host)
+
+    async def connect(
+        self, facts: Facts, destination: Address, addresses: Sequence[str] | None = None
+    ) -> NetVConnection:
+        """
+        A connection that leads to C{destination}; what sits on it is the caller's.
+
+        @raise UpstreamError: see L{Connector.connect} and L{open_way}.
+        """
+        parent = self.parent(facts, destination)
+        if parent is None:
+            return await self.connector.connect(destination, addresses)
+        return await self.by(facts, parent, destination)
+
+    async def lead(self, facts: Facts, scope: Scope) -> NetVConnection:
+        """
+        A connection that leads to where C{scope}'s tunnel leads, through the tunnels around it.
+
+        @raise UpstreamError: see L{connect}; or a proxy on the way is not genuine.
+        """
+        outer = scope.outer
+        if outer is None:
+            return await self.connect(facts, scope.destination)
+        vc = await self.lead(facts, outer)
+        if outer.secure:
+            await secure(vc, self.tls, outer.name, outer.hello)
+        await self.through(vc, scope)
+        return vc
+
+    async def through(self, vc: NetVConnection, scope: Scope) -> None:
+        """
+        Ask the proxy of the outer tunnel, which C{vc} leads to, for the way to C{scope}'s destination.
+
+        @raise UpstreamError: it refuses.
+        """
+        assert scope.outer is not None
+        at = scope.outer.destination
+        parent = Parent(f"at {at}", scope.asked, at)
+        await open_way(vc, parent, scope.destination, self.tls, self._timeout)
+
+    async def by(self, facts: Facts, parent: Parent, destination: Address) -> NetVConnection:
+        """A connection by a certain parent."""
+        refused = self._refused(destination)
+        if refused is not None:
+            raise refusal(destination, refused)
+        vc = await self.connector.connect(parent.address)
+        facts.step("note", f"by parent {parent.name}")
+        await open_way(vc, parent, destination, self.tls, self._timeout)
+        return vc
+
+    def _refused(self, destination: Address) -> str | None:
+        """What an address may not be used for, it may not be used for by a parent either."""
+        try:
+            host = str(ipaddress.ip_address(destination.host))
+        except ValueError:
+            return None
+        return self.connector.allowed(host, destination.port)
