@@ -7,8 +7,7 @@ A reload makes a new gateway; old connections keep theirs until they end.
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +18,7 @@ from OpenSSL import crypto
 from twisted.plugin import getPlugins
 
 import sslintercept.plugins
-from sslintercept.config.schema import ParentSettings, Settings
-from sslintercept.dns.resolver import Resolver
+from sslintercept.config.schema import ListenSettings, ParentSettings, Settings
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts, Scope
 from sslintercept.http.lines import AccessLines
@@ -58,22 +56,23 @@ SERVED = {
 """which verdicts of the probe a word of C{accept} stands for"""
 MOST_PASSWORD = 255
 """bytes (RFC 1929 2)"""
-EPOCH = time.time
-"""seconds since the epoch, for dates in certificates and logs"""
 
 
 class Process(Protocol):
-    """What generations share (L{sslintercept.service.SslInterceptService})."""
+    """What generations share (L{sslintercept.service.SslInterceptService}), and what differs in a test."""
 
     authority: Authority
     handler: NetHandler
     keylog: Callable[[bytes], object] | None
     lines: AccessLines
+    names: Iterable[str]
+    """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
     untrusted_leaves: LeafSource
 
-    def resolver(self, settings: Settings) -> Resolver: ...
-    def forbidden(self, settings: Settings, host: str, port: int) -> str | None: ...
+    def new_connector(self, settings: Settings) -> Connector: ...
+    def wall_clock(self) -> float:
+        """Seconds since the epoch, for dates in certificates and logs."""
 
 
 class Gateway:
@@ -91,25 +90,18 @@ class Gateway:
         upstream = settings.upstream_tls
         roots, warnings = load_roots(upstream.trust, upstream.extra_trust)
         self.warnings = [*settings.warnings, *warnings]
-        self.verifier = Verifier(roots, own_ca=process.authority)
         keylog = process.keylog
-        self.connector = Connector(
-            process.handler,
-            process.resolver(settings),
-            timeout=settings.http.connect_timeout,
-            water=(settings.tunnel.high_water, settings.tunnel.low_water),
-            allowed=lambda host, port: process.forbidden(settings, host, port),
-        )
+        self.connector = process.new_connector(settings)
         self.upstream = UpstreamTls(
             UpstreamContext(min_version=upstream.min_version, keylog=keylog),
-            self.verifier,
+            Verifier(roots, own_ca=process.authority),
             require=upstream.verify == "require",
             timeout=settings.http.tls_timeout,
-            wall_clock=EPOCH,
+            wall_clock=process.wall_clock,
         )
         self.router = Router(self.connector, self.upstream, chooser(settings.parents), settings.http.connect_timeout)
         self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
-        origins = Origins(upstream.remember)
+        self.origins = Origins(upstream.remember)
         openings = [plugin.signatures for plugin in getPlugins(IProbeSignatures, sslintercept.plugins)]
         self.probe = Probe(
             timeout=settings.probe.timeout,
@@ -126,7 +118,7 @@ class Gateway:
             rules=self.rules,
             router=self.router,
             pool=self.pool,
-            origins=origins,
+            origins=self.origins,
             probe=self.probe,
             transactions=process.lines,
         )
@@ -146,9 +138,9 @@ class Gateway:
                 chain=own_chain if own is not None else process.authority.chain_der,
                 keylog=keylog,
             ),
-            credentials=Leaves(process.trusted_leaves, process.untrusted_leaves, own, machine_names()),
-            origins=origins,
-            wall_clock=EPOCH,
+            credentials=Leaves(process.trusted_leaves, process.untrusted_leaves, own, tuple(process.names)),
+            origins=self.origins,
+            wall_clock=process.wall_clock,
         )
         acceptors: list[Acceptor] = [HttpAcceptor(self.proxy), self.tls, unknown]
         acceptors += [Refusal(protocol, unknown) for protocol in REFUSALS]
@@ -157,6 +149,20 @@ class Gateway:
         for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
             for added in plugin.acceptors(self):
                 self.probe.register(added, replace=True)
+
+    def accepted(self, vc: NetVConnection, facts: Facts, listener: ListenSettings) -> None:
+        """A client has connected to C{listener}."""
+        tunnel = self.settings.tunnel
+        vc.high_water, vc.low_water = tunnel.high_water, tunnel.low_water
+        facts.step("accepted", str(vc.peer))
+        if listener.target is not None:
+            try:
+                facts.scope = fixed_scope(self, facts, vc, listener.target)
+            except InterceptError as error:
+                facts.error = error
+                vc.close()
+                return
+        self.probe.accept(vc, facts)
 
 
 def chooser(settings: Sequence[ParentSettings]) -> Choose | None:

@@ -12,6 +12,7 @@ import itertools
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ from sslintercept.config.schema import Settings
 from sslintercept.dns.resolver import HostsFile, Lookup, Resolver, server_lookup, system_lookup
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Address, Facts
-from sslintercept.gateway import EPOCH, Gateway, fixed_scope
+from sslintercept.gateway import Gateway, machine_names
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
@@ -39,6 +40,7 @@ from sslintercept.http.session import HttpSession
 from sslintercept.log.access import NOTICES
 from sslintercept.log.sequence import Sequence
 from sslintercept.log.writer import LineWriter
+from sslintercept.net.connector import Connector
 from sslintercept.net.cop import InactivityCop
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.listener import listen
@@ -83,11 +85,12 @@ class SslInterceptService(Service):
             key_path=None,
         )
         self.writer = LineWriter(settings.log.access, notice=NOTICES[settings.log.format])
-        self.lines = AccessLines(self.writer.write, settings.log.format, settings.log.connections, EPOCH)
+        self.lines = AccessLines(self.writer.write, settings.log.format, settings.log.connections, time.time)
         self.keylog = _keylog(settings.log.keylog)
         self.handler = NetHandler(reactor)
         self.cop = InactivityCop(self.handler, reactor)
         self.ports: dict[str, IListeningPort] = {}
+        self.names: Iterable[str] = machine_names()
         self._serial = itertools.count(1)
         self._boot = secrets.token_hex(3)
         self._threads = ThreadPool(0, RESOLVER_THREADS, "resolver")
@@ -114,6 +117,20 @@ class SslInterceptService(Service):
             )
             self._resolvers[key] = Resolver(self.reactor, HostsFile(settings.dns.hosts), lookup)
         return self._resolvers[key]
+
+    def new_connector(self, settings: Settings) -> Connector:
+        """Who opens server connections for a generation."""
+        return Connector(
+            self.handler,
+            self.resolver(settings),
+            timeout=settings.http.connect_timeout,
+            water=(settings.tunnel.high_water, settings.tunnel.low_water),
+            allowed=lambda host, port: self.forbidden(settings, host, port),
+        )
+
+    def wall_clock(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
 
     def forbidden(self, settings: Settings, host: str, port: int) -> str | None:
         """Why an address may not be connected to: ourselves never, private networks by setting."""
@@ -264,21 +281,11 @@ class SslInterceptService(Service):
         listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
         number = next(self._serial)
         facts = Facts(f"{self._boot}-{number:x}", vc.peer, listener.name)
-        facts.started = EPOCH()
-        tunnel = gateway.settings.tunnel
-        vc.high_water, vc.low_water = tunnel.high_water, tunnel.low_water
+        facts.started = time.time()
         if gateway.settings.log.sequence is not None:
             facts.sequence = Sequence()
-            facts.step("accepted", str(vc.peer))
         vc.closed = lambda vc: self._closed(facts, vc)
-        if listener.target is not None:
-            try:
-                facts.scope = fixed_scope(gateway, facts, vc, listener.target)
-            except InterceptError as error:
-                facts.error = error
-                vc.close()
-                return
-        gateway.probe.accept(vc, facts)
+        gateway.accepted(vc, facts, listener)
 
     def _closed(self, facts: Facts, vc: NetVConnection) -> None:
         self.lines.connection(facts, vc)

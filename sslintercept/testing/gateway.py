@@ -18,7 +18,8 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -30,30 +31,17 @@ from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
-from sslintercept.gateway import SERVED, chooser, fixed_scope
+from sslintercept.gateway import Gateway
 from sslintercept.http.lines import AccessLines
-from sslintercept.http.pool import Pool
-from sslintercept.http.proxy import HttpAcceptor, HttpProxy
-from sslintercept.intercept.leaves import Leaves
-from sslintercept.intercept.refusal import REFUSALS, Refusal
-from sslintercept.intercept.tls import TlsAcceptor
-from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.net.connector import Connector, refusal
-from sslintercept.net.route import Router
-from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
-from sslintercept.probe.accept import Acceptor, Probe
-from sslintercept.rule.decide import Rules, check_match
-from sslintercept.rule.learned import Learned
+from sslintercept.rule.decide import check_match
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import EPOCH, Peer
 from sslintercept.testing.pki import Pair, make_ca, make_leaf
 from sslintercept.tls.authority import Authority
-from sslintercept.tls.context import ServerContext, UpstreamContext
 from sslintercept.tls.leaf import LeafSource
-from sslintercept.tls.seen import Origins
-from sslintercept.tls.verify import Verifier, load_roots
 
 LISTENER = "proxy"
 OWN_NAMES = ("proxy.test", "127.0.0.1")
@@ -242,79 +230,44 @@ class Table:
 
 class MemoryGateway:
     """
-    Everything that one generation of settings makes, and the log of it.
+    A process in memory: one generation of settings, everything it makes, and the log of it.
 
     @param ini: the settings as text; what it does not say has its default.
-    @ivar folder: where the gateway keeps its CA; shared by all gateways of a process.
-    @ivar lines: the access log, parsed.
+    @ivar log: the access log, parsed.
     @ivar sequences: the recorded steps of each connection, in the order of their beginnings.
     @ivar facts: and what was known of it.
     """
 
     def __init__(self, loop: Loop, ini: str = "") -> None:
         self.loop = loop
-        self.settings = settings = settings_of(ini)
-        self.lines: list[dict[str, Any]] = []  # Any: parsed JSON
+        self.handler = loop.handler
+        settings = settings_of(ini)
+        self.settings = replace(settings, upstream_tls=replace(settings.upstream_tls, trust=_trust()))
+        self.log: list[dict[str, Any]] = []  # Any: parsed JSON
         self.sequences: list[Recorded] = []
         self.facts: list[Facts] = []
         self._serial = itertools.count(1)
-        self.rules = Rules(settings.rules)
-        self.learned = Learned(settings.client_tls.learn_after, settings.client_tls.learn_for)
-        authority = _authority(_folder())
-        self.ca = authority
+        self.authority = self.ca = _authority(_folder())
+        self.keylog: Callable[[bytes], object] | None = None
+        self.names: Iterable[str] = OWN_NAMES
+        self.trusted_leaves, self.untrusted_leaves = _sources()
+        self.lines = AccessLines(self._line, "json", True, self.wall_clock)
         self.connector = ScriptedConnector(loop, (settings.tunnel.high_water, settings.tunnel.low_water))
-        self.upstream = UpstreamTls(
-            UpstreamContext(min_version=settings.upstream_tls.min_version),
-            Verifier(_roots(), own_ca=authority),
-            require=settings.upstream_tls.verify == "require",
-            timeout=settings.http.tls_timeout,
-            wall_clock=self.wall_clock,
-        )
-        self.router = Router(self.connector, self.upstream, chooser(settings.parents), settings.http.connect_timeout)
-        self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
-        self.origins = Origins(settings.upstream_tls.remember)
-        self.probe = Probe(
-            timeout=settings.probe.timeout,
-            silence=settings.probe.silence,
-            limit=settings.probe.limit,
-            allowed={one.name: frozenset().union(*(SERVED[word] for word in one.accept)) for one in settings.listeners},
-        )
-        self.access = AccessLines(self._line, "json", True, self.wall_clock)
-        self.proxy = HttpProxy(
-            settings,
-            rules=self.rules,
-            router=self.router,
-            pool=self.pool,
-            origins=self.origins,
-            probe=self.probe,
-            transactions=self.access,
-        )
-        unknown = UnknownAcceptor(settings, self.router)
-        trusted, untrusted = _sources()
-        context = ServerContext(min_version=settings.client_tls.min_version, chain=authority.chain_der)
-        self.tls = TlsAcceptor(
-            settings,
-            rules=self.rules,
-            learned=self.learned,
-            probe=self.probe,
-            router=self.router,
-            client_context=context,
-            proxy_context=context,
-            credentials=Leaves(trusted, untrusted, None, OWN_NAMES),
-            origins=self.origins,
-            wall_clock=self.wall_clock,
-        )
-        acceptors: list[Acceptor] = [HttpAcceptor(self.proxy), self.tls, unknown]
-        acceptors += [Refusal(protocol, unknown) for protocol in REFUSALS]
-        for acceptor in acceptors:
-            self.probe.register(acceptor)
+        self.gateway = Gateway(self.settings, self)
+        self.pool = self.gateway.pool
+        self.learned = self.gateway.learned
+        self.proxy = self.gateway.proxy
+
+    def new_connector(self, settings: Settings) -> ScriptedConnector:
+        """Who leads to scripted origins, whatever the settings."""
+        return self.connector
 
     def wall_clock(self) -> float:
         """Seconds since the epoch; they pass when the loop's do."""
         return EPOCH + self.loop.seconds()
 
     def _line(self, line: str) -> None:
-        self.lines.append(json.loads(line))
+        self.log.append(json.loads(line))
 
     # the two sides
 
@@ -329,19 +282,15 @@ class MemoryGateway:
         """A client has connected (L{sslintercept.service.SslInterceptService.accepted})."""
         facts = Facts(f"test-{next(self._serial):x}", vc.peer, name)
         facts.started = self.wall_clock()
-        vc.high_water, vc.low_water = self.settings.tunnel.high_water, self.settings.tunnel.low_water
         facts.sequence = recorded = Recorded()
         self.facts.append(facts)
         self.sequences.append(recorded)
-        facts.step("accepted", str(vc.peer))
         vc.closed = lambda vc: self._closed(facts, vc)
-        target = next(one for one in self.settings.listeners if one.name == name).target
-        if target is not None:
-            facts.scope = fixed_scope(self, facts, vc, target)  # type: ignore[arg-type]  # it asks for rules and proxy
-        self.probe.accept(vc, facts)
+        listener = next(one for one in self.settings.listeners if one.name == name)
+        self.gateway.accepted(vc, facts, listener)
 
     def _closed(self, facts: Facts, vc: NetVConnection) -> None:
-        self.access.connection(facts, vc)
+        self.lines.connection(facts, vc)
 
     def origin(
         self,
@@ -378,7 +327,7 @@ class MemoryGateway:
 
     def transactions(self) -> list[dict[str, Any]]:  # Any: parsed JSON
         """The lines of transactions so far."""
-        return [line for line in self.lines if line["type"] == "transaction"]
+        return [line for line in self.log if line["type"] == "transaction"]
 
 
 def settings_of(ini: str) -> Settings:
@@ -405,10 +354,11 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @cache
-def _roots() -> Any:  # Any: whatever load_roots makes for the verifier
+def _trust() -> Path:
+    """The file with the authority that origins are verified with."""
     path = _folder() / "origin-ca.pem"
     path.write_bytes(origin_ca().pem)
-    return load_roots(path, None)[0]
+    return path
 
 
 @cache

@@ -81,7 +81,7 @@ def test_ten_thousand_requests_leave_no_growth(loop: Loop, tls: bool) -> None:
             loop.pump()
             client.take()
             client.wire.clear()
-            gateway.lines.clear()
+            gateway.log.clear()
             for one in gateway.connector.origins.values():
                 for peer in one.peers:
                     peer.take()
@@ -535,7 +535,7 @@ def test_a_request_that_cannot_be_read_is_answered_and_the_connection_ends(
     assert client.ended
     client.close()
     gateway.pump()
-    assert gateway.lines[-1]["error"] == "http_message"
+    assert gateway.log[-1]["error"] == "http_message"
     assert gateway.connector.opened == []
 
 
@@ -595,7 +595,7 @@ def test_a_client_that_connected_inside_tls_and_asks_for_nothing_is_closed(loop:
     assert client.ended
     client.close()
     gateway.pump()
-    assert gateway.lines[-1]["error"] == "http_message"
+    assert gateway.log[-1]["error"] == "http_message"
 
 
 @pytest.mark.parametrize("body", [b"zz\r\n", b"5\r\nhelloXX"])

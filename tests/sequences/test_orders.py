@@ -396,7 +396,7 @@ def test_unknown_bytes_for_an_origin_that_failed_end_the_connection(loop: Loop) 
     assert origin.last.got == b""
     client.close()
     gateway.pump()
-    assert gateway.lines[-1]["error"] == "certificate"
+    assert gateway.log[-1]["error"] == "certificate"
 
 
 @pytest.mark.parametrize("inside", [False, True])

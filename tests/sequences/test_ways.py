@@ -26,7 +26,7 @@ def last_line(gateway: MemoryGateway, client: Peer) -> Any:  # Any: parsed JSON
     """The line of a connection, once its client has left too."""
     client.close()
     gateway.pump()
-    return gateway.lines[-1]
+    return gateway.log[-1]
 
 
 # tunnels
@@ -64,7 +64,7 @@ def test_a_tunnelled_client_meets_the_origin_itself_byte_by_byte(loop: Loop, ini
     origin.last.close()
     gateway.pump()
     assert "tunnel_ended" in gateway.steps()
-    assert gateway.lines[-1]["result"] == "TCP_TUNNEL"
+    assert gateway.log[-1]["result"] == "TCP_TUNNEL"
 
 
 def test_a_client_that_keeps_rejecting_our_certificate_is_tunnelled(loop: Loop) -> None:
