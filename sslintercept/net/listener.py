@@ -11,7 +11,7 @@ import errno
 import socket
 from collections.abc import Callable
 from select import EPOLLIN
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -36,6 +36,8 @@ PAUSE = 0.05
 """seconds that a port rests when the cap is reached or descriptors ran out (ATS: throttle_delay)"""
 WARN_EVERY = 600.0
 """seconds between two warnings of one port"""
+IPV6_TRANSPARENT: Final = 75
+"""linux/in6.h; the socket module has only its sister for IPv4"""
 
 _TRANSIENT = {errno.EAGAIN, errno.ECONNABORTED, errno.ECONNRESET, errno.EPIPE, errno.EINTR, errno.EPERM, errno.EPROTO}
 
@@ -46,6 +48,26 @@ def address(raw: object) -> Address:
         host = str(raw[0])
         return Address(host[7:] if host.startswith("::ffff:") else host, int(raw[1]))
     return Address("unix", 0)
+
+
+class NotTransparent(Exception):
+    """The kernel does not let us take connections to other addresses."""
+
+
+def make_transparent(sock: socket.socket) -> None:
+    """
+    Let a socket take connections to any address (TPROXY).
+
+    @raise NotTransparent: we may not.
+    """
+    level, name = socket.IPPROTO_IP, socket.IP_TRANSPARENT
+    if sock.family == socket.AF_INET6:
+        level, name = socket.IPPROTO_IPV6, IPV6_TRANSPARENT
+    try:
+        if not sock.getsockopt(level, name):  # systemd may have done it (Transparent=)
+            sock.setsockopt(level, name, 1)
+    except OSError as error:
+        raise NotTransparent(error.strerror) from None
 
 
 @implementer(IListeningPort)
@@ -148,12 +170,18 @@ class Door:
     """Stands in for the reactor when an endpoint listens (IReactorTCP.listenTCP, IReactorSocket.adoptStreamPort)."""
 
     def __init__(
-        self, handler: NetHandler, accepted: Callable[[NetVConnection], object], limit: int, share: bool
+        self,
+        handler: NetHandler,
+        accepted: Callable[[NetVConnection], object],
+        limit: int,
+        share: bool,
+        transparent: bool = False,
     ) -> None:
         self._handler = handler
         self._accepted = accepted
         self._limit = limit
         self._share = share
+        self._transparent = transparent
 
     def listenTCP(self, port: int, factory: object, backlog: int = 50, interface: str = "") -> Listener:
         """Bind and listen; the factory is not used, connections go to C{accepted}."""
@@ -163,6 +191,8 @@ class Door:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if self._share:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if self._transparent:
+                make_transparent(sock)
             sock.bind((interface, port))
             sock.listen(max(backlog, 1024))
         except BaseException:
@@ -173,7 +203,13 @@ class Door:
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: object) -> Listener:
         """Listen on a socket that somebody else bound, for example systemd."""
         sock = socket.socket(fileno=socket.dup(fileDescriptor))
-        sock.setblocking(False)
+        try:
+            sock.setblocking(False)
+            if self._transparent:
+                make_transparent(sock)
+        except BaseException:
+            sock.close()
+            raise
         return self._listen(sock)
 
     def _listen(self, sock: socket.socket) -> Listener:
@@ -189,18 +225,26 @@ async def listen(
     *,
     limit: int,
     share: bool = False,
+    transparent: bool = False,
     where: str = "endpoint",
 ) -> IListeningPort:
     """
     Open the port that an endpoint string describes.
 
     @param share: let other processes listen on the same port (SO_REUSEPORT).
+    @param transparent: take connections to any address (IP_TRANSPARENT), for TPROXY.
     @raise ConfigError: the string is wrong, the port is taken or not allowed.
     """
     try:
-        endpoint = serverFromString(Door(handler, accepted, limit, share), description)
+        endpoint = serverFromString(Door(handler, accepted, limit, share, transparent), description)
         port: IListeningPort = await endpoint.listen(Factory())
         return port
+    except NotTransparent as error:
+        raise ConfigError(
+            f"cannot take connections to other addresses on {description} ({error})",
+            where=where,
+            remedy="give the process CAP_NET_ADMIN, or set transparent = off",
+        ) from None
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise ConfigError(
             f"cannot use endpoint {description!r} ({error})", where=where, remedy="write tcp:PORT[:interface=ADDRESS]"

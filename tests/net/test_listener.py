@@ -17,7 +17,16 @@ from zope.interface.verify import verifyObject
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Side
 from sslintercept.net.connector import Connector
-from sslintercept.net.listener import PAUSE, WARN_EVERY, Door, Listener, address, listen
+from sslintercept.net.listener import (
+    IPV6_TRANSPARENT,
+    PAUSE,
+    WARN_EVERY,
+    Door,
+    Listener,
+    NotTransparent,
+    address,
+    listen,
+)
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.testing.loop import Loop
 
@@ -28,10 +37,19 @@ def opened(
     limit: int = 1000,
     description: str = "tcp:0:interface=127.0.0.1",
     share: bool = False,
+    transparent: bool = False,
 ) -> Listener:
     found: list[Any] = []
     Deferred.fromCoroutine(
-        listen(loop.handler, description, accepted, limit=limit, share=share, where="[listen:main] endpoint")
+        listen(
+            loop.handler,
+            description,
+            accepted,
+            limit=limit,
+            share=share,
+            transparent=transparent,
+            where="[listen:main] endpoint",
+        )
     ).addBoth(found.append)
     if isinstance(found[0], Failure):
         found[0].raiseException()
@@ -222,3 +240,65 @@ def test_addresses_are_read_from_what_the_socket_module_gives() -> None:
     assert address(("::ffff:192.0.2.1", 80, 0, 0)) == Address("192.0.2.1", 80)
     assert address(("2001:db8::1", 80, 0, 0)) == Address("2001:db8::1", 80)
     assert address("") == Address("unix", 0)
+
+
+class Options:
+    """The options of sockets, as far as transparency goes; a kernel that says no unless it is C{kind}."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: bool) -> None:
+        self.set: list[tuple[int, int]] = []
+        self.kind = kind
+        self.real_get, self.real_set = socket.socket.getsockopt, socket.socket.setsockopt
+        monkeypatch.setattr(socket.socket, "getsockopt", lambda *given: self.get(*given))
+        monkeypatch.setattr(socket.socket, "setsockopt", lambda *given: self.put(*given))
+
+    def get(self, sock: socket.socket, level: int, name: int) -> int:
+        if name in (socket.IP_TRANSPARENT, IPV6_TRANSPARENT):
+            return (level, name) in self.set
+        return self.real_get(sock, level, name)
+
+    def put(self, sock: socket.socket, level: int, name: int, value: int) -> None:
+        if name not in (socket.IP_TRANSPARENT, IPV6_TRANSPARENT):
+            self.real_set(sock, level, name, value)
+        elif not self.kind:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        else:
+            assert value == 1
+            # Bound already, it would not be asked whether it may have another address.
+            assert sock.getsockname()[1] == 0
+            self.set.append((level, name))
+
+
+def test_a_transparent_port_is_made_so_before_it_is_bound(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(monkeypatch, kind=True)
+    opened(loop, lambda vc: None, transparent=True).stopListening()
+    opened(loop, lambda vc: None, transparent=True, description="tcp6:0:interface=\\:\\:1").stopListening()
+    assert options.set == [(socket.IPPROTO_IP, socket.IP_TRANSPARENT), (socket.IPPROTO_IPV6, IPV6_TRANSPARENT)]
+
+
+def test_other_ports_are_not_transparent(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(monkeypatch, kind=True)
+    opened(loop, lambda vc: None).stopListening()
+    assert options.set == []
+
+
+def test_a_process_that_may_not_be_transparent_is_told_what_it_needs(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Options(monkeypatch, kind=False)
+    with pytest.raises(
+        ConfigError, match=r"\[listen:main\] endpoint: .*not permitted\); give the process CAP_NET_ADMIN"
+    ):
+        opened(loop, lambda vc: None, transparent=True)
+
+
+def test_an_adopted_socket_that_is_transparent_already_needs_no_permission(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(monkeypatch, kind=False)
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        door = Door(loop.handler, lambda vc: None, 10, False, transparent=True)
+        with pytest.raises(NotTransparent):
+            door.adoptStreamPort(bound.fileno(), socket.AF_INET, None)
+        options.set.append((socket.IPPROTO_IP, socket.IP_TRANSPARENT))
+        door.adoptStreamPort(bound.fileno(), socket.AF_INET, None).stopListening()

@@ -10,7 +10,7 @@ import pytest
 
 from sslintercept.errors import ClientError
 from sslintercept.facts import Address
-from sslintercept.net.original import SO_ORIGINAL_DST, original_destination
+from sslintercept.net.original import SO_ORIGINAL_DST, is_local, original_destination
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.testing.loop import Loop
 
@@ -59,3 +59,38 @@ def test_a_connection_that_was_not_redirected_is_told(loop: Loop) -> None:
     vc, _ = loop.pair()
     with pytest.raises(ClientError, match="not redirected"):
         original_destination(vc)
+
+
+def test_a_redirected_connection_to_another_address_of_ours_would_lead_to_ourselves_too(loop: Loop) -> None:
+    raw = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(8443), socket.inet_aton("127.0.0.1"))
+    vc = redirected(loop, Address("192.0.2.2", 8443), socket.IPPROTO_IP, raw)
+    with pytest.raises(ClientError, match=r"192\.0\.2\.2:8443: .*directly"):
+        original_destination(vc)
+    vc = redirected(loop, Address("192.0.2.2", 8080), socket.IPPROTO_IP, raw)
+    assert original_destination(vc) == Address("127.0.0.1", 8443)
+
+
+@pytest.mark.parametrize("host", ["198.51.100.7", "2001:db8::7"])
+def test_with_tproxy_our_own_end_is_the_destination(loop: Loop, host: str) -> None:
+    vc, _ = loop.pair()
+    vc.local = Address(host, 443)
+    assert original_destination(vc, transparent=True) == Address(host, 443)
+    assert original_destination(vc, transparent=True, port=443) == Address(host, 443)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_with_tproxy_an_address_of_ours_and_our_port_would_lead_to_ourselves(loop: Loop, host: str) -> None:
+    vc, _ = loop.pair()
+    vc.local = Address(host, 8444)
+    with pytest.raises(ClientError, match="directly; use a TPROXY rule"):
+        original_destination(vc, transparent=True, port=8444)
+    with pytest.raises(ClientError, match="directly; use a TPROXY rule"):
+        original_destination(vc, transparent=True)
+    assert original_destination(vc, transparent=True, port=8445) == Address(host, 8444)
+
+
+def test_our_addresses_are_told_from_those_of_others() -> None:
+    assert is_local("127.0.0.1")
+    assert is_local("::1")
+    assert not is_local("192.0.2.1")
+    assert not is_local("2001:db8::1")
