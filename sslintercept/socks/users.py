@@ -213,7 +213,7 @@ def _check_cost(cost: Cost) -> None:
     n, r, p = cost
     if n < 2 or n & (n - 1) or not r or n >= 1 << 16 * r or 128 * n * r > MAX_MEMORY or not 0 < p <= MAX_BLOCKS:
         raise ValueError(
-            f"N is not a power of 2, or the hash needs more than {MAX_MEMORY} bytes or {MAX_BLOCKS} rounds"
+            f"N is no power of 2 that r allows, or the hash needs more than {MAX_MEMORY} bytes or {MAX_BLOCKS} rounds"
         )
 
 
