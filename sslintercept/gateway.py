@@ -25,6 +25,7 @@ from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
 from sslintercept.intercept.leaves import Leaves
+from sslintercept.intercept.obsolete import ObsoleteHello
 from sslintercept.intercept.refusal import REFUSALS, Refusal
 from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
@@ -49,7 +50,7 @@ from sslintercept.tls.verify import Verifier, load_roots
 
 SERVED = {
     "http": frozenset({"http/1", "http/2"}),
-    "tls": frozenset({"tls"}),
+    "tls": frozenset({"tls", "sslv2"}),
     "socks4": frozenset({"socks4"}),
     "socks5": frozenset({"socks5"}),
 }
@@ -142,7 +143,7 @@ class Gateway:
             origins=self.origins,
             wall_clock=process.wall_clock,
         )
-        acceptors: list[Acceptor] = [HttpAcceptor(self.proxy), self.tls, unknown]
+        acceptors: list[Acceptor] = [HttpAcceptor(self.proxy), self.tls, unknown, ObsoleteHello()]
         acceptors += [Refusal(protocol, unknown) for protocol in REFUSALS]
         for acceptor in acceptors:
             self.probe.register(acceptor)

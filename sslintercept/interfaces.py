@@ -58,6 +58,34 @@ class IAcceptorPlugin(IPlugin):
         """
 
 
+class IPartSink(Interface):
+    """Gets the content of one message or file."""
+
+    def write(data: bytes) -> None:
+        """The next bytes; framing (dot-stuffing, literals, chunks) is undone, content codings are not."""
+
+    def finish(whole: bool) -> None:
+        """
+        The part is over; called exactly once.
+
+        @param whole: false when the transfer broke off, or only a piece of it was asked for.
+        """
+
+
+class IPartHandler(IPlugin):
+    """Wants to see what conversations carry: mails, files."""
+
+    def part(part: object, facts: object) -> IPartSink | None:
+        """
+        A message or a file begins.
+
+        @param part: the L{sslintercept.dialogue.watcher.Part}: what it is, as far as its protocol says.
+        @param facts: the L{sslintercept.facts.Facts} of the client's connection.
+        @return: who gets its content, or C{None}. What a handler or a sink raises ends the connection, and so what has
+            not been seen does not pass.
+        """
+
+
 class IResolver(Interface):
     """Who knows the addresses of a name."""
 

@@ -189,6 +189,10 @@ OTHER_STEPS: Final = (
     Step(
         "session_opened", "lvc", "Server", "TCP connect", "a connection for SOCKS, a fixed or original target is opened"
     ),
+    # conversations that are read along
+    Step("dialogue", "Client", "Server", "Conversation read along", "a watcher was put between the two", arrow=BOTH),
+    Step("starttls", "Client", "Server", "TLS begins here", "both agreed on TLS in the middle of a conversation"),
+    Step("part", "Client", "Server", "Message or file", "a message or a file begins; its kind and name", arrow=BOTH),
     # HTTP without TLS on one side
     Step("request_received", "Client", "httpsm", "HTTP request", "a request arrived outside of TLS"),
     Step("plain_request_sent", "rvc", "Server", "HTTP request", "its head left without TLS"),

@@ -23,7 +23,7 @@ from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.port import greets_first
 from sslintercept.probe.signature import SIGNATURES, Signature
-from sslintercept.probe.verdict import judge
+from sslintercept.probe.verdict import UNRECOGNISED, judge, judge_greeting
 from sslintercept.profile.profile import Bytes
 
 EARLY = 64 * 1024
@@ -221,7 +221,7 @@ class ProbeAccept:
     """The session of a connection that is being probed (ATS: ProtocolProbeTrampoline)."""
 
     takes_views = True
-    __slots__ = ("_facts", "_head", "_port", "_probe", "_secure", "_silence", "_vc")
+    __slots__ = ("_carries", "_facts", "_head", "_port", "_probe", "_secure", "_silence", "_vc")
 
     def __init__(self, probe: Probe, vc: NetVConnection, facts: Facts) -> None:
         self._probe = probe
@@ -231,6 +231,8 @@ class ProbeAccept:
         scope = facts.scope
         self._port = scope.destination.port if scope is not None else None
         self._secure = scope is not None and scope.secure
+        self._carries = scope.carries if scope is not None else None
+        """the conversation in whose middle TLS begins, or has begun"""
         self._silence: IDelayedCall | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
@@ -245,11 +247,16 @@ class ProbeAccept:
         vc.idle_limit = 0.0
         vc.deadline = vc.handler.now + probe.timeout
         vc.timed_out = self._timed_out
+        if self._carries is not None and self._secure:
+            self._hand_over(Verdict(self._carries, "TLS began in the middle of its conversation"), peeked)
+            return
         if peeked:
             self._head += peeked
             if self._look():
                 return
         vc.resumeProducing()
+        if self._carries is not None:
+            return  # both sides have agreed that a ClientHello comes next; nothing else passes
         server = hung(vc)
         bare = server is None or (self._secure and server.secured is None)
         if greets_first(self._port, secure=self._secure):
@@ -287,8 +294,31 @@ class ProbeAccept:
         )
         if verdict is None:
             return False
+        if self._carries is not None and verdict.protocol != "tls":
+            self._no_tls()
+            return True
+        if verdict.protocol == UNRECOGNISED or verdict.hint == verdict.protocol:
+            verdict = self._by_greeting(head) or verdict
         self._hand_over(verdict, head)
         return True
+
+    def _by_greeting(self, head: bytes) -> Verdict | None:
+        """What the server has said is evidence too, where the client's bytes alone say nothing."""
+        server = hung(self._vc)
+        if server is None or not server.heard:
+            return None
+        return judge_greeting(server.heard, head, self._port, secure=self._secure)
+
+    def _no_tls(self) -> None:
+        """Somebody goes on in the clear where TLS was agreed on."""
+        self._release()
+        self._facts.error = InterceptError(
+            "the client did not begin with TLS, although both had agreed on it",
+            where=f"{self._carries} of {self._facts.client}",
+            remedy="nothing of it was passed on",
+        )
+        self._facts.step("dropped", "no TLS")
+        self._vc.close()
 
     def _hand_over(self, verdict: Verdict, head: bytes) -> None:
         self._release()

@@ -17,6 +17,18 @@ from sslintercept.facts import Verdict
 from sslintercept.probe.port import PortHint, hint_of
 from sslintercept.probe.signature import GREETINGS, SIGNATURES, Answer, Signature, judge_all
 
+CLIENT_WORDS: Final = {
+    b"EHLO": "smtp",
+    b"HELO": "smtp",
+    b"LHLO": "smtp",
+    b"USER": "ftp",
+    b"AUTH": "ftp",
+    b"FEAT": "ftp",
+    b"HOST": "ftp",
+    b"OPTS": "ftp",
+    b"CLNT": "ftp",
+}
+"""What clients begin with where the greetings of two protocols are alike."""
 UNRECOGNISED: Final = "unknown"
 """The protocol of a verdict that names none."""
 TLS: Final = frozenset(("tls", "sslv2"))
@@ -63,32 +75,24 @@ def judge(
 
 
 def judge_greeting(
-    greeting: bytes,
-    port: int | None,
-    *,
-    secure: bool = False,
-    full: bool = False,
-    signatures: Sequence[Signature] = GREETINGS,
+    greeting: bytes, head: bytes, port: int | None, *, secure: bool = False, signatures: Sequence[Signature] = GREETINGS
 ) -> Verdict | None:
     """
-    What the server speaks, by what it said before the client said anything; C{None} means keep reading.
+    What both speak, by what the server said before the client said anything; C{None} if no greeting is known by it.
 
-    Protocols that share a greeting are told apart by the port; without its help the first in the table is named.
-    Arguments are those of L{judge}.
+    Protocols that share a greeting are told apart by the port, or else by the first word of the client.
+
+    @param greeting: the beginning of what the server said.
+    @param head: what the client has answered so far.
     """
     hint = hint_of(port)
     expected = _expected(hint, secure)
-    answers = [(each.judge(greeting), each) for each in signatures]
-    matches = [each for answer, each in answers if answer is Answer.MATCH]
-    if matches:
-        signature = next((each for each in matches if each.name == expected), matches[0])
-        return _recognised(signature, port, expected, hint, secure)
-    if not full and any(answer is Answer.MORE for answer, _ in answers):
+    matches = [each for each in signatures if each.judge(greeting) is Answer.MATCH]
+    if not matches:
         return None
-    refuted = any(each.name == expected for each in signatures)
-    return Verdict(
-        UNRECOGNISED, f"what the server said (length {len(greeting)}) matches no greeting", expected, refuted
-    )
+    protocol = CLIENT_WORDS.get(head.partition(b" ")[0].rstrip(b"\r\n").upper(), "")
+    signature = next((each for name in (expected, protocol) for each in matches if each.name == name), matches[0])
+    return _recognised(signature, port, expected, hint, secure, "what the server greets with is")
 
 
 def _expected(hint: PortHint | None, secure: bool) -> str | None:
@@ -108,9 +112,14 @@ def _agrees(protocol: str, expected: str, hint: PortHint, secure: bool) -> bool:
 
 
 def _recognised(
-    signature: Signature, port: int | None, expected: str | None, hint: PortHint | None, secure: bool
+    signature: Signature,
+    port: int | None,
+    expected: str | None,
+    hint: PortHint | None,
+    secure: bool,
+    what: str = "the first bytes are those",
 ) -> Verdict:
-    seen = f"the first bytes are those of {signature.name} ({signature.source})"
+    seen = f"{what} of {signature.name} ({signature.source})"
     if hint is None or expected is None:
         return Verdict(signature.name, seen)
     if _agrees(signature.name, expected, hint, secure):

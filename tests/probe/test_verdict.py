@@ -194,24 +194,33 @@ def test_the_verdict_does_not_depend_on_how_the_stream_was_cut(
         (b"+OK ready\r\n", 110, ("pop3", "pop3", False)),
         (b"SSH-2.0-x\r\n", 25, ("ssh", "smtp", True)),
         (b"* OK", 993, ("imap", "imaps", True)),
-        (b"HTTP/1.1 200 OK\r\n", 25, ("unknown", "smtp", True)),
-        (b"HTTP/1.1 200 OK\r\n", 80, ("unknown", "http", False)),
-        (b"HTTP/1.1 200 OK\r\n", None, ("unknown", None, False)),
     ],
 )
 def test_a_greeting_names_the_protocol_with_the_help_of_the_port(
     greeting: bytes, port: int | None, expected: tuple[str, str | None, bool]
 ) -> None:
-    assert told(judge_greeting(greeting, port)) == expected
+    found = judge_greeting(greeting, b"", port)
+    assert found is not None
+    assert told(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [(b"EHLO x\r\n", "smtp"), (b"user me\r\n", "ftp"), (b"FEAT\r\n", "ftp"), (b"QUIT\r\n", "smtp")],
+)
+def test_where_greetings_are_alike_the_first_word_of_the_client_decides(head: bytes, expected: str) -> None:
+    found = judge_greeting(b"220 ready\r\n", head, 2121)
+    assert found is not None
+    assert found.protocol == expected
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 200 OK\r\n", b"22", b"\0"])
+def test_what_is_no_greeting_says_nothing(greeting: bytes) -> None:
+    assert judge_greeting(greeting, b"EHLO x\r\n", 25) is None
 
 
 def test_a_greeting_inside_of_implicit_tls_is_of_what_the_port_carries() -> None:
-    assert told(judge_greeting(b"220 ready\r\n", 990, secure=True)) == ("ftp", "ftp", False)
-
-
-def test_half_a_greeting_is_waited_for_until_the_buffer_is_full() -> None:
-    assert judge_greeting(b"22", 25) is None
-    assert told(judge_greeting(b"22", 25, full=True)) == ("unknown", "smtp", True)
+    assert told(judge_greeting(b"220 ready\r\n", b"", 990, secure=True)) == ("ftp", "ftp", False)
 
 
 def test_signatures_of_an_extension_are_used() -> None:

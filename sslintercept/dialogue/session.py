@@ -1,0 +1,418 @@
+"""
+A conversation that is read along: two connections joined through a watcher (L{sslintercept.dialogue.watcher}).
+
+The session is taken by the probe's verdict. It reaches the server as every session inside a tunnel does, gives both
+sides' bytes to the watcher, and makes true what the watcher says: above all the moment when TLS begins, where both
+connections go back to the probe, which finds the ClientHello (deck: switch to TLS later).
+
+Python calls a chunk: C{dataReceived}, the watcher's, C{to_server} or C{to_client}, the chain's C{write}.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sslintercept.dialogue.watcher import MakeWatcher, Part, PartSink, Terms
+from sslintercept.errors import InterceptError
+from sslintercept.facts import Action, Facts, Scope
+from sslintercept.net.route import Router
+from sslintercept.net.vconnection import NEVER, NetVConnection
+from sslintercept.probe.accept import Probe
+from sslintercept.probe.entrance import hang
+from sslintercept.probe.reach import Reached, Waiting, reach
+from sslintercept.profile.profile import Bytes
+from sslintercept.tunnel.blind import BlindTunnel
+
+MOST_OFFERS = 10_000
+"""servers whose offer of TLS is remembered"""
+MOST_USER = 255
+"""characters of a user's name that are kept"""
+
+BLOCKED = {
+    "smtp": b"554 5.7.1 Blocked by a rule\r\n",
+    "lmtp": b"554 5.7.1 Blocked by a rule\r\n",
+    "pop3": b"-ERR [SYS/PERM] Blocked by a rule\r\n",
+    "imap": b"* BYE Blocked by a rule\r\n",
+    "ftp": b"421 Blocked by a rule\r\n",
+    "nntp": b"400 Blocked by a rule\r\n",
+    "sieve": b'BYE "Blocked by a rule"\r\n',
+}
+"""how a conversation is told that a rule ends it; other protocols are closed"""
+
+
+class PartHandler(Protocol):
+    """What L{sslintercept.interfaces.IPartHandler} promises."""
+
+    def part(self, part: Part, facts: Facts) -> PartSink | None: ...
+
+
+class Offers:
+    """
+    Which servers have offered TLS in the middle of a conversation, for rules with C{starttls = keep}.
+
+    @param keep: seconds that an offer is remembered.
+    """
+
+    def __init__(self, keep: float) -> None:
+        self._keep = keep
+        self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def note(self, protocol: str, where: str, now: float) -> None:
+        """A server offers it; at the cost of the oldest memory if there is no room."""
+        key = protocol, where
+        self._seen[key] = now + self._keep
+        self._seen.move_to_end(key)
+        if len(self._seen) > MOST_OFFERS:
+            self._seen.popitem(last=False)
+
+    def known(self, protocol: str, where: str, now: float) -> bool:
+        """Whether it did before."""
+        return self._seen.get((protocol, where), 0.0) > now
+
+
+class Conversations:
+    """
+    What every conversation of one generation of settings shares.
+
+    @param relay_opaque: relay what a watcher does not understand, instead of ending it.
+    @param idle: seconds that a conversation may be silent.
+    @param handlers: who wants to see parts.
+    @param clock: seconds, for what is remembered.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        probe: Probe,
+        offers: Offers,
+        relay_opaque: bool,
+        idle: float,
+        handlers: Iterable[PartHandler],
+        clock: Callable[[], float],
+    ) -> None:
+        self.router = router
+        self.probe = probe
+        self.offers = offers
+        self.relay_opaque = relay_opaque
+        self.idle = idle
+        self.handlers = tuple(handlers)
+        self.clock = clock
+
+
+class DialogueAcceptor:
+    """Serves the verdict of one protocol with its watcher."""
+
+    def __init__(
+        self, protocol: str, make: Callable[[Facts, Scope], MakeWatcher], conversations: Conversations
+    ) -> None:
+        self.protocol = protocol
+        self._make = make
+        self._shared = conversations
+
+    def accept(self, vc: NetVConnection, facts: Facts, peeked: bytes) -> None:
+        """
+        Reach the server and read along (L{sslintercept.interfaces.IAcceptor}).
+
+        @raise InterceptError: a rule blocks, or nobody knows the destination.
+        """
+        scope = facts.scope
+        if scope is None:
+            raise InterceptError(
+                f"nobody said where this {self.protocol} conversation leads",
+                where=f"listener {facts.listener}",
+                remedy="use CONNECT, SOCKS, or a listener with a target",
+            )
+        facts.path.append(self.protocol)
+        if scope.decision.action is Action.BLOCK:
+            vc.write(BLOCKED.get(self.protocol, b""))
+            raise InterceptError(
+                f"rule {scope.decision.rule} blocks: {scope.decision.reason}",
+                where=str(scope.destination),
+                remedy="see the rules",
+            )
+        waiting = Waiting(vc, peeked)
+
+        async def begin() -> None:
+            reached = await reach(vc, facts, scope, self._shared.router)
+            Dialogue(self._shared, self.protocol, vc, facts, scope, reached).start(
+                self._make(facts, scope), bytes(waiting.held)
+            )
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            if not isinstance(error, InterceptError):
+                self._shared.log.failure("a conversation could not be set up", failure=failure)
+            if facts.error is None and not vc.closing and isinstance(error, Exception):
+                facts.error = error
+            vc.close()
+
+        Deferred.fromCoroutine(begin()).addErrback(failed)
+
+
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+class End:
+    """The session of one side, and the producer that the other side stops and starts."""
+
+    takes_views = True
+    __slots__ = ("_dialogue", "hear", "vc")
+
+    def __init__(self, dialogue: Dialogue, vc: NetVConnection, hear: Callable[[bytes], None]) -> None:
+        self._dialogue = dialogue
+        self.vc = vc
+        self.hear = hear
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Nothing to begin."""
+
+    def connectionMade(self) -> None:
+        """Nothing to begin."""
+
+    def dataReceived(self, data: Bytes) -> None:
+        self.hear(bytes(data))
+        self._dialogue.settle()
+
+    def readConnectionLost(self) -> None:
+        self._dialogue.side_ended(self.vc)
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._dialogue.side_lost(self.vc)
+
+    def pauseProducing(self) -> None:
+        self.vc.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.vc.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The other side is gone; L{Dialogue.side_lost} has it."""
+
+
+class Fan:
+    """One part for several handlers."""
+
+    def __init__(self, sinks: list[PartSink]) -> None:
+        self._sinks = sinks
+
+    def write(self, data: bytes) -> None:
+        """To each."""
+        for sink in self._sinks:
+            sink.write(data)
+
+    def finish(self, whole: bool) -> None:
+        """To each."""
+        for sink in self._sinks:
+            sink.finish(whole)
+
+
+class Dialogue:
+    """
+    One conversation (L{sslintercept.dialogue.watcher.Wires} for its watcher).
+
+    Its life: joined, and then one of over (refused, or a side is gone), upgrading, or unseen.
+    """
+
+    def __init__(
+        self,
+        shared: Conversations,
+        protocol: str,
+        vc: NetVConnection,
+        facts: Facts,
+        scope: Scope,
+        reached: Reached,
+    ) -> None:
+        self._shared = shared
+        self._protocol = protocol
+        self._client = vc
+        self._server = reached.server
+        self._reached = reached
+        self._facts = facts
+        self._scope = scope
+        self._muted = False
+        """the client has heard what is being shown to the watcher"""
+        self._joined = True
+        self._next: Callable[[], None] | None = None
+        """what takes the place of this conversation as soon as the watcher has returned"""
+
+    def start(self, make: MakeWatcher, from_client: bytes) -> None:
+        """Join the two; what was said already goes first."""
+        facts, scope = self._facts, self._scope
+        secured = scope.secure
+        self._watcher = make(
+            self,
+            Terms(
+                secured=secured,
+                upgraded=scope.carries is not None,
+                required=not secured and scope.decision.starttls == "require",
+            ),
+        )
+        ends = (
+            End(self, self._client, self._watcher.from_client),
+            End(self, self._server, self._watcher.from_server),
+        )
+        for end in ends:
+            end.vc.idle_limit = self._shared.idle
+            end.vc.deadline = NEVER
+            end.vc.timed_out = self._timed_out
+            end.vc.attach(end)
+        self._client.registerProducer(ends[1], True)
+        self._server.registerProducer(ends[0], True)
+        facts.step("dialogue", self._protocol)
+        if self._reached.heard:
+            self._muted = True
+            self._watcher.from_server(self._reached.heard)
+            self._muted = False
+        if self._joined and self._reached.early:
+            self._watcher.from_server(self._reached.early)
+        if self._joined and from_client:
+            self._watcher.from_client(from_client)
+        self.settle()
+        if self._joined:
+            for end in ends:
+                end.vc.resumeProducing()
+
+    # Wires
+
+    def to_server(self, data: bytes) -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        if self._joined or self._next is not None:
+            self._server.write(data)
+
+    def to_client(self, data: bytes) -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        if not self._muted and (self._joined or self._next is not None):
+            self._client.write(data)
+
+    def upgrade(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        self._leave()
+        self._next = self._upgrade
+
+    def opaque(self, why: str) -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        if not self._joined:
+            return
+        self._facts.step("note", f"not understood: {why}")
+        if not self._shared.relay_opaque:
+            self.refuse(f"not understood ({why})")
+            return
+        self._leave()
+        self._next = self._unseen
+
+    def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        if not self._joined:
+            return
+        facts = self._facts
+        if facts.error is None:
+            facts.error = InterceptError(
+                why, where=f"{self._protocol} with {self._scope.destination}", remedy="the conversation was ended"
+            )
+        facts.step("dropped", why)
+        self._client.write(to_client)
+        self._server.write(to_server)
+        self._leave()
+        self._client.close()
+        self._server.close()
+
+    def offered(self, tls: bool) -> bool:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        shared, where = self._shared, str(self._scope.destination)
+        now = shared.clock()
+        if tls:
+            shared.offers.note(self._protocol, where, now)
+        elif self._scope.decision.starttls == "keep" and shared.offers.known(self._protocol, where, now):
+            self.refuse("the server offers no TLS any more: somebody on the way may have taken the offer out")
+            return False
+        return True
+
+    def user(self, name: str) -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        self._facts.user = name[:MOST_USER]
+
+    def part(self, part: Part) -> PartSink | None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        self._facts.step("part", f"{part.kind} {part.name}"[:200])
+        sinks = [sink for handler in self._shared.handlers if (sink := handler.part(part, self._facts)) is not None]
+        return (sinks[0] if len(sinks) == 1 else Fan(sinks)) if sinks else None
+
+    # what comes next
+
+    def _leave(self) -> None:
+        """The watcher's work is done; both connections are without a session of ours as soon as it returns."""
+        if self._joined:
+            self._joined = False
+            self._client.unregisterProducer()
+            self._server.unregisterProducer()
+            self._watcher.ended()
+
+    def settle(self) -> None:
+        """The watcher has returned: if it ended the conversation, what comes next begins."""
+        follow, self._next = self._next, None
+        if follow is not None:
+            follow()
+
+    def _upgrade(self) -> None:
+        """Both sides expect a ClientHello next: the probe meets it on the client's connection."""
+        facts, scope = self._facts, self._scope
+        facts.step("starttls", self._protocol)
+        scope.carries = self._protocol
+        if self._client.closing or self._server.closing:
+            self._client.close()
+            self._server.close()
+            return
+        hang(self._client, self._server, facts)
+        self._server.resumeProducing()
+        self._shared.probe.accept(self._client, facts)
+
+    def _unseen(self) -> None:
+        """Relay from now on what nobody understands."""
+        self._facts.path.append("tunnel")
+        self._facts.step("blind_tunnel", "not understood")
+        BlindTunnel(
+            self._client,
+            self._server,
+            idle_timeout=self._shared.idle,
+            done=lambda: self._facts.step("tunnel_ended"),
+        ).start()
+
+    # ends
+
+    def _other(self, vc: NetVConnection) -> NetVConnection:
+        return self._server if vc is self._client else self._client
+
+    def side_ended(self, vc: NetVConnection) -> None:
+        """C{vc}'s peer has finished sending."""
+        other = self._other(vc)
+        if vc.truncated:
+            other.close(faithful=False)
+            vc.close()
+        else:
+            other.finish()
+            if other.ended_by_peer:
+                self._client.close()
+                self._server.close()
+
+    def side_lost(self, vc: NetVConnection) -> None:
+        """C{vc} is gone."""
+        self._leave()
+        other = self._other(vc)
+        if not other.closing:
+            other.mirror(vc)
+
+    def _timed_out(self, kind: str) -> None:
+        self._client.close()
+        self._server.close()
