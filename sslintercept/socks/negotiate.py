@@ -241,6 +241,7 @@ class SocksSession:
         self._answer(Reply.GRANTED, bind.address)
         self._state = LISTENING
         vc.resumeProducing()
+        self._hold()
         self._knock = bind.done
         server = await bind.done
         try:

@@ -160,6 +160,9 @@ def test_a_client_that_says_much_while_it_waits_is_not_read_any_more(
     client.send(b"!")
     loop.pump()
     assert read_all(origin) == bytes(1000) + b"!!"
+    eager = Port(loop, binds=Binds(known)).said(HELLO, ANYBODY + bytes(1001))
+    assert not eager.vc.tcp.reading
+    eager.reset()
 
 
 def test_ports_are_counted(loop: Loop) -> None:
