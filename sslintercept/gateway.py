@@ -15,6 +15,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import crypto
+from twisted.internet.defer import Deferred
 from twisted.plugin import getPlugins
 
 import sslintercept.plugins
@@ -41,6 +42,9 @@ from sslintercept.probe.accept import Acceptor, Probe
 from sslintercept.probe.signature import SIGNATURES
 from sslintercept.rule.decide import Rules, match_of
 from sslintercept.rule.learned import Learned
+from sslintercept.socks.bind import Binds
+from sslintercept.socks.negotiate import SocksAcceptor
+from sslintercept.socks.users import Users
 from sslintercept.tls.authority import Authority, load_key
 from sslintercept.tls.context import ServerContext, UpstreamContext
 from sslintercept.tls.engine import Credential
@@ -74,6 +78,9 @@ class Process(Protocol):
     def new_connector(self, settings: Settings) -> Connector: ...
     def wall_clock(self) -> float:
         """Seconds since the epoch, for dates in certificates and logs."""
+
+    def in_thread(self, call: Callable[[], bool]) -> Deferred[bool]:
+        """Run what takes long where nobody has to wait for it."""
 
 
 class Gateway:
@@ -145,11 +152,25 @@ class Gateway:
         )
         acceptors: list[Acceptor] = [HttpAcceptor(self.proxy), self.tls, unknown, ObsoleteHello()]
         acceptors += [Refusal(protocol, unknown) for protocol in REFUSALS]
+        acceptors += self._socks(process)
         for acceptor in acceptors:
             self.probe.register(acceptor)
         for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
             for added in plugin.acceptors(self):
                 self.probe.register(added, replace=True)
+
+    def _socks(self, process: Process) -> list[Acceptor]:
+        """SOCKS in both versions (L{sslintercept.socks})."""
+        socks = self.settings.socks
+        users = None
+        if socks.users is not None:
+            users, warnings = Users.load(socks.users, process.in_thread)
+            self.warnings += warnings
+        binds = Binds(self.connector.addresses, timeout=socks.bind_timeout) if socks.bind else None
+        return [
+            SocksAcceptor(version, entrance=self.proxy.entrance, timeout=socks.timeout, users=users, binds=binds)
+            for version in ("socks4", "socks5")
+        ]
 
     def accepted(self, vc: NetVConnection, facts: Facts, listener: ListenSettings) -> None:
         """A client has connected to C{listener}."""

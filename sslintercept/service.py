@@ -23,6 +23,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -131,6 +132,10 @@ class SslInterceptService(Service):
     def wall_clock(self) -> float:
         """Seconds since the epoch."""
         return time.time()
+
+    def in_thread(self, call: Callable[[], bool]) -> Deferred[bool]:
+        """Run what takes long on the threads that resolve names."""
+        return deferToThreadPool(self.reactor, self._threads, call)
 
     def forbidden(self, settings: Settings, host: str, port: int) -> str | None:
         """Why an address may not be connected to: ourselves never, private networks by setting."""

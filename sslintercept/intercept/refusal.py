@@ -12,8 +12,6 @@ from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.net.vconnection import NetVConnection
 
 REFUSALS = {
-    "socks5": b"\x05\xff",  # no acceptable methods (RFC 1928 3)
-    "socks4": b"\x00\x5b" + bytes(6),  # request rejected (SOCKS 4 protocol)
     # an empty SETTINGS frame, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113 6.5, 6.8, 7)
     "http/2": b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0d",

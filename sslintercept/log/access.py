@@ -201,6 +201,7 @@ class JsonFormat:
             f'"reason":{json_text(decision and decision.reason)},'
             f'"probe":[{probe}],"mismatch":{json_bool(any(verdict.mismatch for verdict in verdicts))},'
             f'"ja4":{json_text(ja4)},"client_tls":{json_leg(facts.client_tls)},'
+            f'"layers":[{",".join(map(json_leg, facts.layers))}],"parent":{json_text(facts.parent)},'
             f'"upstream_tls":{json_leg(facts.upstream_tls)}'
         )
 

@@ -122,6 +122,8 @@ class SocksSession:
         self._knock: Deferred[NetVConnection] | None = None
         """who is to come to an open port; the port is closed when the client leaves"""
         self._association: Association | None = None
+        self._users = acceptor.users if facts.scope is None else None
+        """inside a tunnel the request is said to somebody else, whose users are not ours"""
         self._ignored = 0
 
     def begin(self) -> None:
@@ -167,7 +169,7 @@ class SocksSession:
         methods = self._reader.take(greeting)
         if methods is None:
             return
-        wanted = NO_LOGIN if self._acceptor.users is None else PASSWORD
+        wanted = NO_LOGIN if self._users is None else PASSWORD
         if wanted not in methods:
             raise SocksError(
                 "the client offers no method that suits" if wanted == NO_LOGIN else "the client offers no password",
@@ -181,7 +183,7 @@ class SocksSession:
         said = self._reader.take(login)
         if said is None:
             return
-        users = self._acceptor.users
+        users = self._users
         assert users is not None  # nobody else is asked to log in
         self._state = VERIFYING
         self._wait_for(self._verify(users.verify(*said), said.user))
@@ -204,7 +206,7 @@ class SocksSession:
         if request is None:
             return
         self._facts.step("socks_received", f"{request.command.name.lower()} {request.destination}")
-        if self._version == 4 and self._acceptor.users is not None:
+        if self._version == 4 and self._users is not None:
             raise SocksError("SOCKS 4 has no password", remedy="use SOCKS 5", reply=Reply.NOT_ALLOWED)
         self._vc.deadline = NEVER
         self._state = REACHING

@@ -262,6 +262,10 @@ class MemoryGateway:
         """Who leads to scripted origins, whatever the settings."""
         return self.connector
 
+    def in_thread(self, call: Callable[[], bool]) -> Deferred[bool]:
+        """There are no threads in memory."""
+        return succeed(call())
+
     def wall_clock(self) -> float:
         """Seconds since the epoch; they pass when the loop's do."""
         return EPOCH + self.loop.seconds()

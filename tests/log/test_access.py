@@ -96,6 +96,8 @@ def test_a_transaction_as_json_says_everything() -> None:
             "resumed": False,
             "verified": "",
         },
+        "layers": [],
+        "parent": None,
         "upstream_tls": {
             "version": "TLSv1.3",
             "cipher": "TLS_AES_128_GCM_SHA256",
