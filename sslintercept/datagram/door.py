@@ -18,6 +18,7 @@ from sslintercept.datagram.session import Datagrams
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Facts
 from sslintercept.net.flow import Flow, FlowTable
+from sslintercept.net.original import is_local
 from sslintercept.net.udp import CONTROL, AnyPort, SocketAddress, UdpPort, bind
 from sslintercept.profile.profile import Bytes
 
@@ -121,7 +122,7 @@ class OriginalPort(UdpPort):
             destination = Address(socket.inet_ntoa(raw[4:8]), struct.unpack_from("!H", raw, 2)[0])
         else:
             raise OSError("nobody knows where this was going")
-        if destination == self.address:
+        if destination.port == self.address.port and is_local(destination.host):
             # Relaying it would send it to ourselves for ever.
             raise OSError("this was sent to us directly")
         send = self.stand.send

@@ -25,6 +25,7 @@ from sslintercept.errors import ConnectError, HelloError, InterceptError, Upstre
 from sslintercept.facts import Action, Address, Decision, Facts
 from sslintercept.net.connector import refusal
 from sslintercept.net.udp import connect
+from sslintercept.profile.dtls import DtlsProfile
 from sslintercept.profile.profile import Bytes, Receiver
 
 if TYPE_CHECKING:
@@ -316,16 +317,22 @@ class Session:
         if work is not None:
             work.cancel()
         self.forget()
-        dropped = self.dropped + flow.udp.dropped
+        dropped = self.dropped + dropped_by(flow)
         if (upstream := self.upstream) is not None:
             upstream.closed = ignore_flow
             upstream.close(flow.why)
-            dropped += upstream.udp.dropped
+            dropped += dropped_by(upstream)
         udp = flow.udp
         totals = FlowTotals(
             flow.why, self.datagrams.handler.now - self._began, udp.read, udp.sent, udp.came, udp.left, dropped
         )
         self.datagrams.ended(self.facts, totals)
+
+
+def dropped_by(flow: Flow) -> int:
+    """Datagrams that the layers of C{flow} did not pass on."""
+    layers = (profile for profile in flow.profiles if isinstance(profile, DtlsProfile))
+    return flow.udp.dropped + sum(layer.dropped + layer.bad for layer in layers)
 
 
 def ignore_flow(flow: Flow) -> None:
