@@ -6,7 +6,7 @@ watcher does the rest, alike for all: it finds the reply that belongs to the req
 either of them in the clear (L{sslintercept.dialogue.gate}), ends what may only be said inside TLS, and hands on every
 byte as it came. Once TLS can't come any more it looks at nothing.
 
-3 us a message; nothing but a call once it looks at nothing.
+1.5 us a line, 5 us a message of LDAP, 13 us an element of XMPP; 0.1 us a piece once it looks at nothing.
 """
 
 from __future__ import annotations
