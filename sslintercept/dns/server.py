@@ -138,11 +138,10 @@ class ServerGroup:
         if not tried:
             if not self._rotate:
                 return next((server for server in servers if not server.down), servers[0])
-            for step in range(len(servers)):
-                server = servers[(self._next + step) % len(servers)]
-                if not server.down:
-                    self._next = (self._next + step + 1) % len(servers)
-                    return server
+            up = [server for server in servers[self._next :] + servers[: self._next] if not server.down]
+            server = up[0] if up else servers[self._next]
+            self._next = (servers.index(server) + 1) % len(servers)
+            return server
         # In order behind the last one, so that every attempt goes to another server.
         last = servers.index(tried[-1]) + 1
         order = servers[last:] + servers[:last]
