@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from sslintercept.dialogue.watcher import MakeWatcher, Part, Terms, Watcher
 
-
 PLAIN = Terms()
 
 
