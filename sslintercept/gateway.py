@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
@@ -20,6 +20,13 @@ from twisted.plugin import getPlugins
 
 import sslintercept.plugins
 from sslintercept.config.schema import ListenSettings, ParentSettings, Settings
+from sslintercept.datagram.associate import SocksAssociations
+from sslintercept.datagram.hello import Cookies
+from sslintercept.datagram.intercept import DtlsInterceptor
+from sslintercept.datagram.session import Datagrams
+from sslintercept.dialogue.session import Conversations, DialogueAcceptor, Offers, PartHandler
+from sslintercept.dialogue.upgrade import UPGRADES, watcher_of
+from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts, Scope
 from sslintercept.http.lines import AccessLines
@@ -30,8 +37,9 @@ from sslintercept.intercept.obsolete import ObsoleteHello
 from sslintercept.intercept.refusal import REFUSALS, Refusal
 from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
-from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
+from sslintercept.interfaces import IAcceptorPlugin, IPartHandler, IProbeSignatures
 from sslintercept.net.connector import Connector
+from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.original import original_destination
 from sslintercept.net.parent import Parent
@@ -39,14 +47,19 @@ from sslintercept.net.route import Choose, Router
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Acceptor, Probe
+from sslintercept.probe.proxyaccept import ProxyLineAccept, trusted
+from sslintercept.probe.proxyline import ProxyLine
 from sslintercept.probe.signature import SIGNATURES
 from sslintercept.rule.decide import Rules, match_of
 from sslintercept.rule.learned import Learned
+from sslintercept.rule.match import Networks
 from sslintercept.socks.bind import Binds
 from sslintercept.socks.negotiate import SocksAcceptor
 from sslintercept.socks.users import Users
+from sslintercept.socks.wire import read_datagram, write_datagram
 from sslintercept.tls.authority import Authority, load_key
 from sslintercept.tls.context import ServerContext, UpstreamContext
+from sslintercept.tls.dtls import DtlsServerContext, DtlsUpstreamContext
 from sslintercept.tls.engine import Credential
 from sslintercept.tls.leaf import LeafSource
 from sslintercept.tls.seen import Origins
@@ -59,6 +72,8 @@ SERVED = {
     "socks5": frozenset({"socks5"}),
 }
 """which verdicts of the probe a word of C{accept} stands for"""
+WATCHERS: Final[dict[str, MakeWatcher]] = {name: watcher_of(name) for name in UPGRADES}
+"""who reads along, for each verdict of the probe"""
 MOST_PASSWORD = 255
 """bytes (RFC 1929 2)"""
 
@@ -67,15 +82,22 @@ class Process(Protocol):
     """What generations share (L{sslintercept.service.SslInterceptService}), and what differs in a test."""
 
     authority: Authority
+    cookies: Cookies
+    flows: FlowTable
     handler: NetHandler
     keylog: Callable[[bytes], object] | None
     lines: AccessLines
+    part_handlers: Iterable[PartHandler]
+    """who sees mails and files, besides the plugins"""
     names: Iterable[str]
     """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
     untrusted_leaves: LeafSource
 
     def new_connector(self, settings: Settings) -> Connector: ...
+    def new_id(self) -> str:
+        """Names a client's connection or flow in the log."""
+
     def wall_clock(self) -> float:
         """Seconds since the epoch, for dates in certificates and logs."""
 
@@ -99,10 +121,15 @@ class Gateway:
         roots, warnings = load_roots(upstream.trust, upstream.extra_trust)
         self.warnings = [*settings.warnings, *warnings]
         keylog = process.keylog
+        self._balancers = {
+            listener.name: Networks([str(network) for network in listener.proxy_protocol or ()])
+            for listener in settings.listeners
+        }
         self.connector = process.new_connector(settings)
+        self.verifier = Verifier(roots, own_ca=process.authority)
         self.upstream = UpstreamTls(
             UpstreamContext(min_version=upstream.min_version, keylog=keylog),
-            Verifier(roots, own_ca=process.authority),
+            self.verifier,
             require=upstream.verify == "require",
             timeout=settings.http.tls_timeout,
             wall_clock=process.wall_clock,
@@ -132,6 +159,7 @@ class Gateway:
         )
         unknown = UnknownAcceptor(settings, self.router)
         own, own_chain = own_certificate(settings)
+        self._leaves = Leaves(process.trusted_leaves, process.untrusted_leaves, own, tuple(process.names))
         self.tls = TlsAcceptor(
             settings,
             rules=self.rules,
@@ -146,13 +174,15 @@ class Gateway:
                 chain=own_chain if own is not None else process.authority.chain_der,
                 keylog=keylog,
             ),
-            credentials=Leaves(process.trusted_leaves, process.untrusted_leaves, own, tuple(process.names)),
+            credentials=self._leaves,
             origins=self.origins,
             wall_clock=process.wall_clock,
         )
+        self.datagrams = self._datagrams(process)
         acceptors: list[Acceptor] = [HttpAcceptor(self.proxy), self.tls, unknown, ObsoleteHello()]
         acceptors += [Refusal(protocol, unknown) for protocol in REFUSALS]
         acceptors += self._socks(process)
+        acceptors += self._conversations(process)
         for acceptor in acceptors:
             self.probe.register(acceptor)
         for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
@@ -166,25 +196,126 @@ class Gateway:
         if socks.users is not None:
             users, warnings = Users.load(socks.users, process.in_thread)
             self.warnings += warnings
+        associations = SocksAssociations(
+            process.handler,
+            process.flows,
+            self.datagrams,
+            read=read_datagram,
+            write=write_datagram,
+            new_id=process.new_id,
+            wall_clock=process.wall_clock,
+        )
         binds = Binds(self.connector.addresses, timeout=socks.bind_timeout) if socks.bind else None
         return [
-            SocksAcceptor(version, entrance=self.proxy.entrance, timeout=socks.timeout, users=users, binds=binds)
+            SocksAcceptor(
+                version,
+                entrance=self.proxy.entrance,
+                timeout=socks.timeout,
+                users=users,
+                binds=binds,
+                associations=associations if socks.udp else None,
+            )
             for version in ("socks4", "socks5")
         ]
+
+    def _datagrams(self, process: Process) -> Datagrams:
+        """Flows of datagrams, and DTLS in them (L{sslintercept.datagram})."""
+        udp, upstream = self.settings.udp, self.settings.upstream_tls
+        opener = DtlsInterceptor(
+            process.handler,
+            client_context=DtlsServerContext(
+                oldest=udp.dtls_min_version, chain=process.authority.chain_der, keylog=process.keylog, mtu=udp.mtu
+            ),
+            upstream_context=DtlsUpstreamContext(oldest=udp.dtls_min_version, keylog=process.keylog, mtu=udp.mtu),
+            judge=self.verifier,
+            credentials=self._leaves,
+            cookies=process.cookies,
+            wall_clock=process.wall_clock,
+            require=upstream.verify == "require",
+            timeout=self.settings.http.tls_timeout,
+        )
+        return Datagrams(
+            process.handler,
+            self.rules,
+            addresses=self.connector.addresses,
+            allowed=self.connector.allowed,
+            ended=lambda facts, totals: process.lines.flow(facts, totals.seconds, totals.read, totals.sent),
+            opener=opener,
+        )
+
+    def _conversations(self, process: Process) -> list[Acceptor]:
+        """What begins in the clear and may become TLS, and what carries messages (L{sslintercept.dialogue})."""
+        mail = self.settings.mail
+        if not mail.sessions:
+            return []
+        shared = Conversations(
+            router=self.router,
+            probe=self.probe,
+            offers=Offers(mail.remember),
+            relay_opaque=mail.opaque == "relay",
+            idle=mail.idle_timeout,
+            handlers=[*process.part_handlers, *getPlugins(IPartHandler, sslintercept.plugins)],
+            clock=process.wall_clock,
+        )
+        return [DialogueAcceptor(name, make, shared) for name, make in WATCHERS.items()]
+
+    # clients
 
     def accepted(self, vc: NetVConnection, facts: Facts, listener: ListenSettings) -> None:
         """A client has connected to C{listener}."""
         tunnel = self.settings.tunnel
         vc.high_water, vc.low_water = tunnel.high_water, tunnel.low_water
         facts.step("accepted", str(vc.peer))
+        if listener.proxy_protocol and trusted(self._balancers[listener.name], vc.peer.host):
+            ProxyLineAccept(
+                vc, facts, self.settings.probe.timeout, lambda line, rest: self._enter(vc, facts, listener, line, rest)
+            ).begin()
+        else:
+            self._enter(vc, facts, listener)
+
+    def _enter(
+        self,
+        vc: NetVConnection,
+        facts: Facts,
+        listener: ListenSettings,
+        line: ProxyLine | None = None,
+        peeked: bytes = b"",
+    ) -> None:
+        """Find out where the client is sent, if it cannot say so itself, and probe."""
         if listener.target is not None:
             try:
-                facts.scope = fixed_scope(self, facts, vc, listener.target)
+                facts.scope = self._scope(vc, facts, listener, line)
             except InterceptError as error:
                 facts.error = error
                 vc.close()
                 return
-        self.probe.accept(vc, facts)
+        self.probe.accept(vc, facts, peeked)
+
+    def _scope(self, vc: NetVConnection, facts: Facts, listener: ListenSettings, line: ProxyLine | None) -> Scope:
+        """
+        The scope of a connection whose destination is not the client's to name.
+
+        @raise InterceptError: the original destination is not known, or a rule blocks it.
+        """
+        target = listener.target
+        if isinstance(target, Address):
+            destination = target
+        elif target == "original":
+            if line is not None and line.destination is not None:
+                # The balancer knows what was redirected to it.
+                destination = line.destination
+            else:
+                destination = original_destination(vc, listener.transparent)
+        else:
+            # By the server name: the hello will say where.
+            destination = Address("", vc.local.port)
+        facts.destination = destination
+        decision = self.rules.decide(facts)
+        if decision is not None and decision.action is Action.BLOCK:
+            raise InterceptError(f"rule {decision.rule} blocks", where=str(destination), remedy="see the rules")
+        scope = Scope(destination, decision or self.proxy.default)
+        scope.decided = decision is not None
+        return scope
 
 
 def chooser(settings: Sequence[ParentSettings]) -> Choose | None:
@@ -227,28 +358,6 @@ def parent_of(settings: ParentSettings) -> Parent | None:
                 "the first line is empty or too long", where=where, remedy=f"at most {MOST_PASSWORD} bytes"
             )
     return Parent(settings.name, settings.proxy, settings.address, settings.user, password)
-
-
-def fixed_scope(gateway: Gateway, facts: Facts, vc: NetVConnection, target: str | Address) -> Scope:
-    """
-    The scope of a connection whose destination is not the client's to name.
-
-    @raise InterceptError: the original destination is not known, or a rule blocks it.
-    """
-    if isinstance(target, Address):
-        destination = target
-    elif target == "original":
-        destination = original_destination(vc)
-    else:
-        # By the server name: the hello will say where.
-        destination = Address("", vc.local.port)
-    facts.destination = destination
-    decision = gateway.rules.decide(facts)
-    if decision is not None and decision.action is Action.BLOCK:
-        raise InterceptError(f"rule {decision.rule} blocks", where=str(destination), remedy="see the rules")
-    scope = Scope(destination, decision or gateway.proxy.default)
-    scope.decided = decision is not None
-    return scope
 
 
 def machine_names() -> list[str]:

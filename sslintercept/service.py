@@ -11,7 +11,6 @@ import ipaddress
 import itertools
 import os
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -20,16 +19,22 @@ from typing import Any
 from weakref import WeakSet
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
 
 from sslintercept.config.reader import read
-from sslintercept.config.schema import Settings
+from sslintercept.config.schema import ListenSettings, Settings
+from sslintercept.config.units import datagram_endpoint
+from sslintercept.datagram.door import UdpDoor
+from sslintercept.datagram.hello import Cookies
+from sslintercept.dialogue.session import PartHandler
 from sslintercept.dns.resolver import HostsFile, Lookup, Resolver, server_lookup, system_lookup
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Address, Facts
@@ -43,8 +48,10 @@ from sslintercept.log.sequence import Sequence
 from sslintercept.log.writer import LineWriter
 from sslintercept.net.connector import Connector
 from sslintercept.net.cop import InactivityCop
+from sslintercept.net.flow import Flow, FlowTable
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.listener import listen
+from sslintercept.net.original import is_local
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
 from sslintercept.rule.decide import check_match
@@ -91,6 +98,10 @@ class SslInterceptService(Service):
         self.handler = NetHandler(reactor)
         self.cop = InactivityCop(self.handler, reactor)
         self.ports: dict[str, IListeningPort] = {}
+        self.part_handlers: Iterable[PartHandler] = ()
+        self.cookies = Cookies(secrets.token_bytes(32))
+        udp = settings.udp
+        self.flows = FlowTable(self.handler, most=udp.max_flows, most_of_a_host=udp.per_client, idle=udp.idle_timeout)
         self.names: Iterable[str] = machine_names()
         self._serial = itertools.count(1)
         self._boot = secrets.token_hex(3)
@@ -132,6 +143,14 @@ class SslInterceptService(Service):
     def wall_clock(self) -> float:
         """Seconds since the epoch."""
         return time.time()
+
+    def new_id(self) -> str:
+        """Names a client's connection or flow in the log."""
+        return f"{self._boot}-{next(self._serial):x}"
+
+    def serve(self, flow: Flow, facts: Facts) -> None:
+        """A new flow of datagrams came to a port."""
+        self.gateway.datagrams.serve(flow, facts)
 
     def in_thread(self, call: Callable[[], bool]) -> Deferred[bool]:
         """Run what takes long on the threads that resolve names."""
@@ -219,6 +238,7 @@ class SslInterceptService(Service):
             await deferLater(self.reactor, 0.05)
         for vc in list(self.handler.connections):
             vc.abort()
+        self.flows.close()
         await deferLater(self.reactor, 0)
         self.cop.stop()
         self.handler.stop()
@@ -253,7 +273,7 @@ class SslInterceptService(Service):
         try:
             for endpoint, listener in wanted.items():
                 if endpoint not in self.ports:
-                    opened[endpoint] = self._open_port(listener.name, endpoint)
+                    opened[endpoint] = self._open_port(listener)
         except InterceptError:
             for port in opened.values():
                 port.stopListening()
@@ -262,7 +282,23 @@ class SslInterceptService(Service):
             self.ports.pop(endpoint).stopListening()
         self.ports = {endpoint: opened.get(endpoint) or self.ports[endpoint] for endpoint in wanted}
 
-    def _open_port(self, name: str, endpoint: str) -> IListeningPort:
+    def _open_port(self, listener: ListenSettings) -> IListeningPort:
+        name, endpoint = listener.name, listener.endpoint
+        if (at := datagram_endpoint(endpoint)) is not None:
+            return DatagramPort(
+                UdpDoor(
+                    self.handler,
+                    self.flows,
+                    self,
+                    listener=name,
+                    host=at.host,
+                    port=at.port,
+                    target=listener.target if isinstance(listener.target, Address) else None,
+                    new_id=self.new_id,
+                    wall_clock=self.wall_clock,
+                    share=self.share,
+                )
+            )
         found: list[Any] = []  # Any: a port, or the failure that kept it from opening
         opening = Deferred.fromCoroutine(
             listen(
@@ -271,6 +307,7 @@ class SslInterceptService(Service):
                 lambda vc: self.accepted(endpoint, vc),
                 limit=self.settings.max_connections,
                 share=self.share,
+                transparent=listener.transparent,
                 where=f"[listen:{name}] endpoint",
             )
         )
@@ -284,8 +321,7 @@ class SslInterceptService(Service):
         """A client has connected to a port, whose listener may have got another name since it was opened."""
         gateway = self.gateway
         listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
-        number = next(self._serial)
-        facts = Facts(f"{self._boot}-{number:x}", vc.peer, listener.name)
+        facts = Facts(self.new_id(), vc.peer, listener.name)
         facts.started = time.time()
         if gateway.settings.log.sequence is not None:
             facts.sequence = Sequence()
@@ -303,11 +339,36 @@ class SslInterceptService(Service):
                 self.recorded(facts.sequence)
 
 
+@implementer(IListeningPort)
+class DatagramPort:
+    """A door for datagrams among the listening ports."""
+
+    def __init__(self, door: UdpDoor) -> None:
+        """@raise ConfigError: it cannot be opened."""
+        self._door = door
+        self._address = door.start()
+
+    def startListening(self) -> None:
+        """It does already."""
+
+    def stopListening(self) -> Deferred[None]:
+        """Close the port; its flows end."""
+        self._door.stop()
+        return succeed(None)
+
+    def getHost(self) -> IAddress:
+        host, port = self._address
+        return (IPv6Address if ":" in host else IPv4Address)("UDP", host, port)
+
+
 def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:
     """What somebody who starts us wants to know: where we listen, where the CA is, and what to type."""
     hosts: list[Any] = [port.getHost() for port in ports]  # Any: IPv4Address or IPv6Address
-    addresses = [Address(host.host, host.port) for host in hosts]
+    addresses = [Address(host.host, host.port) for host in hosts if host.type == "TCP"]
     lines = [f"sslintercept listens on {address}" for address in addresses]
+    lines += [
+        f"sslintercept listens for datagrams on {Address(host.host, host.port)}" for host in hosts if host.type == "UDP"
+    ]
     lines.append(f"the CA certificate that clients must trust: {settings.ca.certificate}")
     if addresses:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(addresses[0].host, addresses[0].host)
@@ -320,17 +381,6 @@ def is_waiting(vc: NetVConnection) -> bool:
     """Whether a connection can be closed without loss: between two requests, or nothing was said on it yet."""
     session = vc.session
     return isinstance(session, ProbeAccept) or (isinstance(session, HttpSession | OriginSession) and session.sm is None)
-
-
-def is_local(host: str) -> bool:
-    """Whether an address is one of this machine's: only such can be bound to."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind((host, 0))
-        except OSError:
-            return False
-    return True
 
 
 def write_sequence(folder: Path, name: str, sequence: Sequence) -> None:
@@ -367,6 +417,7 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
         "[sslintercept] workers": (before.workers, after.workers),
         "[sslintercept] max_connections": (before.max_connections, after.max_connections),
         "[ca]": (before.ca, after.ca),
+        "[udp]": (before.udp, after.udp),
         "[log] access": (before.log.access, after.log.access),
         "[log] format": (before.log.format, after.log.format),
         "[log] connections": (before.log.connections, after.log.connections),

@@ -287,6 +287,7 @@ class MailSettings:
     opaque: str = setting(
         units.choice("relay", "close"), "relay", "what happens to a conversation that is not understood any more"
     )
+    idle_timeout: float = setting(units.duration(), "31m", "how long a conversation may be silent (IMAP: 29 minutes)")
     remember: float = setting(
         units.duration("0s", "365d"), "30d", "for starttls = keep: how long a server's offer of STARTTLS is remembered"
     )

@@ -259,6 +259,23 @@ def endpoint() -> Unit[str]:
     return unit(read, "a Twisted server endpoint like tcp:8080:interface=127.0.0.1")
 
 
+def datagram_endpoint(text: str) -> Address | None:
+    """The interface and port of an endpoint for datagrams; C{None} for one of another kind. It was checked before."""
+    match = _ENDPOINT.fullmatch(text)
+    if match is None or match[1] not in ("udp", "udp6"):
+        return None
+    host, port = "::" if match[1] == "udp6" else "0.0.0.0", 0
+    for argument in _UNESCAPED_COLON.split(match[2]):
+        name, equals, value = argument.partition("=")
+        if not equals:
+            port = int(name)
+        elif name == "port":
+            port = int(value)
+        elif name == "interface":
+            host = value.replace("\\:", ":")
+    return Address(host, port)
+
+
 def path() -> Unit[Path]:
     """The path of a file or folder, absolute; a relative one starts from the ini file's folder."""
     return Unit(_resolved, "a path")

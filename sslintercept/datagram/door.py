@@ -12,9 +12,8 @@ import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from sslintercept.datagram.session import Datagrams
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Facts
 from sslintercept.net.flow import Flow, FlowTable
@@ -133,6 +132,12 @@ class OriginalPort(UdpPort):
         self.stand.close()
 
 
+class Server(Protocol):
+    """Who serves new flows (L{sslintercept.datagram.session.Datagrams})."""
+
+    def serve(self, flow: Flow, facts: Facts) -> None: ...
+
+
 class UdpDoor:
     """
     A port for datagrams, and where they go.
@@ -145,7 +150,7 @@ class UdpDoor:
         self,
         handler: NetHandler,
         table: FlowTable,
-        datagrams: Datagrams,
+        datagrams: Server,
         *,
         listener: str,
         host: str,

@@ -113,9 +113,7 @@ class Conversations:
 class DialogueAcceptor:
     """Serves the verdict of one protocol with its watcher."""
 
-    def __init__(
-        self, protocol: str, make: Callable[[Facts, Scope], MakeWatcher], conversations: Conversations
-    ) -> None:
+    def __init__(self, protocol: str, make: MakeWatcher, conversations: Conversations) -> None:
         self.protocol = protocol
         self._make = make
         self._shared = conversations
@@ -145,9 +143,7 @@ class DialogueAcceptor:
 
         async def begin() -> None:
             reached = await reach(vc, facts, scope, self._shared.router)
-            Dialogue(self._shared, self.protocol, vc, facts, scope, reached).start(
-                self._make(facts, scope), bytes(waiting.held)
-            )
+            Dialogue(self._shared, self.protocol, vc, facts, scope, reached).start(self._make, bytes(waiting.held))
 
         def failed(failure: Failure) -> None:
             error = failure.value

@@ -76,6 +76,12 @@ class AccessLines:
         )
 
 
+    def flow(self, facts: Facts, seconds: float, read: int, sent: int) -> None:
+        """Write the line of a client's flow of datagrams that has ended."""
+        entry = ConnectionEntry(self._clock(), seconds, 0, 0, read, sent, facts.upstream, False, facts.error)
+        self._log.connection(entry, facts, facts.decision)
+
+
 def shown(head: RequestHead) -> str:
     """The URL of a request; the log takes secrets out of it."""
     if head.method == b"CONNECT":

@@ -29,17 +29,22 @@ from twisted.internet.defer import Deferred, succeed
 
 from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
+from sslintercept.datagram.hello import Cookies
+from sslintercept.dialogue.session import PartHandler
+from sslintercept.dialogue.watcher import Part
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
 from sslintercept.gateway import Gateway
 from sslintercept.http.lines import AccessLines
 from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.net.connector import Connector, refusal
+from sslintercept.net.flow import FlowTable
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.rule.decide import check_match
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import EPOCH, Peer
 from sslintercept.testing.pki import Pair, make_ca, make_leaf
+from sslintercept.testing.talk import Kept
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
 
@@ -228,6 +233,18 @@ class Table:
         return succeed(["192.0.2.7"])
 
 
+class Collector:
+    """Keeps every part."""
+
+    def __init__(self, parts: list[Kept]) -> None:
+        self._parts = parts
+
+    def part(self, part: Part, facts: Facts) -> Kept:
+        """Wants to see them all."""
+        self._parts.append(Kept(part))
+        return self._parts[-1]
+
+
 class MemoryGateway:
     """
     A process in memory: one generation of settings, everything it makes, and the log of it.
@@ -236,6 +253,7 @@ class MemoryGateway:
     @ivar log: the access log, parsed.
     @ivar sequences: the recorded steps of each connection, in the order of their beginnings.
     @ivar facts: and what was known of it.
+    @ivar parts: every message and file that passed, with its content.
     """
 
     def __init__(self, loop: Loop, ini: str = "") -> None:
@@ -246,10 +264,14 @@ class MemoryGateway:
         self.log: list[dict[str, Any]] = []  # Any: parsed JSON
         self.sequences: list[Recorded] = []
         self.facts: list[Facts] = []
+        self.parts: list[Kept] = []
         self._serial = itertools.count(1)
         self.authority = self.ca = _authority(_folder())
         self.keylog: Callable[[bytes], object] | None = None
         self.names: Iterable[str] = OWN_NAMES
+        self.part_handlers: Iterable[PartHandler] = [Collector(self.parts)]
+        self.cookies = Cookies(b"memory")
+        self.flows = FlowTable(loop.handler)
         self.trusted_leaves, self.untrusted_leaves = _sources()
         self.lines = AccessLines(self._line, "json", True, self.wall_clock)
         self.connector = ScriptedConnector(loop, (settings.tunnel.high_water, settings.tunnel.low_water))
@@ -261,6 +283,10 @@ class MemoryGateway:
     def new_connector(self, settings: Settings) -> ScriptedConnector:
         """Who leads to scripted origins, whatever the settings."""
         return self.connector
+
+    def new_id(self) -> str:
+        """The next one."""
+        return f"test-{next(self._serial):x}"
 
     def in_thread(self, call: Callable[[], bool]) -> Deferred[bool]:
         """There are no threads in memory."""
@@ -284,7 +310,7 @@ class MemoryGateway:
 
     def accepted(self, name: str, vc: NetVConnection) -> None:
         """A client has connected (L{sslintercept.service.SslInterceptService.accepted})."""
-        facts = Facts(f"test-{next(self._serial):x}", vc.peer, name)
+        facts = Facts(self.new_id(), vc.peer, name)
         facts.started = self.wall_clock()
         facts.sequence = recorded = Recorded()
         self.facts.append(facts)
