@@ -26,7 +26,7 @@ from tests.process.namespaces import (
 )
 from tests.process.origins import BODY_NAME, BodyOrigin, Certificates, body, serving
 from tests.process.running import Answer, Proxy, curl, settings
-from tests.process.tools import PATIENCE, wait_for
+from tests.process.tools import PATIENCE
 
 LISTENERS = """
 [listen:redirect]
