@@ -302,8 +302,8 @@ class TlsAccept:
         seen = a.origins.recall(scope.destination, scope.name, a.wall_clock()) if order == "adaptive" else None
         if seen is not None and seen.fault is not None:
             seen = None
-        other = bool(alpn) and alpn != (HTTP_1_1,)
-        if order == "client-first" or (seen is not None and not other):
+        # Only who says that it speaks HTTP is known to speak first; for any other the server must be heard.
+        if order == "client-first" or (seen is not None and alpn == (HTTP_1_1,)):
             self._with_client(scope, hello, seen, alpn)
             return
         try:

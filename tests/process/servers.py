@@ -1,0 +1,121 @@
+"""Servers of protocols that begin in the clear: a directory and a database, started in folders of their own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.process.origins import Certificates
+from tests.process.tools import ENVIRONMENT, free_port, is_listening, run, tool, wait_for
+
+NAME: Final = "good.test"
+"""the name in every server's certificate"""
+
+
+class Server:
+    """
+    A program that listens.
+
+    @ivar port: where it listens on 127.0.0.1.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str | Path], port: int, user: str | None = None) -> None:
+        self.folder = folder
+        self.port = port
+        self.output = folder / "output.txt"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=ENVIRONMENT,
+                user=user,
+                group=pwd.getpwnam(user).pw_gid if user is not None else None,
+                extra_groups=[] if user is not None else None,
+            )
+        try:
+            wait_for(f"{command[0]} listening", lambda: self.process.poll() is not None or is_listening(port))
+            assert self.process.poll() is None, self.said()
+        except BaseException:
+            self.stop()
+            raise
+
+    def said(self) -> str:
+        """Everything on its screen."""
+        return self.output.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def owned(folder: Path, user: str) -> str | None:
+    """Give a folder, with everything in it and the way to it, to somebody whom a server wants to run as."""
+    if os.geteuid() != 0:
+        return None
+    for path in (folder, *folder.rglob("*")):
+        shutil.chown(path, user)
+    for above in folder.parents:
+        if above.stat().st_uid == 0 and above != Path("/") and above.is_relative_to("/tmp") and above != Path("/tmp"):
+            above.chmod(above.stat().st_mode | 0o011)
+    return user
+
+
+class Slapd(Server):
+    """OpenLDAP with one entry, and a password for it; StartTLS and LDAPS (C{secure})."""
+
+    def __init__(self, folder: Path, certificates: Certificates) -> None:
+        (folder / "data").mkdir()
+        chain, key = certificates.files[NAME]
+        (folder / "slapd.conf").write_text(
+            "include /etc/ldap/schema/core.schema\n"
+            "modulepath /usr/lib/ldap\nmoduleload back_mdb\n"
+            f"pidfile {folder}/pid\nTLSCertificateFile {chain}\nTLSCertificateKeyFile {key}\n"
+            f'database mdb\nsuffix "dc=test"\nrootdn "cn=root,dc=test"\nrootpw secret\ndirectory {folder}/data\n'
+        )
+        (folder / "entries.ldif").write_text("dn: dc=test\nobjectClass: dcObject\nobjectClass: organization\no: us\n")
+        conf = folder / "slapd.conf"
+        done = run(tool("slapadd"), "-f", conf, "-l", folder / "entries.ldif", folder=folder)
+        assert done.returncode == 0, done.stderr
+        port, self.secure = free_port(), free_port()
+        urls = f"ldap://127.0.0.1:{port} ldaps://127.0.0.1:{self.secure}"
+        super().__init__(folder, [tool("slapd"), "-d", "0", "-f", conf, "-h", urls], port)
+
+
+class Postgres(Server):
+    """PostgreSQL with TLS; everybody is trusted."""
+
+    def __init__(self, folder: Path, certificates: Certificates) -> None:
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+        chain, key = certificates.files[NAME]
+        home = folder / "home"
+        home.mkdir()
+        user = owned(folder, "postgres")
+        made = subprocess.run(
+            [programs / "initdb", "-D", home / "data", "-A", "trust", "-U", "me", "-N"],
+            capture_output=True,
+            user=user,
+            cwd=folder,
+        )
+        assert made.returncode == 0, made.stderr
+        for file, name in ((chain, "server.crt"), (key, "server.key")):
+            target = home / "data" / name
+            target.write_bytes(file.read_bytes())
+            target.chmod(0o600)
+            if user is not None:
+                shutil.chown(target, user)
+        port = free_port()
+        options = ["-D", home / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-c", "ssl=on"]
+        super().__init__(folder, [programs / "postgres", *options], port, user)
