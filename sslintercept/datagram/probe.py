@@ -5,7 +5,7 @@ A datagram is whole when it comes, so a judge says yes or no. One with too littl
 where the port expects its protocol. Ports alone name nothing: a port that disagrees is noted as a mismatch, as
 L{sslintercept.probe.verdict} does for streams.
 
-1 us for QUIC or a ClientHello of DTLS, 4 us until all have said no.
+1.3 us for QUIC or a ClientHello of DTLS, 3 us until all have said no.
 """
 
 from __future__ import annotations
