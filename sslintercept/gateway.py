@@ -38,6 +38,8 @@ from sslintercept.intercept.refusal import REFUSALS, Refusal
 from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.interfaces import IAcceptorPlugin, IPartHandler, IProbeSignatures
+from sslintercept.mail.pop3 import Pop3Watcher
+from sslintercept.mail.smtp import SmtpWatcher
 from sslintercept.net.connector import Connector
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
@@ -72,7 +74,11 @@ SERVED = {
     "socks5": frozenset({"socks5"}),
 }
 """which verdicts of the probe a word of C{accept} stands for"""
-WATCHERS: Final[dict[str, MakeWatcher]] = {name: watcher_of(name) for name in UPGRADES}
+WATCHERS: Final[dict[str, MakeWatcher]] = {
+    **{name: watcher_of(name) for name in UPGRADES},
+    "smtp": SmtpWatcher,
+    "pop3": Pop3Watcher,
+}
 """who reads along, for each verdict of the probe"""
 MOST_PASSWORD = 255
 """bytes (RFC 1929 2)"""

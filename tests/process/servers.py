@@ -117,5 +117,5 @@ class Postgres(Server):
             if user is not None:
                 shutil.chown(target, user)
         port = free_port()
-        options = ["-D", home / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-c", "ssl=on"]
-        super().__init__(folder, [programs / "postgres", *options], port, user)
+        options = ["-D", str(home / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "ssl=on"]
+        super().__init__(folder, [str(programs / "postgres"), *options], port, user)
