@@ -38,6 +38,7 @@ from sslintercept.intercept.refusal import REFUSALS, Refusal
 from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.interfaces import IAcceptorPlugin, IPartHandler, IProbeSignatures
+from sslintercept.mail.imap import ImapWatcher
 from sslintercept.mail.pop3 import Pop3Watcher
 from sslintercept.mail.smtp import SmtpWatcher
 from sslintercept.net.connector import Connector
@@ -78,6 +79,7 @@ WATCHERS: Final[dict[str, MakeWatcher]] = {
     **{name: watcher_of(name) for name in UPGRADES},
     "smtp": SmtpWatcher,
     "pop3": Pop3Watcher,
+    "imap": ImapWatcher,
 }
 """who reads along, for each verdict of the probe"""
 MOST_PASSWORD = 255

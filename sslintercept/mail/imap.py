@@ -1,0 +1,501 @@
+"""
+Watches IMAP (RFC 9051, 3501) with literals (RFC 7888), IDLE, APPEND of several messages, and CATENATE.
+
+Both directions pass as they come: a line when it is whole, the content of a literal at once. A message that is stored
+(a literal of APPEND) or fetched (BODY[...], RFC822, BINARY[...]) is a part; what was asked for as a piece only
+(C{<0.1000>}) is a part that is never whole. Behind a synchronising literal, AUTHENTICATE and IDLE the client must wait
+for the server's C{+}; what it says before that is held, for only then it is known what it is.
+
+COMPRESS (RFC 4978) would hide the rest of the conversation, so it is answered with NO here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from enum import Enum
+from typing import Final
+
+from sslintercept.dialogue.gate import Gate
+from sslintercept.dialogue.lines import Lines, LineTooLong
+from sslintercept.dialogue.watcher import Part, PartSink, Terms, Wires
+from sslintercept.mail.login import Login, shown
+
+MAX_LINE: Final = 64 * 1024
+"""Bytes of a line of the client; RFC 7162 4 recommends 8000."""
+MAX_ANSWER: Final = 1024 * 1024
+"""Bytes of a line of the server: the answer to SEARCH is one line."""
+MAX_LITERAL: Final = 4 * 1024**3
+MAX_KEPT: Final = 1024
+"""Bytes of a literal that may be a name."""
+MAX_WORDS: Final = 3
+"""Words of a command that are kept: tag, name, and who or where; never a password."""
+MAX_OUTSTANDING: Final = 1000
+"""Commands that wait for their answers."""
+MAX_AHEAD: Final = 64 * 1024
+"""Bytes of a client that goes on where it must wait."""
+MAX_PIECES: Final = 1000
+"""Literals of one command or answer."""
+MAX_NAME: Final = 200
+"""Characters of a mailbox in the name of a part."""
+
+BYE_TLS: Final = b"* BYE TLS is required here\r\n"
+LONG: Final = b"* BYE The line is too long\r\n"
+OVERRUN: Final = b"* BYE Too many commands\r\n"
+NOT_YET: Final = b"* BYE Wait for the continuation\r\n"
+MUST_TLS: Final = b" NO [PRIVACYREQUIRED] Use STARTTLS first\r\n"
+NO_COMPRESS: Final = b" NO [CANNOT] Compression is not allowed here\r\n"
+
+_BEFORE_TLS: Final = frozenset((b"CAPABILITY", b"STARTTLS", b"NOOP", b"LOGOUT", b"ID"))
+_LITERAL: Final = re.compile(rb"~?\{([0-9]{1,10})(\+?)\}\r?\n\Z")
+_WORD: Final = re.compile(rb'"((?:[^"\\\r\n]|\\.)*)"|([^\s"]+)')
+_SECTION: Final = rb"(?:BODY\[([^\]]*)\](<[0-9]+>)?|(RFC822|RFC822\.TEXT)|BINARY\[([^\]]*)\](<[0-9]+>)?)[ ]"
+_FETCHED: Final = re.compile(_SECTION + rb"~?\{[0-9]+\}\r?\n\Z", re.IGNORECASE)
+_QUOTED: Final = re.compile(_SECTION + rb'"((?:[^"\\\r\n]|\\.)*)"', re.IGNORECASE)
+_HEADERS: Final = re.compile(rb"(?:[0-9.]*\.)?(?:HEADER|MIME)", re.IGNORECASE)
+"""Sections that are no content."""
+_UID: Final = re.compile(rb"[( ]UID ([0-9]+)", re.IGNORECASE)
+_FETCH: Final = re.compile(rb"\* ([0-9]+) FETCH[ (]", re.IGNORECASE)
+_ESCAPED: Final = re.compile(rb"\\(.)")
+
+
+class _Stage(Enum):
+    COMMAND = "the client says commands"
+    WAIT = "it waits for the server's plus"
+    LITERAL = "it says a literal"
+    RESPONSE = "it says one line of SASL"
+    IDLE = "it says DONE some time"
+
+
+class _Command:
+    """A command of the client, from its first line to the answer with its tag."""
+
+    __slots__ = ("login", "own", "pieces", "words")
+
+    def __init__(self) -> None:
+        self.words: list[bytes] = []
+        self.own = b""
+        """our answer, where the server is not asked"""
+        self.login: Login | None = None
+        self.pieces = 0
+
+    @property
+    def tag(self) -> bytes:
+        return self.words[0]
+
+    @property
+    def name(self) -> bytes:
+        return self.words[1].upper() if len(self.words) > 1 else b""
+
+    @property
+    def about(self) -> str:
+        """The mailbox or the user."""
+        return shown(self.words[2])[:MAX_NAME] if len(self.words) > 2 else ""
+
+
+class ImapWatcher:
+    """One conversation (L{sslintercept.dialogue.watcher.Watcher})."""
+
+    protocol = "imap"
+
+    def __init__(self, wires: Wires, terms: Terms) -> None:
+        self._wires = wires
+        self._gate = Gate(wires)
+        self._clear = not (terms.secured or terms.upgraded)
+        self._must = terms.required and self._clear
+        self._over = False
+        self._greeted = terms.upgraded
+        self._mailbox = ""
+        self._user: str | None = None
+
+        self._stage = _Stage.COMMAND
+        self._lines = Lines(MAX_LINE)
+        self._command: _Command | None = None
+        """that the client has begun"""
+        self._asked: OrderedDict[bytes, _Command] = OrderedDict()
+        """those that wait for the answer with their tag"""
+        self._after = _Stage.COMMAND
+        """what the server's plus leads to"""
+        self._left = 0
+        """bytes of the literal still to come"""
+        self._kept: bytearray | None = None
+        """of a literal that may be a name"""
+        self._stored: PartSink | None = None
+
+        self._answers = Lines(MAX_ANSWER)
+        self._answer = b""
+        """the first line of an answer of several, without its end"""
+        self._pieces = 0
+        self._coming = 0
+        """bytes of the server's literal still to come"""
+        self._fetched: PartSink | None = None
+        self._whole = True
+        self._replies: list[bytes] = []
+        """ours, which must not stand within an answer of the server"""
+
+    # what comes from the client
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes of the client."""
+        if self._over:
+            return
+        if self._gate.asked:
+            self._over = True
+            self._gate.trespassed()
+            return
+        self._advance(data)
+
+    def _advance(self, data: bytes) -> None:
+        """Go on with what the client said, and with what of it was held."""
+        while not self._over:
+            if self._stage is _Stage.LITERAL:
+                data = self._lines.rest() + data
+                if not data and self._left:
+                    return
+                piece, data = data[: self._left], data[self._left :]
+                self._left -= len(piece)
+                self._read_literal(piece)
+                continue
+            self._lines.feed(data)
+            data = b""
+            if self._stage is _Stage.WAIT:
+                if len(self._lines) > MAX_AHEAD:
+                    self._refuse("the client does not wait for the server", NOT_YET)
+                return
+            try:
+                line = self._lines.next()
+            except LineTooLong:
+                self._refuse(f"a line of more than {MAX_LINE} bytes", LONG)
+                return
+            if line is None:
+                return
+            self._read_line(line)
+
+    def _read_line(self, line: bytes) -> None:
+        command = self._command
+        if b"\0" in line:
+            self._lost("the client does not speak IMAP", of_client=line)
+        elif self._stage is _Stage.RESPONSE:
+            login = command.login if command is not None else None
+            if login is not None:
+                login.response(line.rstrip(b"\r\n"))
+            self._stage, self._after = _Stage.WAIT, _Stage.RESPONSE
+            self._wires.to_server(line)
+        elif self._stage is _Stage.IDLE:
+            self._stage, self._command = _Stage.COMMAND, None
+            self._wires.to_server(line)
+        elif command is None:
+            self._begin(line)
+        else:
+            self._piece(command, line)
+
+    def _begin(self, line: bytes) -> None:
+        """The first line of a command."""
+        if len(self._asked) >= MAX_OUTSTANDING:
+            self._refuse(f"more than {MAX_OUTSTANDING} commands outstanding", OVERRUN)
+            return
+        self._command = command = _Command()
+        self._note(command, line)
+        if not command.words:
+            self._command = None
+            self._wires.to_server(line)
+            return
+        name = command.name
+        if name == b"STARTTLS" and self._clear:
+            self._command = None
+            self._asked[command.tag] = command
+            self._gate.ask(line, self._lines.rest())
+            self._over = not self._gate.asked
+            return
+        if self._must and name not in _BEFORE_TLS:
+            command.own = command.tag[:MAX_KEPT] + MUST_TLS
+        elif name == b"COMPRESS":
+            command.own = command.tag[:MAX_KEPT] + NO_COMPRESS
+        else:
+            self._asked[command.tag] = command
+        self._piece(command, line, noted=True)
+
+    def _note(self, command: _Command, line: bytes) -> None:
+        """Keep the first words."""
+        for match in _WORD.finditer(_LITERAL.sub(b"", line)):
+            if len(command.words) >= MAX_WORDS:
+                return
+            word = match[1]
+            command.words.append(_ESCAPED.sub(rb"\1", word) if word is not None else match[2])
+
+    def _piece(self, command: _Command, line: bytes, noted: bool = False) -> None:
+        """A line of a command, up to a literal or to its end."""
+        if not noted:
+            self._note(command, line)
+        literal = _LITERAL.search(line)
+        if literal is None:
+            self._command_said(command, line)
+            return
+        command.pieces += 1
+        self._left = int(literal[1])
+        if self._left > MAX_LITERAL or command.pieces > MAX_PIECES:
+            self._refuse("a literal that is too large, or too many of them", LONG)
+            return
+        waits = not literal[2]
+        if command.own:
+            if waits:
+                # Our NO stands for the plus, and the client does not say the literal.
+                self._answered_by_us(command)
+                return
+        else:
+            self._wires.to_server(line)
+        self._kept = self._stored = None
+        if len(command.words) < MAX_WORDS and self._left <= MAX_KEPT:
+            self._kept = bytearray()
+        elif command.name == b"APPEND" and not command.own:
+            self._stored = self._wires.part(Part("imap", "message", command.about, True, self._user))
+        self._stage = _Stage.WAIT if waits else _Stage.LITERAL
+        self._after = _Stage.LITERAL
+
+    def _read_literal(self, piece: bytes) -> None:
+        """The next bytes of a literal, or none if it is empty."""
+        command = self._command
+        assert command is not None
+        if self._kept is not None:
+            self._kept += piece
+        if self._stored is not None and piece:
+            self._stored.write(piece)
+        if not self._left:
+            self._stage = _Stage.COMMAND
+            if self._kept is not None and len(command.words) < MAX_WORDS:
+                command.words.append(bytes(self._kept))
+            self._kept = None
+            stored, self._stored = self._stored, None
+            if stored is not None:
+                stored.finish(True)
+        if piece and not command.own and not self._over:
+            self._wires.to_server(piece)
+
+    def _command_said(self, command: _Command, line: bytes) -> None:
+        """The last line of a command."""
+        if command.own:
+            self._answered_by_us(command)
+            return
+        name = command.name
+        self._command = None
+        if name == b"AUTHENTICATE":
+            self._command = command
+            words = line.split()
+            command.login = Login(words[2] if len(words) > 2 else b"")
+            if len(words) > 3:
+                command.login.response(words[3])
+            self._stage, self._after = _Stage.WAIT, _Stage.RESPONSE
+        elif name == b"IDLE":
+            self._command = command
+            self._stage, self._after = _Stage.WAIT, _Stage.IDLE
+        self._wires.to_server(line)
+
+    def _answered_by_us(self, command: _Command) -> None:
+        self._command, self._stage = None, _Stage.COMMAND
+        self._replies.append(command.own)
+        if len(self._replies) > MAX_OUTSTANDING:
+            self._refuse("too many commands that are not served", OVERRUN)
+        self._flush()
+
+    # what comes from the server
+
+    def from_server(self, data: bytes) -> None:
+        """Bytes of the server."""
+        while data and not self._over:
+            if self._coming:
+                piece, data = data[: self._coming], data[self._coming :]
+                self._read_content(piece)
+                continue
+            self._answers.feed(data)
+            data = self._read_answers()
+
+    def _read_answers(self) -> bytes:
+        """Read lines until a literal follows; give what came behind that line."""
+        try:
+            while not self._over and (line := self._answers.next()) is not None:
+                self._read_answer(line)
+                if self._coming:
+                    return self._answers.rest()
+        except LineTooLong:
+            self._lost(f"an answer with a line of more than {MAX_ANSWER} bytes")
+        return b""
+
+    def _read_answer(self, line: bytes) -> None:
+        """A line of an answer, up to a literal or to its end."""
+        first = not self._answer
+        if first and not self._is_answer(line):
+            self._lost("what the server says is no answer in IMAP", of_server=line)
+            return
+        if b"FETCH" in self._answer.upper() or (first and _FETCH.match(line)):
+            self._fetch_quoted(line)
+        literal = _LITERAL.search(line)
+        if literal is not None:
+            self._pieces += 1
+            if int(literal[1]) > MAX_LITERAL or self._pieces > MAX_PIECES:
+                self._refuse("a literal that is too large, or too many of them", b"")
+                return
+            self._answer = (self._answer + line)[:MAX_KEPT]
+            self._fetch(line)
+            if not self._over:
+                self._coming = int(literal[1])
+                self._wires.to_client(line)
+                if not self._coming:
+                    self._read_content(b"")
+            return
+        start, self._answer, self._pieces = self._answer or line, b"", 0
+        self._answer_said(start, line)
+
+    @staticmethod
+    def _is_answer(line: bytes) -> bool:
+        return line.startswith((b"* ", b"+ ")) or line.strip() == b"+" or len(line.split(None, 2)) > 1
+
+    def _fetch(self, line: bytes) -> None:
+        """A literal follows; is it the content of a message?"""
+        found = _FETCHED.search(line)
+        if found is not None:
+            self._fetched = self._show(found)
+
+    def _show(self, found: re.Match[bytes]) -> PartSink | None:
+        section = next((group for group in (found[1], found[4]) if group is not None), b"")
+        if _HEADERS.match(section):
+            return None
+        self._whole = found[2] is None and found[5] is None
+        sequence = _FETCH.match(self._answer)
+        uid = _UID.search(self._answer)
+        number = f"UID {uid[1].decode()}" if uid else sequence[1].decode() if sequence else "?"
+        return self._wires.part(
+            Part("imap", "message", f"{self._mailbox};{number};{shown(section)[:MAX_NAME]}", False, self._user)
+        )
+
+    def _fetch_quoted(self, line: bytes) -> None:
+        """Short contents may stand between quotes."""
+        before, self._answer = self._answer, (self._answer + line)[:MAX_KEPT]
+        for found in _QUOTED.finditer(line):
+            sink = self._show(found)
+            if sink is not None:
+                sink.write(_ESCAPED.sub(rb"\1", found[6]))
+                sink.finish(self._whole)
+        self._answer = before
+
+    def _read_content(self, piece: bytes) -> None:
+        """The next bytes of the server's literal."""
+        self._coming -= len(piece)
+        sink = self._fetched
+        if sink is not None:
+            if piece:
+                sink.write(piece)
+            if not self._coming:
+                self._fetched = None
+                sink.finish(self._whole)
+        if piece and not self._over:
+            self._wires.to_client(piece)
+
+    def _answer_said(self, start: bytes, line: bytes) -> None:
+        """The last line of an answer that began with C{start}."""
+        words = start.split(None, 2)
+        tag, status = words[0], words[1].upper() if len(words) > 1 else b""
+        if tag == b"+":
+            self._wires.to_client(line)
+            self._plus()
+        elif tag == b"*":
+            self._untagged(status, start)
+            if not self._over:
+                self._wires.to_client(line)
+        else:
+            self._tagged(tag, status, line)
+        self._flush()
+
+    def _plus(self) -> None:
+        """The client may go on."""
+        if self._stage is _Stage.WAIT:
+            self._stage = self._after
+            self._advance(b"")
+
+    def _untagged(self, status: bytes, line: bytes) -> None:
+        if not self._greeted:
+            self._greeted = True
+            if status not in (b"OK", b"PREAUTH", b"BYE"):
+                self._lost("the server does not greet in IMAP", of_server=line)
+                return
+            if status == b"PREAUTH" and self._must:
+                self._refuse("the server is logged in to already, so TLS cannot begin any more", BYE_TLS)
+                return
+        self._look_for_offer(line)
+
+    def _look_for_offer(self, line: bytes) -> None:
+        """What the server can do, in an answer of its own or in brackets behind OK."""
+        if not self._clear or self._user is not None:
+            return
+        upper = line.upper()
+        at = upper.find(b"CAPABILITY ")
+        if at in (2, upper.find(b"[") + 1) and at > 0:
+            names = upper[at:].partition(b"]")[0].split()
+            self._over = not self._wires.offered(b"STARTTLS" in names) or self._over
+
+    def _tagged(self, tag: bytes, status: bytes, line: bytes) -> None:
+        command = self._asked.pop(tag, None)
+        if command is None or status not in (b"OK", b"NO", b"BAD"):
+            if command is None and self._greeted and status in (b"OK", b"NO", b"BAD"):
+                self._wires.to_client(line)  # to a tag that was used twice
+                return
+            self._lost("what the server says is no answer in IMAP", of_server=line)
+            return
+        good = status == b"OK"
+        name = command.name
+        if name == b"STARTTLS" and self._gate.asked:
+            self._over = good
+            self._gate.answered(line, self._answers.rest() if good else b"", good)
+            return
+        if good and name == b"LOGIN":
+            self._logged_in(command.about)
+        elif good and name == b"AUTHENTICATE" and command.login is not None and command.login.user is not None:
+            self._logged_in(command.login.user)
+        elif name in (b"SELECT", b"EXAMINE"):
+            self._mailbox = command.about if good else ""
+        if good and not self._user:
+            self._look_for_offer(line)
+        if self._over:
+            return
+        self._wires.to_client(line)
+        if self._command is command:
+            # It was refused while it waited for the plus, or its login or its waiting is over.
+            stored, self._stored = self._stored, None
+            if stored is not None:
+                stored.finish(False)
+            self._command = None
+            if self._stage is not _Stage.LITERAL:
+                self._stage = _Stage.COMMAND
+                self._advance(b"")
+
+    def _logged_in(self, user: str) -> None:
+        self._user = user
+        self._wires.user(user)
+
+    def _flush(self) -> None:
+        """Say what we have to answer, unless the server is in the middle of an answer."""
+        while self._replies and not self._over and not self._answer and not self._coming:
+            self._wires.to_client(self._replies.pop(0))
+
+    # the end
+
+    def _refuse(self, why: str, say: bytes) -> None:
+        self.ended()
+        self._wires.refuse(why, say)
+
+    def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
+        """Not IMAP any more; where TLS is a must, nothing of it is let through."""
+        if self._must:
+            self._refuse(why, b"")
+            return
+        self.ended()
+        self._wires.opaque(why)
+        self._wires.to_server(of_client + self._lines.rest())
+        self._wires.to_client(of_server + self._answers.rest())
+
+    def ended(self) -> None:
+        """Nothing more comes; messages under way have broken off."""
+        self._over = True
+        for sink in (self._stored, self._fetched):
+            if sink is not None:
+                sink.finish(False)
+        self._stored = self._fetched = None
