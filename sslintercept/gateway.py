@@ -52,6 +52,7 @@ from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Acceptor, Probe
 from sslintercept.probe.proxyaccept import ProxyLineAccept, trusted
 from sslintercept.probe.proxyline import ProxyLine
+from sslintercept.probe.reach import reach
 from sslintercept.probe.signature import SIGNATURES
 from sslintercept.rule.decide import Rules, match_of
 from sslintercept.rule.learned import Learned
@@ -156,6 +157,7 @@ class Gateway:
             },
             signatures=(*chain.from_iterable(openings), *SIGNATURES),
         )
+        self.probe.reach = lambda vc, facts, scope: reach(vc, facts, scope, self.router)
         self.proxy = HttpProxy(
             settings,
             rules=self.rules,

@@ -25,9 +25,9 @@ from sslintercept.errors import InterceptError
 from sslintercept.facts import Action, Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.vconnection import NEVER, NetVConnection
-from sslintercept.probe.accept import Probe
+from sslintercept.probe.accept import Probe, Reached
 from sslintercept.probe.entrance import hang
-from sslintercept.probe.reach import Reached, Waiting, reach
+from sslintercept.probe.reach import Waiting, reach
 from sslintercept.profile.profile import Bytes
 from sslintercept.tunnel.blind import BlindTunnel
 

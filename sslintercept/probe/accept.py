@@ -9,9 +9,10 @@ server says is relayed while the probe goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IProtocol, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,7 +22,7 @@ from sslintercept.errors import InterceptError, TimedOut
 from sslintercept.facts import Action, Decision, Facts, Scope, Verdict
 from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
-from sslintercept.probe.port import greets_first
+from sslintercept.probe.port import greets_first, hint_of
 from sslintercept.probe.signature import SIGNATURES, Signature
 from sslintercept.probe.verdict import UNRECOGNISED, judge, judge_greeting
 from sslintercept.profile.profile import Bytes
@@ -124,6 +125,18 @@ def hung(vc: NetVConnection) -> Hanging | None:
     return session if isinstance(session, Hanging) else None
 
 
+class Reached(NamedTuple):
+    """The server of a session (L{sslintercept.probe.reach.reach})."""
+
+    server: NetVConnection
+    early: bytes
+    """what it said, and the client has not heard"""
+    heard: bytes
+    """the beginning of what the client has heard of it already"""
+    secured: Secured | None = None
+    """what its TLS handshake found, if there was one"""
+
+
 class Probe:
     """
     The table from verdicts to acceptors, and the limits (ATS: ProtocolProbeSessionAccept).
@@ -151,6 +164,8 @@ class Probe:
         self.allowed = allowed
         self.signatures = signatures
         self.acceptors: dict[str, Acceptor] = {}
+        self.reach: Callable[[NetVConnection, Facts, Scope], Awaitable[Reached]] | None = None
+        """opens the way to the server of a tunnel, with TLS on it if TLS stands around the client's layer"""
         self.settle: Callable[[Facts], Decision | None] = lambda facts: None
         """asked for the last word of the rules when a tunnel turns out to carry no TLS"""
 
@@ -221,7 +236,7 @@ class ProbeAccept:
     """The session of a connection that is being probed (ATS: ProtocolProbeTrampoline)."""
 
     takes_views = True
-    __slots__ = ("_carries", "_facts", "_head", "_port", "_probe", "_secure", "_silence", "_vc")
+    __slots__ = ("_carries", "_facts", "_head", "_opening", "_port", "_probe", "_secure", "_silence", "_vc")
 
     def __init__(self, probe: Probe, vc: NetVConnection, facts: Facts) -> None:
         self._probe = probe
@@ -234,6 +249,8 @@ class ProbeAccept:
         self._carries = scope.carries if scope is not None else None
         """the conversation in whose middle TLS begins, or has begun"""
         self._silence: IDelayedCall | None = None
+        self._opening = False
+        """the way to the server is being opened; what the client says meanwhile is kept"""
 
     def makeConnection(self, transport: ITransport) -> None:
         """Nothing before L{begin}."""
@@ -261,25 +278,77 @@ class ProbeAccept:
         bare = server is None or (self._secure and server.secured is None)
         if greets_first(self._port, secure=self._secure):
             if server is None or bare:
-                # Nobody is there yet who could greet: whoever serves this protocol opens the way.
-                self._look(silent=True)
+                self._open()
                 return
             server.relay(vc)
             self._facts.step("greeting_relayed")
-        elif not bare and not self._head:
+        elif not self._head and self._may_greet():
             self._silence = vc.handler.later(probe.silence, self._silent)
+
+    def _may_greet(self) -> bool:
+        """Whether the server might speak first: not where the port is of a protocol whose clients do."""
+        scope = self._facts.scope
+        hint = hint_of(self._port)
+        return scope is not None and bool(scope.destination.host) and (hint is None or hint.server_first)
 
     def _silent(self) -> None:
         """The client has said nothing for a moment: let it hear what the server says, now and later."""
         self._silence = None
         server = hung(self._vc)
-        if server is not None and server.relay_to is None and not self._head:
+        if self._head:
+            return
+        if server is None or (self._secure and server.secured is None):
+            self._open()
+        elif server.relay_to is None:
             server.relay(self._vc)
             self._facts.step("greeting_relayed")
 
+    def _open(self) -> None:
+        """Open the way to the server that may greet."""
+        scope, reach = self._facts.scope, self._probe.reach
+        if scope is None or reach is None:
+            self._look(silent=True)
+            return
+        self._opening = True
+        self._vc.pauseProducing()
+
+        async def opening() -> None:
+            self._opened(await reach(self._vc, self._facts, scope))
+
+        Deferred.fromCoroutine(opening()).addErrback(self._not_opened)
+
+    def _opened(self, reached: Reached) -> None:
+        vc = self._vc
+        if vc.session is not self or vc.closing:
+            reached.server.close()
+            return
+        self._opening = False
+        vc.hang(reached.server)
+        hanging = Hanging(reached.server)
+        hanging.secured, hanging.heard = reached.secured, reached.heard
+        hanging.early += reached.early
+        hanging.relay(vc)
+        self._facts.step("greeting_relayed")
+        vc.resumeProducing()
+        if self._head:
+            self._look()
+
+    def _not_opened(self, failure: Failure) -> None:
+        """Whoever serves what this turns out to be will try again, and say what is wrong."""
+        vc = self._vc
+        if vc.session is not self or vc.closing:
+            return
+        error = failure.value
+        if not isinstance(error, InterceptError):
+            self._probe.log.failure("a server could not be reached", failure=failure)
+        self._opening = False
+        vc.resumeProducing()
+        self._look(silent=greets_first(self._port, secure=self._secure))
+
     def dataReceived(self, data: Bytes) -> None:
         self._head += data
-        self._look()
+        if not self._opening:
+            self._look()
 
     def _look(self, silent: bool = False) -> bool:
         """Judge what is there; true if that decided."""
@@ -334,7 +403,7 @@ class ProbeAccept:
 
     def _timed_out(self, kind: str) -> None:
         facts = self._facts
-        if facts.scope is not None and self._look(silent=True):
+        if not self._opening and facts.scope is not None and self._look(silent=True):
             return
         self._release()
         facts.error = TimedOut(
@@ -346,6 +415,8 @@ class ProbeAccept:
 
     def readConnectionLost(self) -> None:
         """The client has said all it will say; in a tunnel that is still worth an answer."""
+        if self._opening:
+            return
         if self._head and self._facts.scope is not None and self._look(silent=True):
             return
         self._release()

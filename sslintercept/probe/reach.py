@@ -5,8 +5,6 @@ TLS stands around the session.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITransport
 from twisted.python.failure import Failure
@@ -17,18 +15,8 @@ from sslintercept.facts import Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NetVConnection
-from sslintercept.probe.accept import Hanging, hung
+from sslintercept.probe.accept import Hanging, Reached, hung
 from sslintercept.profile.profile import Bytes
-
-
-class Reached(NamedTuple):
-    """The server of a session."""
-
-    server: NetVConnection
-    early: bytes
-    """what it said, and the client has not heard"""
-    heard: bytes
-    """the beginning of what the client has heard of it already"""
 
 
 class Gone(InterceptError):
@@ -74,7 +62,7 @@ async def reach(vc: NetVConnection, facts: Facts, scope: Scope, router: Router) 
         if server is not None:
             server.close()
         raise Gone("the client left", where=str(scope.destination), remedy="nothing was lost")
-    return Reached(server, early, heard)
+    return Reached(server, early, heard, secured)
 
 
 async def _secure(server: NetVConnection, facts: Facts, scope: Scope, router: Router) -> Secured:

@@ -453,16 +453,67 @@ def test_on_other_ports_a_silent_client_hears_the_server_after_a_moment(loop: Lo
     client.close()
 
 
-def test_a_silent_client_inside_tls_hears_the_server_at_the_timer(loop: Loop) -> None:
-    gateway = MemoryGateway(loop, CLIENT_FIRST + "[probe]\ntimeout = 10s")
+def test_a_silent_client_inside_tls_hears_the_server_after_a_moment(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CLIENT_FIRST + "[probe]\nsilence = 300ms")
     origin = gateway.origin("origin.test:9999", silent, tls=gateway.leaf("origin.test"))
     origin.greeting = b"who are you?"
     client = connected(gateway, "origin.test:9999")
     client.start_tls("origin.test")
-    loop.pass_time(9)
+    loop.pass_time(0.2)
     assert client.got == b""
-    loop.pass_time(2)
+    loop.pass_time(0.4)
     assert client.got == b"who are you?"
+    client.close()
+
+
+@pytest.mark.parametrize("port", [2525, 9999])
+@pytest.mark.parametrize("opening", [b"", b"EHLO me\r\n"])
+def test_where_clients_are_sent_to_a_fixed_place_the_greeting_is_heard_too(
+    loop: Loop, port: int, opening: bytes
+) -> None:
+    """T1.5: the way is opened for it, and what the client says meanwhile is kept."""
+    gateway = MemoryGateway(loop, f"[listen:l]\nendpoint = tcp:1\ntarget = origin.test:{port}\n")
+    origin = gateway.origin(f"origin.test:{port}", silent)
+    origin.greeting = b"220 ready\r\n"
+    client = gateway.client()
+    client.send(opening)
+    loop.pass_time(0.4)
+    assert client.got == b"220 ready\r\n"
+    client.send(b"" if opening else b"EHLO me\r\n")
+    gateway.pump()
+    assert origin.last.got == b"EHLO me\r\n"
+    if port == 2525:
+        assert gateway.facts[0].stack == "tcp/smtp"
+    client.close()
+
+
+def test_tls_on_a_port_of_servers_that_greet_is_tls(loop: Loop) -> None:
+    """T1.7: the signature wins, and the mismatch is a fact for rules."""
+    ini = "[listen:l]\nendpoint = tcp:1\ntarget = origin.test:25\n"
+    gateway = MemoryGateway(loop, ini)
+    gateway.origin("origin.test:25", tls=gateway.leaf("origin.test"))
+    client = gateway.client()
+    client.start_tls("origin.test")
+    gateway.pump()
+    assert client.secure
+    assert gateway.facts[0].verdicts[0].mismatch
+    client.close()
+    gateway = MemoryGateway(loop, ini + rule("mismatch:yes", "block"))
+    gateway.origin("origin.test:25", tls=gateway.leaf("origin.test"))
+    client = gateway.client()
+    client.start_tls("origin.test")
+    gateway.pump()
+    assert gateway.facts[0].decision is not None
+    assert gateway.facts[0].decision.action is Action.BLOCK
+    client.close()
+
+
+def test_a_server_that_cannot_be_reached_ends_a_silent_client(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:l]\nendpoint = tcp:1\ntarget = origin.test:25\n")
+    client = gateway.client()
+    gateway.pump()
+    assert client.ended
+    assert gateway.facts[0].error is not None
     client.close()
 
 
