@@ -30,6 +30,19 @@ ORIGIN_4: Final = "198.51.100.7"
 ORIGIN_6: Final = "2001:db8:2::7"
 CLIENT_CABLE: Final = "clients"
 """the gateway's interface on the client's side"""
+TRIAL: Final = """
+table inet trial {
+    chain nat {
+        type nat hook prerouting priority dstnat
+        fib daddr type != local tcp dport 1 redirect to :2
+    }
+    chain filter {
+        type filter hook prerouting priority mangle
+        tcp dport 1 tproxy to :2 meta mark set 1 accept
+    }
+}
+"""
+"""rules of every kind that the tests use"""
 CLONE_NEWNET: Final = 0x40000000
 
 _serial = itertools.count()
@@ -123,11 +136,13 @@ def net() -> Iterator[Net]:
                 pytest.skip(f"the kernel allows no network namespaces ({error})")
             stack.callback(made[-1].remove)
         try:
-            joined = Net(*made)
-            joined.gateway.nft("table inet probe { chain c { type nat hook prerouting priority dstnat;\n}\n}\n")
+            # What this machine allows is tried apart, so that a mistake in what follows skips nothing.
+            made[0].ip("link add dev one type veth peer name other", "link del dev one")
+            made[0].nft(TRIAL)
         except Refused as error:
-            pytest.skip(f"the kernel allows no cables or no nftables ({error})")
-        yield joined
+            pytest.skip(f"the kernel allows no cables or no rules ({error})")
+        made[0].nft("")
+        yield Net(*made)
 
 
 class Refused(Exception):
