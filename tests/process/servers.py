@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.process.origins import Certificates
-from tests.process.tools import ENVIRONMENT, free_port, is_listening, run, tool, wait_for
+from tests.process.tools import ENVIRONMENT, is_listening, run, server_port, tool, wait_for
 
 NAME: Final = "good.test"
 """the name in every server's certificate"""
@@ -89,7 +89,7 @@ class Slapd(Server):
         conf = folder / "slapd.conf"
         done = run(tool("slapadd"), "-f", conf, "-l", folder / "entries.ldif", folder=folder)
         assert done.returncode == 0, done.stderr
-        port, self.secure = free_port(), free_port()
+        port, self.secure = server_port(), server_port()
         urls = f"ldap://127.0.0.1:{port} ldaps://127.0.0.1:{self.secure}"
         super().__init__(folder, [tool("slapd"), "-d", "0", "-f", conf, "-h", urls], port)
 
@@ -116,6 +116,6 @@ class Postgres(Server):
             target.chmod(0o600)
             if user is not None:
                 shutil.chown(target, user)
-        port = free_port()
+        port = server_port()
         options = ["-D", str(home / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "ssl=on"]
         super().__init__(folder, [str(programs / "postgres"), *options], port, user)

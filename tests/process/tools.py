@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -79,6 +80,23 @@ def free_port(host: str = "127.0.0.1") -> int:
         sock.bind((host, 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def server_port() -> int:
+    """
+    A port for a server that opens it a little later: below those that the kernel gives to clients (32768 and more), so
+    that no connection of another test takes it meanwhile.
+    """
+    for _ in range(1000):
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    pytest.fail("no port is free")
 
 
 def is_listening(port: int, host: str = "127.0.0.1") -> bool:

@@ -1,0 +1,264 @@
+"""Mail through the gateway: real servers, real clients, in the clear, with STARTTLS, and in TLS from the first byte."""
+
+from __future__ import annotations
+
+import imaplib
+import os
+import poplib
+import shutil
+import smtplib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.process.conftest import ProxyMaker
+from tests.process.mailservers import PASSWORD, USER, Dovecot, Postfix
+from tests.process.origins import Certificates, body
+from tests.process.servers import NAME
+from tests.process.tools import PATIENCE, run, server_port, tool, wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and Dovecot are started by root only")
+
+ORDER = ("smtp", "smtps", "imap", "imaps", "pop3", "pop3s")
+
+
+@pytest.fixture(scope="module")
+def mailboxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where mail lies."""
+    folder = tmp_path_factory.mktemp("mail")
+    shutil.chown(folder, "nobody")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def postfix(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates, mailboxes: Path) -> Iterator[Postfix]:
+    """A Postfix."""
+    server = Postfix(tmp_path_factory.mktemp("postfix"), certificates, mailboxes)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def dovecot(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates, mailboxes: Path) -> Iterator[Dovecot]:
+    """A Dovecot."""
+    server = Dovecot(tmp_path_factory.mktemp("dovecot"), certificates, mailboxes)
+    yield server
+    server.stop()
+
+
+class Doors:
+    """A gateway with a door for each protocol."""
+
+    def __init__(self, make: ProxyMaker, postfix: Postfix, dovecot: Dovecot, more: str = "") -> None:
+        targets = (postfix.port, postfix.secure, dovecot.port, dovecot.imaps, dovecot.pop3, dovecot.pop3s)
+        self._ports = {name: server_port() for name in ORDER}
+        self.proxy = make(
+            more
+            + "".join(
+                f"[listen:{name}]\nendpoint = tcp:{self._ports[name]}:interface=127.0.0.1\ntarget = {NAME}:{target}\n"
+                for name, target in zip(ORDER, targets, strict=True)
+            )
+        )
+        self.context = self.proxy.context()
+
+    def port(self, name: str) -> int:
+        """Of the door for a protocol."""
+        return self._ports[name]
+
+
+@pytest.fixture(scope="module")
+def doors(module_proxy: ProxyMaker, postfix: Postfix, dovecot: Dovecot) -> Doors:
+    """One with the usual settings."""
+    return Doors(module_proxy, postfix, dovecot)
+
+
+MODES = ["plain", "starttls", "tls"]
+
+
+def send(doors: Doors, mode: str, subject: str, content: bytes = b"hello\r\n..dots\r\n") -> None:
+    """Hand a mail in."""
+    port = doors.port("smtps" if mode == "tls" else "smtp")
+    client: smtplib.SMTP
+    if mode == "tls":
+        client = smtplib.SMTP_SSL(NAME_AT, port, context=doors.context, timeout=PATIENCE)
+    else:
+        client = smtplib.SMTP(NAME_AT, port, timeout=PATIENCE)
+    with client:
+        if mode == "starttls":
+            client.starttls(context=doors.context)
+        client.sendmail("x@y.test", [f"{USER}@mail.test"], b"Subject: %b\r\n\r\n%b" % (subject.encode(), content))
+
+
+NAME_AT = "127.0.0.1"
+
+
+def imap(doors: Doors, mode: str) -> imaplib.IMAP4:
+    """Logged in to the mailbox."""
+    if mode == "tls":
+        client: imaplib.IMAP4 = imaplib.IMAP4_SSL(
+            NAME_AT, doors.port("imaps"), ssl_context=doors.context, timeout=PATIENCE
+        )
+    else:
+        client = imaplib.IMAP4(NAME_AT, doors.port("imap"), timeout=PATIENCE)
+        if mode == "starttls":
+            client.starttls(doors.context)
+    try:
+        client.login(USER, PASSWORD)
+        assert client.select("INBOX")[0] == "OK"
+    except BaseException:
+        client.shutdown()
+        raise
+    return client
+
+
+def arrived(doors: Doors, subject: str) -> bytes:
+    """A mail as IMAP gives it out, once it is there."""
+    found: list[bytes] = []
+    client = imap(doors, "tls")
+
+    def there() -> bool:
+        client.noop()
+        numbers = client.search(None, "SUBJECT", f'"{subject}"')[1][0].split()
+        if numbers:
+            answer = client.fetch(numbers[-1].decode(), "(BODY.PEEK[])")[1][0]
+            assert isinstance(answer, tuple)
+            found.append(answer[1])
+        return bool(numbers)
+
+    wait_for("the mail", there)
+    client.logout()
+    return found[0]
+
+
+STACKS = {"plain": "tcp/{0}", "starttls": "tcp/{0}/tls1.3/{0}", "tls": "tcp/tls1.3/{0}"}
+
+
+def seen(doors: Doors, mode: str, protocol: str, listener: str) -> None:
+    """The log names every layer, and no password."""
+    stack = STACKS[mode].format(protocol)
+    line = doors.proxy.logged(lambda line: line["stack"] == stack and line["listener"] == listener)
+    assert line["upstream_tls"] is None or line["upstream_tls"]["verified"] == "ok"
+    assert PASSWORD not in doors.proxy.said() + str(doors.proxy.log())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mail_is_handed_in_and_arrives_as_it_was(doors: Doors, mode: str) -> None:
+    send(doors, mode, f"sent in {mode}")
+    assert arrived(doors, f"sent in {mode}").endswith(b"hello\r\n..dots\r\n")
+    seen(doors, mode, "smtp", "smtps" if mode == "tls" else "smtp")
+
+
+def test_ten_megabytes_of_mail_pass(doors: Doors) -> None:
+    text = body(5_000_000).hex().encode()
+    lines = b"\r\n".join(text[at : at + 76] for at in range(0, len(text), 76)) + b"\r\n"
+    send(doors, "starttls", "large", lines)
+    assert arrived(doors, "large").endswith(lines)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_imap_fetches_appends_and_waits(doors: Doors, mode: str) -> None:
+    client = imap(doors, mode)
+    message = f"Subject: appended in {mode}\r\n\r\nby hand\r\n".encode()
+    assert client.append("INBOX", "", "", message)[0] == "OK"
+    assert arrived(doors, f"appended in {mode}") == message
+    client.logout()
+    seen(doors, mode, "imap", "imaps" if mode == "tls" else "imap")
+    assert doors.proxy.logged(lambda line: line["user"] == USER)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pop3_retrieves(doors: Doors, mode: str) -> None:
+    send(doors, "plain", f"for pop in {mode}")
+    arrived(doors, f"for pop in {mode}")
+    client: poplib.POP3
+    if mode == "tls":
+        client = poplib.POP3_SSL(NAME_AT, doors.port("pop3s"), context=doors.context, timeout=PATIENCE)
+    else:
+        client = poplib.POP3(NAME_AT, doors.port("pop3"), timeout=PATIENCE)
+        if mode == "starttls":
+            client.stls(doors.context)
+    client.user(USER)
+    client.pass_(PASSWORD)
+    number = client.stat()[0]
+    assert any(f"for pop in {mode}".encode() in b"\n".join(client.retr(n)[1]) for n in range(1, number + 1))
+    client.quit()
+    seen(doors, mode, "pop3", "pop3s" if mode == "tls" else "pop3")
+
+
+@pytest.mark.parametrize("options", [["--tls"], ["--tlsc"], []], ids=["starttls", "tls", "plain"])
+def test_swaks_hands_in(doors: Doors, tmp_path: Path, options: list[str]) -> None:
+    door = "smtps" if options == ["--tlsc"] else "smtp"
+    verify = ["--tls-verify", "--tls-ca-path", str(doors.proxy.ca)] if options else []
+    done = run(
+        tool("swaks"),
+        *("--server", "127.0.0.1", "--port", str(doors.port(door)), "--to", f"{USER}@mail.test", "--from", "x@y.test"),
+        *("--header", f"Subject: swaks {door}{len(options)}", *options, *verify),
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    arrived(doors, f"swaks {door}{len(options)}")
+
+
+@pytest.mark.parametrize("starttls", ["on", "off"])
+def test_msmtp_hands_in_and_trusts_our_leaf(doors: Doors, tmp_path: Path, starttls: str) -> None:
+    done = run(
+        tool("msmtp"),
+        *("--host", NAME_AT, "--port", str(doors.port("smtp" if starttls == "on" else "smtps")), "--from", "x@y.test"),
+        *("--tls=on", f"--tls-starttls={starttls}", f"--tls-trust-file={doors.proxy.ca}", f"{USER}@mail.test"),
+        folder=tmp_path,
+        given=f"Subject: msmtp {starttls}\n\nhello\n".encode(),
+    )
+    assert done.returncode == 0, done.stderr
+    arrived(doors, f"msmtp {starttls}")
+
+
+def test_fetchmail_fetches_with_starttls(doors: Doors, tmp_path: Path) -> None:
+    send(doors, "plain", "for fetchmail")
+    arrived(doors, "for fetchmail")
+    control = tmp_path / "fetchmailrc"
+    control.write_text(
+        f'poll 127.0.0.1 service {doors.port("imap")} protocol IMAP user "{USER}" password "{PASSWORD}" '
+        f'sslproto "TLS1.2+" sslcertck sslcommonname "{NAME}" sslcertfile "{doors.proxy.ca}" keep fetchall '
+        f'mda "cat >> {tmp_path}/got"\n'
+    )
+    control.chmod(0o600)
+    done = run(
+        tool("fetchmail"),
+        *("-f", control, "--nodetach", "--nosyslog", "-v", "--pidfile", tmp_path / "pid", "-i", tmp_path / "ids"),
+        folder=tmp_path,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "for fetchmail" in (tmp_path / "got").read_text(errors="replace")
+
+
+def test_where_tls_is_required_a_password_in_the_clear_does_not_pass(
+    proxy: ProxyMaker, postfix: Postfix, dovecot: Dovecot
+) -> None:
+    rule = "[rule:tls]\nmatch = protocol:smtp,imap,pop3\naction = intercept\nstarttls = require\n"
+    strict = Doors(proxy, postfix, dovecot, rule)
+    with pytest.raises(imaplib.IMAP4.error, match="STARTTLS first"):
+        imap(strict, "plain")
+    with pytest.raises(smtplib.SMTPException, match="Must issue a STARTTLS"):
+        send(strict, "plain", "never")
+    client = poplib.POP3(NAME_AT, strict.port("pop3"), timeout=PATIENCE)
+    with pytest.raises(poplib.error_proto, match="Use STLS first"):
+        client.user(USER)
+    client.close()
+    imap(strict, "starttls").logout()
+    send(strict, "starttls", "strictly")
+    assert arrived(strict, "strictly")
+
+
+def test_sieve_begins_tls(proxy: ProxyMaker, dovecot: Dovecot, tmp_path: Path) -> None:
+    gateway = proxy(f"[listen:proxy]\nendpoint = tcp:0:interface=127.0.0.1\ntarget = {NAME}:{dovecot.sieve}\n")
+    done = run(
+        tool("gnutls-cli"),
+        *("--starttls-proto=sieve", f"--x509cafile={gateway.ca}", "--verify-hostname", NAME, "--sni-hostname", NAME),
+        *("-p", str(gateway.address[1]), NAME_AT),
+        folder=tmp_path,
+        given=b"LOGOUT\r\n",
+    )
+    assert "is trusted" in done.stdout, done.stdout + done.stderr
+    assert gateway.logged(lambda line: line["stack"] == "tcp/sieve/tls1.3/sieve")
