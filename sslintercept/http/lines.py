@@ -75,7 +75,6 @@ class AccessLines:
             facts.decision,
         )
 
-
     def flow(self, facts: Facts, seconds: float, read: int, sent: int) -> None:
         """Write the line of a client's flow of datagrams that has ended."""
         entry = ConnectionEntry(self._clock(), seconds, 0, 0, read, sent, facts.upstream, False, facts.error)
