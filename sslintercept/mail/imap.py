@@ -398,7 +398,7 @@ class ImapWatcher:
             self._wires.to_client(line)
             self._plus()
         elif tag == b"*":
-            self._untagged(status, start)
+            self._untagged(status, start, line)
             if not self._over:
                 self._wires.to_client(line)
         else:
@@ -411,7 +411,7 @@ class ImapWatcher:
             self._stage = self._after
             self._advance(b"")
 
-    def _untagged(self, status: bytes, line: bytes) -> None:
+    def _untagged(self, status: bytes, start: bytes, line: bytes) -> None:
         if not self._greeted:
             self._greeted = True
             if status not in (b"OK", b"PREAUTH", b"BYE"):
@@ -420,7 +420,7 @@ class ImapWatcher:
             if status == b"PREAUTH" and self._must:
                 self._refuse("the server is logged in to already, so TLS cannot begin any more", BYE_TLS)
                 return
-        self._look_for_offer(line)
+        self._look_for_offer(start)
 
     def _look_for_offer(self, line: bytes) -> None:
         """What the server can do, in an answer of its own or in brackets behind OK."""

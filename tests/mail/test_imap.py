@@ -216,6 +216,7 @@ def test_what_is_too_much_is_refused_in_imap(client: bytes) -> None:
         [GREETING, ("C", b"\0\r\n")],
         [GREETING, ("S", b"junk\r\n")],
         [GREETING, ("S", b"* " + b"x" * MAX_ANSWER)],
+        [("S", b"* {3}\r\nOK [CAPABILITY IMAP4rev1] ready.\r\n")],
     ],
 )
 def test_what_is_no_imap_becomes_opaque_and_nothing_of_it_is_lost(script: Script) -> None:
