@@ -9,7 +9,7 @@ BENCH ?=
 # Only for making .venv; without it scripts/pick-python chooses.
 export PYTHON
 
-.PHONY: help run test demo bench lint docs clean
+.PHONY: help run test fuzz demo bench lint docs clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -21,6 +21,9 @@ run: $(VENV)/.installed  ## install if needed, then run the proxy in the foregro
 
 test: system-packages $(VENV)/.installed-dev lint  ## everything: system packages, lint, types, all tests
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+fuzz: $(VENV)/.installed-dev  ## look for new failures of the property tests, with thousands of random examples each
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m hypothesis -p no:cacheprovider
 
 demo: $(VENV)/.installed  ## send one HTTPS request through the proxy and show the recorded sequence
 	$(BIN)/python -m sslintercept.demo

@@ -36,16 +36,22 @@ class Gate:
         """The client goes on in the clear after its command."""
         self._wires.refuse("the client went on in the clear behind its request for TLS (command injection)")
 
-    def answered(self, reply: bytes, rest: bytes, agreed: bool) -> None:
+    def answered(self, reply: bytes, rest: bytes, agreed: bool) -> bool:
         """
         The server's C{reply} to the command was read whole, and C{rest} came behind it.
 
-        A refusal is handed on and the conversation stays in the clear; C{rest} is then the watcher's to go on with.
+        Consent is an offer kept, and a refusal is none: a rule may forbid that it is missing where it was made before.
+        Else a refusal is handed on, and C{rest} is the watcher's to go on with.
+
+        @return: whether the conversation goes on in the clear.
         """
         self.asked = False
         if agreed and rest:
             self._wires.refuse("the server went on in the clear behind its consent to TLS (response injection)")
-            return
+            return False
+        if not self._wires.offered(agreed):
+            return False
         self._wires.to_client(reply)
         if agreed:
             self._wires.upgrade()
+        return not agreed

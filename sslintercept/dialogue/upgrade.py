@@ -340,12 +340,8 @@ class UpgradeWatcher:
             self._relay()
 
     def _answered(self, message: bytes, agreed: bool) -> None:
-        """The server's answer to the request for TLS; who refuses does not offer it."""
-        if not self._wires.offered(agreed):
-            self._over = True
-            return
-        self._over = agreed
-        self._gate.answered(message, self._server.rest() if agreed else b"", agreed)
+        """The server's answer to the request for TLS."""
+        self._over = not self._gate.answered(message, self._server.rest() if agreed else b"", agreed)
 
     # The end of watching
 

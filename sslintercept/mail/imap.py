@@ -70,9 +70,11 @@ class _Stage(Enum):
 class _Command:
     """A command of the client, from its first line to the answer with its tag."""
 
-    __slots__ = ("login", "own", "pieces", "words")
+    __slots__ = ("answered", "login", "own", "pieces", "words")
 
     def __init__(self) -> None:
+        self.answered = False
+        """the server did not wait for the rest of it, which still comes if a literal was announced without waiting"""
         self.words: list[bytes] = []
         self.own = b""
         """our answer, where the server is not asked"""
@@ -247,7 +249,7 @@ class ImapWatcher:
         self._kept = self._stored = None
         if len(command.words) < MAX_WORDS and self._left <= MAX_KEPT:
             self._kept = bytearray()
-        elif command.name == b"APPEND" and not command.own:
+        elif command.name == b"APPEND" and not command.own and not command.answered:
             self._stored = self._wires.part(Part("imap", "message", command.about, True, self._user))
         self._stage = _Stage.WAIT if waits else _Stage.LITERAL
         self._after = _Stage.LITERAL
@@ -278,7 +280,9 @@ class ImapWatcher:
             return
         name = command.name
         self._command = None
-        if name == b"AUTHENTICATE":
+        if command.answered:
+            pass
+        elif name == b"AUTHENTICATE":
             self._command = command
             words = line.split()
             command.login = Login(words[2] if len(words) > 2 else b"")
@@ -443,8 +447,7 @@ class ImapWatcher:
         good = status == b"OK"
         name = command.name
         if name == b"STARTTLS" and self._gate.asked:
-            self._over = good
-            self._gate.answered(line, self._answers.rest() if good else b"", good)
+            self._over = not self._gate.answered(line, self._answers.rest() if good else b"", good)
             return
         if good and name == b"LOGIN":
             self._logged_in(command.about)
@@ -458,13 +461,14 @@ class ImapWatcher:
             return
         self._wires.to_client(line)
         if self._command is command:
-            # It was refused while it waited for the plus, or its login or its waiting is over.
             stored, self._stored = self._stored, None
             if stored is not None:
                 stored.finish(False)
-            self._command = None
-            if self._stage is not _Stage.LITERAL:
-                self._stage = _Stage.COMMAND
+            if self._stage is _Stage.LITERAL or self._stage is _Stage.COMMAND:
+                command.answered = True
+            else:
+                # It was refused while it waited for the plus, or its login or its waiting is over.
+                self._command, self._stage = None, _Stage.COMMAND
                 self._advance(b"")
 
     def _logged_in(self, user: str) -> None:

@@ -204,8 +204,7 @@ class Pop3Watcher:
         asked = self._queue[0]
         if asked.verb == b"STLS" and self._gate.asked:
             self._queue.popleft()
-            self._over = good
-            self._gate.answered(line, self._answers.rest() if good else b"", good)
+            self._over = not self._gate.answered(line, self._answers.rest() if good else b"", good)
             self._flush()
             return
         if not good and not line.startswith(b"-ERR"):

@@ -387,8 +387,8 @@ class SmtpWatcher:
         waited = self._stage is _Stage.WAIT
         if asked.verb == b"STARTTLS":
             self._stage = _Stage.COMMAND
-            self._over = agreed = code == b"220"
-            self._gate.answered(line, self._replies.rest() if agreed else b"", agreed)
+            agreed = code == b"220"
+            self._over = not self._gate.answered(line, self._replies.rest() if agreed else b"", agreed)
             done = True
         else:
             done = asked.verb not in _REPLIES or _REPLIES[asked.verb](self, asked, code)

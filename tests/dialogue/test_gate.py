@@ -21,9 +21,9 @@ class Nobody:
         """Nothing."""
 
 
-def gate() -> tuple[Talk, Gate]:
+def gate(*, strict: bool = False) -> tuple[Talk, Gate]:
     """A gate, and what becomes of its conversation."""
-    talk = Talk(Nobody)
+    talk = Talk(Nobody, strict_offer=strict)
     return talk, Gate(talk)
 
 
@@ -75,3 +75,11 @@ def test_a_refusal_is_handed_on_and_one_may_ask_again() -> None:
     way.answered(b"+OK\r\n", b"", agreed=True)
     assert talk.server == b"STLS\r\n" * 2
     assert talk.upgraded
+    assert talk.offers == [False, True]
+
+
+def test_a_refusal_of_what_was_offered_before_goes_nowhere_if_the_offer_must_be_kept() -> None:
+    talk, way = gate(strict=True)
+    way.ask(b"STLS\r\n", b"")
+    assert not way.answered(b"-ERR\r\n", b"", agreed=False)
+    assert (talk.client, talk.refused) == (b"", "the offer of TLS is missing")

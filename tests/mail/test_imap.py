@@ -106,6 +106,21 @@ def test_a_refused_literal_is_not_sent_and_a_new_command_comes() -> None:
     assert [kept.whole for kept in talk.parts] == [False]
 
 
+@pytest.mark.parametrize("rest", [[b"half", b"rest", b"\r\n"], [b"halfrest", b" {2+}\r\n", b"x", b"y\r\n"]])
+def test_an_answer_may_come_before_the_end_of_a_command_that_does_not_wait(rest: list[bytes]) -> None:
+    script = [GREETING, *LOGIN, ("C", b"c APPEND Nowhere {8+}\r\n" + rest[0]), ("S", b"c NO [TRYCREATE]\r\n")]
+    talk = Talk(ImapWatcher).plays([*script, *(("C", piece) for piece in rest[1:]), *LOGOUT])
+    assert talk.refused is talk.unseen is None
+    assert talk.server == said(script, "C") + b"".join(rest[1:]) + said(LOGOUT, "C")
+    assert talk.client == said(script, "S") + said(LOGOUT, "S")
+    assert [kept.whole for kept in talk.parts] == [rest[0] == b"halfrest"]
+
+
+def test_who_is_answered_early_is_not_waited_for() -> None:
+    script = [GREETING, ("C", b"c IDLE {3+}\r\n"), ("S", b"c BAD\r\n"), ("C", b"abc\r\n"), *LOGOUT]
+    passes(ImapWatcher, script)
+
+
 def test_a_message_that_breaks_off_is_not_whole() -> None:
     talk = Talk(ImapWatcher).plays([GREETING, ("C", b"x APPEND A {9+}\r\nhalf")])
     talk.watcher.ended()
