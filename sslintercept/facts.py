@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
@@ -132,14 +133,18 @@ class Scope:
     @ivar decision: what the rules said.
     @ivar carries: the protocol that runs inside, where it is known for certain: both sides agreed on TLS in the middle
         of a conversation. C{None} where the probe has to find out.
-    @ivar entrance: whether the client named the destination (CONNECT, SOCKS) and will name others in the same way;
-        false where it was redirected, or has none to name.
+    @ivar begun: whether that protocol runs here already; false while TLS has to begin first.
+    @ivar resume: gives the TLS session that the server wants to be resumed (L{sslintercept.tls.context.Resumable}), if
+        there is one.
+    @ivar entrance: whether other connections of this client come the same way, since it names its destinations
+        (CONNECT, SOCKS) or is redirected; false where everybody is sent to one place.
     @ivar outer: the tunnel that this one is in, where its request was said to another proxy; the way leads through it.
     @ivar asked: how that proxy is asked, C{http} or C{socks5}.
     """
 
     __slots__ = (
         "asked",
+        "begun",
         "carries",
         "decided",
         "decision",
@@ -149,6 +154,7 @@ class Scope:
         "hello",
         "name",
         "outer",
+        "resume",
         "secure",
     )
 
@@ -162,6 +168,8 @@ class Scope:
         self.hello: ClientHello | None = None
         self.failure: Exception | None = None
         self.carries: str | None = None
+        self.begun = False
+        self.resume: Callable[[], object] = lambda: None
         self.entrance = False
         self.outer: Scope | None = None
         self.asked = "http"

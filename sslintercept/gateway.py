@@ -29,6 +29,7 @@ from sslintercept.dialogue.upgrade import UPGRADES, watcher_of
 from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts, Scope
+from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
@@ -41,6 +42,7 @@ from sslintercept.interfaces import IAcceptorPlugin, IPartHandler, IProbeSignatu
 from sslintercept.mail.imap import ImapWatcher
 from sslintercept.mail.pop3 import Pop3Watcher
 from sslintercept.mail.smtp import SmtpWatcher
+from sslintercept.net.bind import Binds
 from sslintercept.net.connector import Connector
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
@@ -57,7 +59,6 @@ from sslintercept.probe.signature import SIGNATURES
 from sslintercept.rule.decide import Rules, match_of
 from sslintercept.rule.learned import Learned
 from sslintercept.rule.match import Networks
-from sslintercept.socks.bind import Binds
 from sslintercept.socks.negotiate import SocksAcceptor
 from sslintercept.socks.users import Users
 from sslintercept.socks.wire import read_datagram, write_datagram
@@ -102,6 +103,9 @@ class Process(Protocol):
     """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
     untrusted_leaves: LeafSource
+
+    def adopt(self, vc: NetVConnection, listener: str) -> Facts:
+        """The facts of a new connection with a client; its line is written when it ends."""
 
     def new_connector(self, settings: Settings) -> Connector: ...
     def new_id(self) -> str:
@@ -267,7 +271,10 @@ class Gateway:
             handlers=[*process.part_handlers, *getPlugins(IPartHandler, sslintercept.plugins)],
             clock=process.wall_clock,
         )
-        return [DialogueAcceptor(name, make, shared) for name, make in WATCHERS.items()]
+        data = DataConnections(shared, process.adopt)
+        self.proxy.entrance.recognise = data.recognise
+        others = [DialogueAcceptor(name, make, shared) for name, make in WATCHERS.items()]
+        return [*others, FtpAcceptor(data), FtpDataAcceptor(data)]
 
     # clients
 
@@ -325,6 +332,9 @@ class Gateway:
             raise InterceptError(f"rule {decision.rule} blocks", where=str(destination), remedy="see the rules")
         scope = Scope(destination, decision or self.proxy.default)
         scope.decided = decision is not None
+        scope.entrance = target == "original"
+        if scope.entrance:
+            self.proxy.entrance.recognise(facts, scope)
         return scope
 
 

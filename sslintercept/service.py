@@ -54,6 +54,7 @@ from sslintercept.net.listener import listen
 from sslintercept.net.original import is_local
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
+from sslintercept.probe.proxyaccept import ProxyLineAccept
 from sslintercept.rule.decide import check_match
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
 from sslintercept.tls.authority import Authority
@@ -138,6 +139,7 @@ class SslInterceptService(Service):
             timeout=settings.http.connect_timeout,
             water=(settings.tunnel.high_water, settings.tunnel.low_water),
             allowed=lambda host, port: self.forbidden(settings, host, port),
+            back=self.ourselves,
         )
 
     def wall_clock(self) -> float:
@@ -158,10 +160,16 @@ class SslInterceptService(Service):
 
     def forbidden(self, settings: Settings, host: str, port: int) -> str | None:
         """Why an address may not be connected to: ourselves never, private networks by setting."""
-        if any(port == own.port and is_local(host) for own in self.addresses()):
-            return "the destination is this proxy itself"
+        if (why := self.ourselves(host, port)) is not None:
+            return why
         if settings.http.private_destinations == "deny" and not ipaddress.ip_address(host).is_global:
             return f"{host} is in a private network"
+        return None
+
+    def ourselves(self, host: str, port: int) -> str | None:
+        """Whether an address is one of our ports, in words."""
+        if any(port == own.port and is_local(host) for own in self.addresses()):
+            return "the destination is this proxy itself"
         return None
 
     def addresses(self) -> list[Any]:
@@ -321,12 +329,16 @@ class SslInterceptService(Service):
         """A client has connected to a port, whose listener may have got another name since it was opened."""
         gateway = self.gateway
         listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
-        facts = Facts(self.new_id(), vc.peer, listener.name)
+        gateway.accepted(vc, self.adopt(vc, listener.name), listener)
+
+    def adopt(self, vc: NetVConnection, listener: str) -> Facts:
+        """The facts of a new connection with a client; its line is written when it ends."""
+        facts = Facts(self.new_id(), vc.peer, listener)
         facts.started = time.time()
-        if gateway.settings.log.sequence is not None:
+        if self.gateway.settings.log.sequence is not None:
             facts.sequence = Sequence()
         vc.closed = lambda vc: self._closed(facts, vc)
-        gateway.accepted(vc, facts, listener)
+        return facts
 
     def _closed(self, facts: Facts, vc: NetVConnection) -> None:
         self.lines.connection(facts, vc)
@@ -380,7 +392,9 @@ def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:
 def is_waiting(vc: NetVConnection) -> bool:
     """Whether a connection can be closed without loss: between two requests, or nothing was said on it yet."""
     session = vc.session
-    return isinstance(session, ProbeAccept) or (isinstance(session, HttpSession | OriginSession) and session.sm is None)
+    return isinstance(session, ProbeAccept | ProxyLineAccept) or (
+        isinstance(session, HttpSession | OriginSession) and session.sm is None
+    )
 
 
 def write_sequence(folder: Path, name: str, sequence: Sequence) -> None:

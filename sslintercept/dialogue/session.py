@@ -118,6 +118,10 @@ class DialogueAcceptor:
         self._make = make
         self._shared = conversations
 
+    def watcher(self, vc: NetVConnection, server: NetVConnection, facts: Facts, scope: Scope) -> MakeWatcher:
+        """Who reads along between these two."""
+        return self._make
+
     def accept(self, vc: NetVConnection, facts: Facts, peeked: bytes) -> None:
         """
         Reach the server and read along (L{sslintercept.interfaces.IAcceptor}).
@@ -143,7 +147,9 @@ class DialogueAcceptor:
 
         async def begin() -> None:
             reached = await reach(vc, facts, scope, self._shared.router)
-            Dialogue(self._shared, self.protocol, vc, facts, scope, reached).start(self._make, bytes(waiting.held))
+            Dialogue(self._shared, self.protocol, vc, facts, scope, reached).start(
+                self.watcher(vc, reached.server, facts, scope), bytes(waiting.held)
+            )
 
         def failed(failure: Failure) -> None:
             error = failure.value
@@ -252,7 +258,7 @@ class Dialogue:
             Terms(
                 secured=secured,
                 upgraded=scope.carries is not None,
-                required=not secured and scope.decision.starttls == "require",
+                required=scope.decision.starttls == "require",
             ),
         )
         ends = (

@@ -93,7 +93,7 @@ class Terms(NamedTuple):
     upgraded: bool = False
     """and that TLS began in the middle of a conversation (STARTTLS): the server greets no more"""
     required: bool = False
-    """nothing but what leads to TLS may be said in the clear"""
+    """nothing but what leads to TLS may be said in the clear, on this connection or another that belongs to it"""
 
 
 class Watcher(Protocol):

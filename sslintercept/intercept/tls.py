@@ -239,7 +239,8 @@ class TlsAccept:
         scope = Scope(destination, decision)
         scope.outer, scope.asked = outer.outer, outer.asked
         scope.carries, scope.entrance = outer.carries, outer.entrance
-        scope.name = hello.server_name or destination.host
+        scope.begun, scope.resume = outer.carries is not None, outer.resume
+        scope.name = hello.server_name or (outer.name if outer.destination == destination else destination.host)
         scope.hello = hello
         scope.secure = True
         facts.scope = scope
@@ -325,9 +326,15 @@ class TlsAccept:
         # While the origin shakes hands it goes when the client does.
         self._vc.hang(server)
         hanging = Hanging(server)
+        hanging.waits = scope.carries is not None
         waiting: Deferred[Secured | None] = Deferred()
         handshake = a.router.tls.push(
-            server, scope.name, alpn, hello, lambda secured, error: self._looked(scope, waiting, secured, error)
+            server,
+            scope.name,
+            alpn,
+            hello,
+            lambda secured, error: self._looked(scope, waiting, secured, error),
+            scope.resume(),
         )
         hanging.lost = lambda error: self._looked(
             scope,

@@ -104,6 +104,7 @@ class Connector:
 
     @param water: the high and low water marks of the connections.
     @ivar allowed: asked for every address before a packet leaves; it returns a reason to refuse it, or C{None}.
+    @ivar back: the same for L{connect_back}.
     """
 
     def __init__(
@@ -114,12 +115,14 @@ class Connector:
         timeout: float,
         water: tuple[int, int] = (HIGH_WATER, LOW_WATER),
         allowed: Callable[[str, int], str | None] = lambda host, port: None,
+        back: Callable[[str, int], str | None] = lambda host, port: None,
     ) -> None:
         self._handler = handler
         self._resolver = resolver
         self._timeout = timeout
         self._water = water
         self.allowed = allowed
+        self.back = back
 
     async def addresses(self, host: str) -> Sequence[str]:
         """
@@ -141,11 +144,24 @@ class Connector:
         """
         if addresses is None:
             addresses = await self.addresses(destination.host)
+        return await self._try(destination, addresses, self.allowed)
+
+    async def connect_back(self, client: Address) -> NetVConnection:
+        """
+        A connection to a client that waits for one, at its own address; where clients live is no forbidden place.
+
+        @raise ConnectError: it does not answer, or it is a port of our own.
+        """
+        return await self._try(client, [client.host], self.back)
+
+    async def _try(
+        self, destination: Address, addresses: Sequence[str], allowed: Callable[[str, int], str | None]
+    ) -> NetVConnection:
         end = self._handler.seconds() + self._timeout
         last: UpstreamError | None = None
         for i, host in enumerate(addresses):
             peer = Address(host, destination.port)
-            if (refused := self.allowed(host, destination.port)) is not None:
+            if (refused := allowed(host, destination.port)) is not None:
                 last = refusal(destination, refused)
                 continue
             left = end - self._handler.seconds()

@@ -138,13 +138,20 @@ class UpstreamTls:
         self.wall_clock = wall_clock
 
     def push(
-        self, vc: NetVConnection, name: str, alpn: tuple[bytes, ...], hello: ClientHello | None, done: Done
+        self,
+        vc: NetVConnection,
+        name: str,
+        alpn: tuple[bytes, ...],
+        hello: ClientHello | None,
+        done: Done,
+        resume: object = None,
     ) -> Handshake:
         """
         Put the layer on C{vc}; nothing is sent yet.
 
         @param name: whom the certificate must be for; also the SNI, unless it is an address.
         @param hello: the client's own offer, below which we do not go.
+        @param resume: the L{sslintercept.tls.context.Resumable} of another connection with this origin.
         @param done: called once with the outcome, unless the connection dies before there is one.
         """
         handshake = Handshake(self, vc, name, done)
@@ -152,7 +159,7 @@ class UpstreamTls:
             lambda chain, lower: SslProfile(
                 chain,
                 lower,
-                lambda level: self._context.engine(name, alpn, hello, level),
+                lambda level: self._context.engine(name, alpn, hello, level, resume),
                 server=False,
                 done=handshake.complete,
                 broke=handshake.broke,

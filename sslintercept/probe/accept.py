@@ -61,6 +61,8 @@ class Hanging:
         self.lost: Callable[[Exception | None], object] = lambda error: None
         """called when the connection is gone while it hangs here"""
         self.relay_to: NetVConnection | None = None
+        self.waits = False
+        """the end is kept for the next session, like what came before it: what was said is all there is to say"""
         vc.timed_out = lambda kind: vc.close()
         vc.attach(self)
 
@@ -107,6 +109,8 @@ class Hanging:
         if client is not None:
             # The server said goodbye in the protocol both were speaking: so do we.
             client.close(faithful=not self.vc.truncated)
+        elif self.waits:
+            return
         self.vc.close()
 
     def writeConnectionLost(self) -> None:
@@ -236,7 +240,7 @@ class ProbeAccept:
     """The session of a connection that is being probed (ATS: ProtocolProbeTrampoline)."""
 
     takes_views = True
-    __slots__ = ("_carries", "_facts", "_head", "_opening", "_port", "_probe", "_secure", "_silence", "_vc")
+    __slots__ = ("_begun", "_carries", "_facts", "_head", "_opening", "_port", "_probe", "_secure", "_silence", "_vc")
 
     def __init__(self, probe: Probe, vc: NetVConnection, facts: Facts) -> None:
         self._probe = probe
@@ -248,6 +252,7 @@ class ProbeAccept:
         self._secure = scope is not None and scope.secure
         self._carries = scope.carries if scope is not None else None
         """the conversation in whose middle TLS begins, or has begun"""
+        self._begun = scope is not None and scope.begun
         self._silence: IDelayedCall | None = None
         self._opening = False
         """the way to the server is being opened; what the client says meanwhile is kept"""
@@ -264,8 +269,8 @@ class ProbeAccept:
         vc.idle_limit = 0.0
         vc.deadline = vc.handler.now + probe.timeout
         vc.timed_out = self._timed_out
-        if self._carries is not None and self._secure:
-            self._hand_over(Verdict(self._carries, "TLS began in the middle of its conversation"), peeked)
+        if self._carries is not None and self._begun:
+            self._hand_over(Verdict(self._carries, "both sides had agreed on it"), peeked)
             return
         if peeked:
             self._head += peeked

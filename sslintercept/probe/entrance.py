@@ -62,6 +62,8 @@ class Entrance:
         idle_timeout: float,
         ready: Callable[[Address], bool] = lambda destination: False,
     ) -> None:
+        self.recognise: Callable[[Facts, Scope], object] = lambda facts, scope: None
+        """told every destination: it may be known what goes there (data connections)"""
         self._rules = rules
         self._router = router
         self._probe = probe
@@ -87,6 +89,7 @@ class Entrance:
         scope = Scope(destination, facts.decision)
         scope.decided = decision is not None
         scope.entrance = True
+        self.recognise(facts, scope)
         return scope
 
     async def reach(self, vc: NetVConnection, facts: Facts, destination: Address, proxy: str = "http") -> Entered:
@@ -160,7 +163,7 @@ class Entrance:
             )
             return
         if server is not None:
-            hang(vc, server, facts)
+            hang(vc, server, facts).waits = scope.carries is not None
         self._probe.accept(vc, facts, peeked)
 
 

@@ -87,7 +87,7 @@ async def _secure(server: NetVConnection, facts: Facts, scope: Scope, router: Ro
     )
     leg = facts.client_tls
     alpn = (leg.alpn.encode("latin-1"),) if leg is not None and leg.alpn else ()
-    handshake = router.tls.push(server, scope.name, alpn, scope.hello, done)
+    handshake = router.tls.push(server, scope.name, alpn, scope.hello, done, scope.resume())
     facts.step("server_first")
     handshake.begin()
     secured = await waiting

@@ -19,10 +19,10 @@ from zope.interface import implementer
 
 from sslintercept.errors import InterceptError, TimedOut
 from sslintercept.facts import Address, Facts
+from sslintercept.net.bind import Binds, is_address, unspecified
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.entrance import Entered, Entrance
 from sslintercept.profile.profile import Bytes
-from sslintercept.socks.bind import Binds, is_address, unspecified
 from sslintercept.socks.users import Users
 from sslintercept.socks.wire import (
     NO_LOGIN,

@@ -215,6 +215,10 @@ class ScriptedConnector(Connector):
         origin.met(Peer(self._loop, sock, vc))
         return vc
 
+    async def connect_back(self, client: Address) -> NetVConnection:
+        """Open a connection to a client that waits for one: it is scripted like an origin."""
+        return await self.connect(client, [client.host])
+
     def _moment(self) -> Deferred[None]:
         """What takes a while takes a turn here, or as long as the test holds it."""
         waiting: Deferred[None] = Deferred()
@@ -310,14 +314,18 @@ class MemoryGateway:
 
     def accepted(self, name: str, vc: NetVConnection) -> None:
         """A client has connected (L{sslintercept.service.SslInterceptService.accepted})."""
-        facts = Facts(self.new_id(), vc.peer, name)
+        listener = next(one for one in self.settings.listeners if one.name == name)
+        self.gateway.accepted(vc, self.adopt(vc, name), listener)
+
+    def adopt(self, vc: NetVConnection, listener: str) -> Facts:
+        """The facts of a new connection with a client."""
+        facts = Facts(self.new_id(), vc.peer, listener)
         facts.started = self.wall_clock()
         facts.sequence = recorded = Recorded()
         self.facts.append(facts)
         self.sequences.append(recorded)
         vc.closed = lambda vc: self._closed(facts, vc)
-        listener = next(one for one in self.settings.listeners if one.name == name)
-        self.gateway.accepted(vc, facts, listener)
+        return facts
 
     def _closed(self, facts: Facts, vc: NetVConnection) -> None:
         self.lines.connection(facts, vc)

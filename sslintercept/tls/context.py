@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import SSL
@@ -33,6 +33,19 @@ X25519MLKEM768: offered upstream if the client itself offered it, so that nothin
 CLASSIC_GROUPS = b"X25519:P-256:P-384:P-521"
 
 KeyLog = Callable[[bytes], object]
+
+
+class Resumable(NamedTuple):
+    """A TLS session that a further connection with the same origin may go on with, and the context it belongs to."""
+
+    context: SSL.Context
+    session: SSL.Session
+
+    @classmethod
+    def of(cls, engine: Engine) -> Resumable | None:
+        """That of a connection; C{None} while there is none."""
+        session = engine.connection.get_session()
+        return None if session is None else cls(engine.connection.get_context(), session)
 
 
 def _base(min_version: str, keylog: KeyLog | None) -> SSL.Context:
@@ -99,14 +112,23 @@ class UpstreamContext:
             context.set_verify(SSL.VERIFY_NONE)
         set_groups(self._classic, CLASSIC_GROUPS)
 
-    def engine(self, name: str, alpn: tuple[bytes, ...], hello: ClientHello | None, level: int) -> Engine:
+    def engine(
+        self, name: str, alpn: tuple[bytes, ...], hello: ClientHello | None, level: int, resume: object = None
+    ) -> Engine:
         """
         A session with the origin C{name}.
 
         @param hello: what the client offered; no version below its own lowest is offered upstream.
+        @param resume: a L{Resumable} of this context, whatever the client offers; anything else is none.
         """
         hybrid = hello is None or HYBRID_GROUP in hello.groups
-        connection = SSL.Connection(self._hybrid if hybrid else self._classic, None)
+        context = self._hybrid if hybrid else self._classic
+        if not isinstance(resume, Resumable) or resume.context not in (self._hybrid, self._classic):
+            connection = SSL.Connection(context, None)
+        else:
+            # OpenSSL takes a session back in its own context only.
+            connection = SSL.Connection(resume.context, None)
+            connection.set_session(resume.session)
         connection.set_connect_state()
         try:
             ipaddress.ip_address(name)

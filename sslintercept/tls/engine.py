@@ -37,6 +37,8 @@ ALERT_REASONS: Final = 1000
 class Engine(Protocol):
     """What the ssl profile needs of a TLS session."""
 
+    connection: SSL.Connection
+    """pyOpenSSL's own view of it; not for bytes"""
     closed: bool
     """whether nothing more will come: the peer's close_notify has arrived, or C{fault} says what has"""
     fault: TlsError | None

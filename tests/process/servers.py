@@ -119,3 +119,57 @@ class Postgres(Server):
         port = server_port()
         options = ["-D", str(home / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "ssl=on"]
         super().__init__(folder, [str(programs / "postgres"), *options], port, user)
+
+
+VSFTPD: Final = """
+background=NO
+listen=YES
+listen_address=127.0.0.1
+listen_port={port}
+anonymous_enable=YES
+local_enable=NO
+write_enable=YES
+anon_upload_enable=YES
+anon_root={folder}/root
+anon_umask=022
+no_anon_password=NO
+ftp_username=daemon
+secure_chroot_dir={folder}/empty
+seccomp_sandbox=NO
+isolate=NO
+isolate_network=NO
+pasv_promiscuous=YES
+port_promiscuous=YES
+connect_from_port_20=NO
+xferlog_enable=NO
+ssl_enable=YES
+allow_anon_ssl=YES
+force_local_data_ssl=NO
+force_local_logins_ssl=NO
+require_ssl_reuse=YES
+ssl_ciphers=HIGH
+rsa_cert_file={chain}
+rsa_private_key_file={key}
+"""
+
+
+class Vsftpd(Server):
+    """vsftpd, which wants to see the control connection's TLS session again on every data connection."""
+
+    def __init__(self, folder: Path, certificates: Certificates, *, implicit: bool = False) -> None:
+        chain, key = certificates.files[NAME]
+        root = folder / "root"
+        for path in (folder / "empty", root, root / "up"):
+            path.mkdir()
+        root.chmod(0o555)
+        (root / "up").chmod(0o777)
+        self.root = root
+        port = server_port()
+        conf = folder / "vsftpd.conf"
+        text = VSFTPD.format(folder=folder, port=port, chain=chain, key=key).lstrip()
+        conf.write_text(text + ("implicit_ssl=YES\n" if implicit else ""))
+        for above in folder.parents:
+            if above.stat().st_uid == os.geteuid() and above.parent != above and not above.stat().st_mode & 0o001:
+                above.chmod(above.stat().st_mode | 0o011)
+        folder.chmod(0o755)
+        super().__init__(folder, [tool("vsftpd"), conf], port)

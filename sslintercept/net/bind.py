@@ -29,7 +29,7 @@ MOST_BINDS: Final = 64
 ACCEPTS: Final = 16
 """connections looked at in one turn; the same number may wait in the kernel"""
 
-_WHERE: Final = "SOCKS BIND"
+_WHERE: Final = "a port that waits for one connection"
 
 
 class Binds:
@@ -158,7 +158,7 @@ class Bind:
         self._fail(InterceptError("nobody can be let in", where=_WHERE, remedy="look at the log"))
 
     def _too_late(self) -> None:
-        self._fail(TimedOut("nobody came in time", where=_WHERE, remedy="see [socks] bind_timeout"))
+        self._fail(TimedOut("nobody came in time", where=_WHERE, remedy="connect at once"))
 
     def _fail(self, error: InterceptError) -> None:
         if not self.done.called:

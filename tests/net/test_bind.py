@@ -10,9 +10,9 @@ import pytest
 
 from sslintercept.errors import ResolveError, TimedOut
 from sslintercept.facts import Address, Side
+from sslintercept.net.bind import ACCEPTS, Bind, Binds
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.socks import negotiate
-from sslintercept.socks.bind import ACCEPTS, Bind, Binds
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
 from tests.socks.support import Port
@@ -257,7 +257,7 @@ def test_a_socket_that_is_broken_already_is_passed_over(loop: Loop, monkeypatch:
     def broken(sock: socket.socket) -> None:
         raise OSError(errno.EINVAL, "a test")
 
-    monkeypatch.setattr("sslintercept.socks.bind.option", broken)
+    monkeypatch.setattr("sslintercept.net.bind.option", broken)
     assert is_ended(knock(loop, bind.address))
     assert found == []
     bind.done.cancel()
