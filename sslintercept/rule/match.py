@@ -116,8 +116,18 @@ class YesNo(Words):
                 raise ValueError(f"{value!r} is neither yes nor no")
 
 
+class Names(Words):
+    """The same; C{*} stands for any."""
+
+    def find(self, value: str) -> str | None:
+        return super().find(value) or self.words.get("*")
+
+
 class Ports:
-    """Port numbers and ranges, both ends included."""
+    """Numbers and ranges of them, both ends included: ports."""
+
+    lowest, highest = 1, 65535
+    what = "a port (1 to 65535) or a range of ports like 8000-8100"
 
     def __init__(self, values: Sequence[str]) -> None:
         self.ports: dict[str, str] = {}
@@ -132,16 +142,23 @@ class Ports:
             else:
                 self.ranges.append((low, high, value))
 
-    @staticmethod
-    def number(text: str, value: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536):
-            raise ValueError(f"{value!r} is not a port (1 to 65535) or a range of ports like 8000-8100")
+    def number(self, text: str, value: str) -> int:
+        known = text.isascii() and text.isdigit() and len(text) <= 5
+        if not (known and self.lowest <= int(text) <= self.highest):
+            raise ValueError(f"{value!r} is not {self.what}")
         return int(text)
 
     def find(self, value: str) -> str | None:
         if (found := self.ports.get(value)) is not None:
             return found
         return next((text for low, high, text in self.ranges if low <= int(value) <= high), None)
+
+
+class Depths(Ports):
+    """How many layers; the same with other bounds."""
+
+    lowest, highest = 0, 99
+    what = "a number of layers (0 to 99) or a range like 2-99"
 
 
 class Networks:
@@ -295,6 +312,8 @@ CONDITIONS: Final[dict[str, Kind]] = {
     "sni_mismatch": Kind(mismatch_of, YesNo, frozenset({"destination", "server_name"})),
     "client": Kind(lambda facts: facts.client.host, Networks, frozenset()),
     "listener": Kind(lambda facts: facts.listener, Words, frozenset()),
+    "user": Kind(lambda facts: facts.user, Names, frozenset()),
+    "depth": Kind(lambda facts: str(facts.depth), Depths, frozenset()),
     "protocol": Kind(lambda facts: facts.protocol, Words, frozenset({"protocol"})),
     "mismatch": Kind(contradiction_of, YesNo, frozenset({"protocol"})),
     "ja4": Kind(ja4_of, Fingerprints, frozenset({"client_hello"})),

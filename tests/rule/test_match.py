@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslintercept.facts import UNKNOWN, Address, ClientHello, Facts
+from sslintercept.facts import UNKNOWN, Address, ClientHello, Facts, Verdict
 from sslintercept.rule import match
 from sslintercept.rule.match import CONDITIONS, parse
 
@@ -379,3 +379,43 @@ def test_any_host_from_the_network_gets_an_answer(host: str) -> None:
     facts = named(host, host=host)
     assert rule.judge(facts) in (True, False)
     assert rule.words(facts).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "answer"),
+    [
+        ("user:alice", "Alice", True),
+        ("user:alice,bob", "carol", False),
+        ("user:alice", None, False),
+        ("user:*", "carol", True),
+        ("!user:*", None, True),
+    ],
+)
+def test_a_user_is_known_once_logged_in_and_absent_before(text: str, user: str | None, answer: bool) -> None:
+    facts = to("example.com")
+    facts.user = user
+    assert parse(text).judge(facts) is answer
+
+
+@pytest.mark.parametrize(
+    ("text", "depth", "answer"), [("depth:0", 0, True), ("depth:2-99", 1, False), ("depth:2-99", 3, True)]
+)
+def test_layers_are_counted(text: str, depth: int, answer: bool) -> None:
+    facts = to("example.com")
+    facts.depth = depth
+    assert parse(text).judge(facts) is answer
+
+
+@pytest.mark.parametrize("text", ["depth:100", "depth:-1", "depth:two", "depth:3-2"])
+def test_what_is_no_number_of_layers_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="depth"):
+        parse(text)
+
+
+@pytest.mark.parametrize(("mismatch", "answer"), [(None, None), (False, False), (True, True)])
+def test_a_verdict_may_go_against_the_port(mismatch: bool | None, answer: bool | None) -> None:
+    facts = to("example.com", 25)
+    if mismatch is not None:
+        facts.protocol = "tls"
+        facts.verdicts.append(Verdict("tls", "its first bytes", mismatch=mismatch))
+    assert parse("mismatch:yes").judge(facts) is answer

@@ -306,6 +306,30 @@ def test_a_rule_behind_one_that_waits_for_a_server_name_holds_for_plain_http_too
     client.close()
 
 
+@pytest.mark.parametrize(("action", "status"), [("block", 403), ("tunnel", 200)])
+def test_plain_http_on_a_port_of_tls_is_for_the_rules_to_decide(loop: Loop, action: str, status: int) -> None:
+    """T1.7"""
+    gateway = MemoryGateway(loop, rule("mismatch:yes", action))
+    origin = gateway.origin("origin.test:443")
+    client = connected(gateway)
+    assert get(gateway, client).status == status
+    assert ("blind_tunnel" in gateway.steps()) is (action == "tunnel")
+    assert (origin.last.got == b"") is (action == "block")
+
+
+@pytest.mark.parametrize(("action", "status"), [("block", 403), ("intercept", 200)])
+def test_a_rule_may_count_the_layers(loop: Loop, action: str, status: int) -> None:
+    gateway = MemoryGateway(loop, rule("depth:1-9", action))
+    gateway.origin("origin.test:443", tls=gateway.leaf("origin.test"))
+    intercepted(gateway)
+    client = gateway.client()
+    client.start_tls("proxy.test")
+    gateway.pump()
+    client.send(b"CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test\r\n\r\n")
+    gateway.pump()
+    assert client.take().startswith(b"HTTP/1.1 %d " % status)
+
+
 def test_a_rule_that_blocks_what_is_not_recognised_closes(loop: Loop) -> None:
     ini = rule("sni:other.test", "intercept", "first") + rule("host:origin.test", "block", "second")
     gateway = MemoryGateway(loop, ini)
