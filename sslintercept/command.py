@@ -8,24 +8,27 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.plugin import getPlugins
+from twisted.plugin import IPlugin, getPlugins
 from zope.interface import providedBy
+from zope.interface.interface import InterfaceClass
 
 import sslintercept.plugins
-from sslintercept import __version__
+from sslintercept import __version__, interfaces
 from sslintercept.config.reader import find, read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts
-from sslintercept.interfaces import IAcceptorPlugin, IProbeSignatures
 from sslintercept.probe.port import PORTS
 from sslintercept.rule.decide import Rules, check_match
 from sslintercept.supervise import make_state_dir
 from sslintercept.tls.authority import Authority
 
-PLUGIN_KINDS = (IAcceptorPlugin, IProbeSignatures)
+PLUGIN_KINDS: tuple[Any, ...] = tuple(  # Any: to mypy-zope an interface is a type, and here it is a value
+    kind for kind in vars(interfaces).values() if isinstance(kind, InterfaceClass) and IPlugin in kind.__bases__
+)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

@@ -39,6 +39,8 @@ EXPECTED = (
 )
 ELLIPTIC = ("-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 
+DOCS = Path(__file__).parents[2] / "docs"
+
 Ini = Callable[[str], str]
 Done = subprocess.CompletedProcess[str]
 
@@ -200,7 +202,25 @@ def test_a_certificate_is_not_exported_to_where_nothing_can_be_written(folder: P
 def test_plugins_are_listed_or_their_interfaces(folder: Path) -> None:
     done = command(folder, "plugins")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "IAcceptorPlugin" in done.stdout
+    assert "IProbeSignatures, IAcceptorPlugin, IPartHandler" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("page", "names"), [("plugins", ("FingerSignatures", "FingerPlugin")), ("mail", ("CountParts",))]
+)
+def test_the_plugins_of_the_docs_are_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, page: str, names: tuple[str, ...]
+) -> None:
+    text = (DOCS / f"{page}.md").read_text()
+    (code,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "IPlugin" in one]
+    home = folder / "sslintercept" / "plugins"
+    home.mkdir(parents=True)
+    (home / "example.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    done = command(folder, "plugins")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(names)
+    assert str(home / "example.py") in done.stdout
 
 
 def test_explain_says_listener_rule_and_tls(folder: Path) -> None:
