@@ -208,16 +208,13 @@ def test_plugins_are_listed_or_their_interfaces(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "names"), [("plugins", ("FingerSignatures", "FingerPlugin")), ("mail", ("CountParts",))]
 )
-def test_the_plugins_of_the_docs_are_found(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, page: str, names: tuple[str, ...]
-) -> None:
+def test_the_plugins_of_the_docs_are_found(folder: Path, page: str, names: tuple[str, ...]) -> None:
     text = (DOCS / f"{page}.md").read_text()
     (code,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "IPlugin" in one]
     home = folder / "sslintercept" / "plugins"
     home.mkdir(parents=True)
     (home / "example.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    done = command(folder, "plugins")
+    done = run(ours("sslintercept"), "plugins", folder=folder, environment={"PYTHONPATH": str(folder)})
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(names)
     assert str(home / "example.py") in done.stdout
