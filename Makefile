@@ -30,6 +30,8 @@ demo: $(VENV)/.installed  ## send one HTTPS request through the proxy and show t
 
 bench: $(VENV)/.installed  ## side by side with the peers that are installed; BENCH="-p squid,sslintercept -c bump-rps"
 	$(BIN)/python bench/run.py $(BENCH)
+	$(if $(BENCH),,$(BIN)/python bench/udp.py)
+	$(if $(BENCH),,$(BIN)/python bench/dns.py)
 
 lint: $(VENV)/.installed-dev  ## style, types, order of imports
 	$(BIN)/ruff check
