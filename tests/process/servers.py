@@ -21,10 +21,17 @@ class Server:
     """
     A program that listens.
 
-    @ivar port: where it listens on 127.0.0.1.
+    @ivar port: where it listens on C{host}.
     """
 
-    def __init__(self, folder: Path, command: Sequence[str | Path], port: int, user: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: Sequence[str | Path],
+        port: int,
+        user: str | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.folder = folder
         self.port = port
         self.output = folder / "output.txt"
@@ -41,7 +48,7 @@ class Server:
                 extra_groups=[] if user is not None else None,
             )
         try:
-            wait_for(f"{command[0]} listening", lambda: self.process.poll() is not None or is_listening(port))
+            wait_for(f"{command[0]} listening", lambda: self.process.poll() is not None or is_listening(port, host))
             assert self.process.poll() is None, self.said()
         except BaseException:
             self.stop()
@@ -173,3 +180,21 @@ class Vsftpd(Server):
                 above.chmod(above.stat().st_mode | 0o011)
         folder.chmod(0o755)
         super().__init__(folder, [tool("vsftpd"), conf], port)
+
+
+class Dnsmasq(Server):
+    """
+    dnsmasq, which knows a few names.
+
+    @param known: C{NAME=ADDRESS}, any number of them.
+    """
+
+    def __init__(self, folder: Path, *known: str, host: str = "127.0.0.1", port: int = 0) -> None:
+        port = port or server_port()
+        records = [f"--host-record={name},{address}" for name, _, address in (one.partition("=") for one in known)]
+        command = [
+            *(tool("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"),
+            *("--user=root", f"--port={port}", f"--listen-address={host}", "--bind-interfaces"),
+            *(f"--pid-file={folder / 'pid'}", "--log-facility=-", *records),
+        ]
+        super().__init__(folder, command, port, host=host)
