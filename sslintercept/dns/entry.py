@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from enum import Enum
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from sslintercept.errors import StageError
@@ -33,8 +32,6 @@ MOST_IN_FLIGHT = 4000
 """what a limit of entries in flight may be: with all their attempts they fit into the 65 536 ids"""
 TRIES = 16
 """random ids that are tried before the next free one is looked for"""
-STALE = 256
-"""alarms that may be kept although nobody needs them any more"""
 
 Key = tuple[bytes, int, int, int]
 """folded name, type, class, and the flags that a query differs by"""
@@ -268,41 +265,3 @@ class Entries:
         del self.sent[attempt.id]
         if attempt.channel is not None:
             attempt.channel.forget(attempt)
-
-
-class Alarms:
-    """What is due when: time limits of attempts and waiters. Those of the dead are dropped as they are met."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Attempt | Waiter]] = []
-        self._count = 0
-        self._prune_at = STALE
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def set(self, when: float, what: Attempt | Waiter) -> None:
-        """C{what} is due at C{when}."""
-        heap = self._heap
-        if len(heap) >= self._prune_at:
-            heap[:] = [alarm for alarm in heap if alarm[2].live]
-            heapify(heap)
-            self._prune_at = 2 * len(heap) + STALE
-        self._count += 1
-        heappush(heap, (when, self._count, what))
-
-    def next(self) -> float | None:
-        """When the next one is due."""
-        heap = self._heap
-        while heap and not heap[0][2].live:
-            heappop(heap)
-        return heap[0][0] if heap else None
-
-    def pop(self, now: float) -> Attempt | Waiter | None:
-        """One that is due."""
-        when = self.next()
-        return heappop(self._heap)[2] if when is not None and when <= now else None
-
-    def clear(self) -> None:
-        """Nothing is due."""
-        self._heap.clear()

@@ -13,16 +13,15 @@ from random import SystemRandom
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from sslintercept.dns import message as m
+from sslintercept.dns.alarm import Alarms, Clock
 from sslintercept.dns.answer import Answer, Finding, Judgement, judge, misfit
 from sslintercept.dns.entry import (
     IN_FLIGHT,
     MOST_ATTEMPTS,
     MOST_PENDING,
-    Alarms,
     Attempt,
     Entries,
     Entry,
@@ -34,7 +33,7 @@ from sslintercept.dns.entry import (
 from sslintercept.dns.server import WAITS, NameServers, Server, ServerGroup
 from sslintercept.dns.stream import OpenStream, Pipe, Stream, Tcp
 from sslintercept.dns.transport import Channel, Handler, Ports
-from sslintercept.dns.watch import Clock, Counters, Watch
+from sslintercept.dns.watch import Counters, Watch
 
 ROUNDS = 2
 """failures of every server, one with another, that are borne for one question"""
@@ -81,15 +80,13 @@ class DnsHandler:
         self._waits = waits
         self._bits = (random or SystemRandom()).getrandbits
         self.entries = Entries(self._bits, limit=limit, most_pending=most_pending)
-        self._alarms = Alarms()
+        self._alarms: Alarms[Attempt | Waiter] = Alarms(clock, self._due)
         self._streams_only = tcp or open_stream is not None
         self._open_stream = open_stream or self._open_tcp
         self._mix_case = mix_case
         self._ports: dict[Server, Ports] = {}
         self._pipes: dict[Server, Pipe] = {}
         self._probes: dict[Attempt, ServerGroup] = {}
-        self._timer: IDelayedCall | None = None
-        self._timer_at = 0.0
         self._flushing = False
         self.running = False
         self.counters = Counters()
@@ -121,8 +118,7 @@ class DnsHandler:
         self._ports.clear()
         self._pipes.clear()
         self._watch.stop()
-        self._alarms.clear()
-        self._arm()
+        self._alarms.stop()
 
     # asking
 
@@ -150,27 +146,12 @@ class DnsHandler:
     def alarm(self, when: float, what: Attempt | Waiter) -> None:
         """The time of C{what} is over at C{when}."""
         self._alarms.set(when, what)
-        if self._timer is None or when < self._timer_at:
-            self._arm()
 
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        when = self._alarms.next()
-        if when is not None:
-            self._timer_at = when
-            self._timer = self._clock.callLater(max(0.0, when - self._clock.seconds()), self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        now = self._clock.seconds()
-        while (due := self._alarms.pop(now)) is not None:
-            if isinstance(due, Attempt):
-                self._timed_out(due)
-            else:
-                self._expired(due)
-        self._arm()
+    def _due(self, what: Attempt | Waiter) -> None:
+        if isinstance(what, Attempt):
+            self._timed_out(what)
+        else:
+            self._expired(what)
 
     def _expired(self, waiter: Waiter) -> None:
         self.counters.expired += 1

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, fail
 
 from sslintercept.dns import message as m
+from sslintercept.dns.alarm import Clock
 from sslintercept.dns.answer import MOST_ALIASES, Answer, Finding, Judgement
 from sslintercept.dns.entry import IN_FLIGHT, MOST_PENDING, Waiter
 from sslintercept.dns.handler import RAW, SIGNED, DnsHandler, Random
 from sslintercept.dns.resolvconf import Search
 from sslintercept.dns.server import WAITS, Health, NameServers
-from sslintercept.dns.watch import Clock, Counters
+from sslintercept.dns.watch import Counters
 from sslintercept.errors import ResolveError
 
 if TYPE_CHECKING:

@@ -9,19 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from sslintercept.dns.alarm import Clock
 from sslintercept.dns.server import Server, ServerGroup
-
-
-class Clock(Protocol):
-    """Twisted's clock."""
-
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sslintercept.dns.entry import FOLLOWS, MOST_IN_FLIGHT, STALE, Alarms, Attempt, Entries, Full, Key, State, Waiter
+from sslintercept.dns.entry import FOLLOWS, MOST_IN_FLIGHT, Entries, Full, Key, State, Waiter
 from sslintercept.dns.server import ServerGroup
 from sslintercept.errors import StageError
 from sslintercept.facts import Address
@@ -136,32 +136,6 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-
-
-def test_alarms_come_in_order_and_those_of_the_dead_never() -> None:
-    alarms = Alarms()
-    attempts = [Attempt(i, None, SERVER, b"", 0.0) for i in range(4)]
-    for when, attempt in zip((3.0, 1.0, 2.0, 2.0), attempts, strict=True):
-        alarms.set(when, attempt)
-    attempts[1].live = False
-    assert alarms.next() == 2.0
-    assert alarms.pop(1.9) is None
-    assert [alarms.pop(2.0), alarms.pop(2.0), alarms.pop(2.0)] == [attempts[2], attempts[3], None]
-    alarms.clear()
-    assert alarms.next() is None
-
-
-def test_alarms_of_the_dead_do_not_pile_up() -> None:
-    alarms = Alarms()
-    for _ in range(10 * STALE):
-        waiter = Waiter()
-        alarms.set(1.0, waiter)
-        waiter.live = False
-    assert len(alarms) <= STALE + 1
-    kept = [Waiter() for _ in range(3 * STALE)]
-    for waiter in kept:
-        alarms.set(1.0, waiter)
-    assert [alarms.pop(1.0) for _ in kept] == kept
 
 
 def test_a_waiter_says_what_it_does() -> None:
