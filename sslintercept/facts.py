@@ -58,6 +58,8 @@ class Decision(NamedTuple):
     reason: str
     starttls: str = "allow"
     """C{allow}, C{keep} or C{require}: what is asked of conversations that begin in the clear"""
+    rebinding: str = ""
+    """C{allow} or C{refuse}: names that lead nearer than the client is; empty: as the settings say"""
 
 
 class Verdict(NamedTuple):

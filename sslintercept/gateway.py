@@ -46,6 +46,7 @@ from sslintercept.net.bind import Binds
 from sslintercept.net.connector import Connector
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
+from sslintercept.net.nearness import Guard
 from sslintercept.net.original import original_destination
 from sslintercept.net.parent import Parent
 from sslintercept.net.route import Choose, Router
@@ -107,6 +108,9 @@ class Process(Protocol):
     def adopt(self, vc: NetVConnection, listener: str) -> Facts:
         """The facts of a new connection with a client; its line is written when it ends."""
 
+    def known_here(self, host: str) -> bool:
+        """Whether whoever runs this machine has said where C{host} is (a hosts file)."""
+
     def new_connector(self, settings: Settings) -> Connector: ...
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
@@ -147,7 +151,13 @@ class Gateway:
             timeout=settings.http.tls_timeout,
             wall_clock=process.wall_clock,
         )
-        self.router = Router(self.connector, self.upstream, chooser(settings.parents), settings.http.connect_timeout)
+        self.router = Router(
+            self.connector,
+            self.upstream,
+            chooser(settings.parents),
+            settings.http.connect_timeout,
+            Guard(settings.dns.rebinding == "refuse", process.known_here),
+        )
         self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
         self.origins = Origins(upstream.remember)
         openings = [plugin.signatures for plugin in getPlugins(IProbeSignatures, sslintercept.plugins)]
@@ -251,7 +261,7 @@ class Gateway:
         return Datagrams(
             process.handler,
             self.rules,
-            addresses=self.connector.addresses,
+            addresses=self.router.straight,
             allowed=self.connector.allowed,
             ended=lambda facts, totals: process.lines.flow(facts, totals.seconds, totals.read, totals.sent),
             opener=opener,

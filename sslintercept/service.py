@@ -12,7 +12,7 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IListeningPort
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,7 +35,10 @@ from sslintercept.config.units import datagram_endpoint
 from sslintercept.datagram.door import UdpDoor
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import PartHandler
-from sslintercept.dns.resolver import HostsFile, Lookup, Resolver, server_lookup, system_lookup
+from sslintercept.dns.hostdb import LATE
+from sslintercept.dns.names import Names, OpenSecure, Wanted
+from sslintercept.dns.reactor import ReactorResolver
+from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Address, Facts
 from sslintercept.gateway import Gateway, machine_names
@@ -44,7 +47,7 @@ from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
 from sslintercept.http.session import HttpSession
 from sslintercept.log.access import NOTICES
-from sslintercept.log.sequence import Sequence
+from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.log.writer import LineWriter
 from sslintercept.net.connector import Connector
 from sslintercept.net.cop import InactivityCop
@@ -52,15 +55,23 @@ from sslintercept.net.flow import Flow, FlowTable
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.listener import listen
 from sslintercept.net.original import is_local
+from sslintercept.net.race import Dead
+from sslintercept.net.securestream import open_secure
+from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
 from sslintercept.probe.proxyaccept import ProxyLineAccept
 from sslintercept.rule.decide import check_match
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
 from sslintercept.tls.authority import Authority
+from sslintercept.tls.context import UpstreamContext
 from sslintercept.tls.leaf import LeafSource
+from sslintercept.tls.verify import Verifier, load_roots
 
-RESOLVER_THREADS = 16
+THREADS = 16
+"""that hash passwords"""
+COUNT_EVERY = 3600.0
+"""seconds between two lines of counters in the program's log"""
 
 
 class SslInterceptService(Service):
@@ -106,11 +117,15 @@ class SslInterceptService(Service):
         self.names: Iterable[str] = machine_names()
         self._serial = itertools.count(1)
         self._boot = secrets.token_hex(3)
-        self._threads = ThreadPool(0, RESOLVER_THREADS, "resolver")
-        self._resolvers: dict[object, Resolver] = {}
+        self._threads = ThreadPool(0, THREADS, "passwords")
+        self._dead = Dead()
+        self._counting = LoopingCall(lambda: self.log.info("{summary}", summary=self.resolver.summary()))
+        self._counting.clock = reactor
+        self._wanted = Wanted.of(settings.dns, settings.split_dns)
+        self.resolver = Names(self.handler, reactor, self._wanted, self._open_secure(settings))
         self._proxies: WeakSet[HttpProxy] = WeakSet()
         """of every generation that some connection still has"""
-        self.recorded: Callable[[Sequence], object] | None = None
+        self.recorded: Callable[[Recorded], object] | None = None
         """told the recorded steps of each connection that ended"""
         self.started: Callable[[], object] = lambda: say(banner(self.settings, self.ports.values()))
         """called once, when connections are accepted"""
@@ -119,27 +134,53 @@ class SslInterceptService(Service):
 
     # what generations share
 
-    def resolver(self, settings: Settings) -> Resolver:
-        """The resolver for a generation; the same settings share one."""
-        key = (settings.dns.servers, settings.dns.hosts)
-        if key not in self._resolvers:
-            lookup: Lookup = (
-                system_lookup(self.reactor, self._threads)
-                if settings.dns.servers == "system"
-                else server_lookup(settings.dns.servers, self.reactor)
+    def _use_names(self, settings: Settings) -> None:
+        """From now on names are looked up as C{settings} want it, also by connections of older generations."""
+        wanted = Wanted.of(settings.dns, settings.split_dns)
+        if wanted == self._wanted:
+            return
+        self.log.info("names are asked for anew: {summary}", summary=self.resolver.summary())
+        # Whoever waits for the old ones still gets an answer.
+        self.reactor.callLater(LATE, self.resolver.stop)
+        self._wanted = wanted
+        self.resolver = Names(self.handler, self.reactor, wanted, self._open_secure(settings))
+        self.resolver.start()
+
+    def resolve(self, host: str) -> Deferred[Sequence[str]]:
+        """The addresses of C{host} (L{sslintercept.interfaces.IResolver})."""
+        return self.resolver.resolve(host)
+
+    def _open_secure(self, settings: Settings) -> OpenSecure:
+        """Makes streams of TLS to name servers, which are verified as origins are."""
+        upstream = settings.upstream_tls
+
+        def make(name: str) -> OpenStream:
+            roots, _ = load_roots(upstream.trust, upstream.extra_trust)
+            tls = UpstreamTls(
+                UpstreamContext(min_version=upstream.min_version, keylog=self.keylog),
+                Verifier(roots, own_ca=self.authority),
+                require=True,
+                timeout=settings.http.tls_timeout,
+                wall_clock=time.time,
             )
-            self._resolvers[key] = Resolver(self.reactor, HostsFile(settings.dns.hosts), lookup)
-        return self._resolvers[key]
+            return open_secure(self.handler, tls, name, settings.http.connect_timeout)
+
+        return make
+
+    def known_here(self, host: str) -> bool:
+        """Whether the hosts file says where C{host} is."""
+        return self.resolver.hostdb.listed(host)
 
     def new_connector(self, settings: Settings) -> Connector:
         """Who opens server connections for a generation."""
         return Connector(
             self.handler,
-            self.resolver(settings),
+            self,
             timeout=settings.http.connect_timeout,
             water=(settings.tunnel.high_water, settings.tunnel.low_water),
             allowed=lambda host, port: self.forbidden(settings, host, port),
             back=self.ourselves,
+            dead=self._dead,
         )
 
     def wall_clock(self) -> float:
@@ -155,7 +196,7 @@ class SslInterceptService(Service):
         self.gateway.datagrams.serve(flow, facts)
 
     def in_thread(self, call: Callable[[], bool]) -> Deferred[bool]:
-        """Run what takes long on the threads that resolve names."""
+        """Run what takes long on threads."""
         return deferToThreadPool(self.reactor, self._threads, call)
 
     def forbidden(self, settings: Settings, host: str, port: int) -> str | None:
@@ -197,6 +238,9 @@ class SslInterceptService(Service):
             die(str(error))
         self._threads.start()
         self.handler.start()
+        self.resolver.start()
+        self._counting.start(COUNT_EVERY, now=False)
+        self._own_resolver = self.reactor.installNameResolver(ReactorResolver(self.resolve))
         self.cop.start()
         on_signals(self.reactor, self.reload)
         for warning in [*self.authority.warnings, *self.gateway.warnings]:
@@ -249,6 +293,10 @@ class SslInterceptService(Service):
         self.flows.close()
         await deferLater(self.reactor, 0)
         self.cop.stop()
+        self._counting.stop()
+        self.log.info("{summary}", summary=self.resolver.summary())
+        self.reactor.installNameResolver(self._own_resolver)
+        self.resolver.stop()
         self.handler.stop()
         self._threads.stop()
         self.writer.close()
@@ -266,6 +314,7 @@ class SslInterceptService(Service):
             self.log.error("the settings were not reloaded: {error}", error=str(error))
             return False
         self.gateway = gateway
+        self._use_names(settings)
         self._proxies.add(gateway.proxy)
         self.writer.reopen()
         for key in fixed_keys(before, settings):
@@ -336,7 +385,7 @@ class SslInterceptService(Service):
         facts = Facts(self.new_id(), vc.peer, listener)
         facts.started = time.time()
         if self.gateway.settings.log.sequence is not None:
-            facts.sequence = Sequence()
+            facts.sequence = Recorded()
         vc.closed = lambda vc: self._closed(facts, vc)
         return facts
 
@@ -345,7 +394,7 @@ class SslInterceptService(Service):
         facts.step("client_closed")
         folder = self.gateway.settings.log.sequence
         if facts.sequence is not None and folder is not None:
-            assert isinstance(facts.sequence, Sequence)
+            assert isinstance(facts.sequence, Recorded)
             write_sequence(folder, facts.id, facts.sequence)
             if self.recorded is not None:
                 self.recorded(facts.sequence)
@@ -397,7 +446,7 @@ def is_waiting(vc: NetVConnection) -> bool:
     )
 
 
-def write_sequence(folder: Path, name: str, sequence: Sequence) -> None:
+def write_sequence(folder: Path, name: str, sequence: Recorded) -> None:
     """Write the recorded steps of one connection; a folder that cannot be written costs the record, nothing else."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from sslintercept.config import lines, schema
 from sslintercept.config.key import Key, Section
 from sslintercept.config.lines import Entry
-from sslintercept.config.schema import ListenSettings, ParentSettings, RuleSettings, Settings
+from sslintercept.config.schema import ListenSettings, ParentSettings, RuleSettings, Settings, SplitDnsSettings
 from sslintercept.config.units import NotAllowed, shown
 from sslintercept.errors import ConfigError
 
@@ -137,6 +137,7 @@ class _Reading:
         self._listeners: list[ListenSettings] = []
         self._rules: list[RuleSettings] = []
         self._parents: list[ParentSettings] = []
+        self._split_dns: list[SplitDnsSettings] = []
         self._lines: dict[tuple[str, str], int] = {}
         """where a key of a section stands, for mistakes that show later"""
         self._warnings: list[str] = []
@@ -181,6 +182,8 @@ class _Reading:
                     self._rules.append(RuleSettings(name=name, line=found.line, **values))
                 elif section is schema.PARENT:
                     self._parents.append(ParentSettings(name=name, line=found.line, **values))
+                elif section is schema.SPLIT_DNS:
+                    self._split_dns.append(SplitDnsSettings(name=name, line=found.line, **values))
                 else:
                     self._listeners.append(ListenSettings(name=name, line=found.line, **values))
 
@@ -238,6 +241,7 @@ class _Reading:
             self._check_listener(listener)
         for parent in self._parents:
             self._check_parent(parent)
+        self._check_split_dns()
         servers = self._single["dns"].get("servers", schema.SYSTEM)
         if servers != schema.SYSTEM and len(servers) > schema.MOST_SERVERS:
             self._single["dns"]["servers"] = servers[: schema.MOST_SERVERS]
@@ -262,6 +266,20 @@ class _Reading:
         if datagrams and listener.proxy_protocol:
             line = self._line(section, "proxy_protocol")
             self.mistake(line, section, "proxy_protocol", "", "not for datagrams")
+
+    def _check_split_dns(self) -> None:
+        domains: dict[str, SplitDnsSettings] = {}
+        for split in self._split_dns:
+            section = f"dns-for:{split.name}"
+            for domain in split.domains:
+                other = domains.setdefault(domain, split)
+                if other is not split:
+                    what = f"also in [dns-for:{other.name}] in line {other.line}"
+                    self.mistake(self._line(section, "domains"), section, "domains", domain, what)
+            if len(domains) > schema.MOST_SPLIT:
+                what = f"more than {schema.MOST_SPLIT} domains in all"
+                self.mistake(self._line(section, "domains"), section, "domains", "", what)
+                return
 
     def _check_parent(self, parent: ParentSettings) -> None:
         section = f"parent:{parent.name}"
@@ -289,6 +307,7 @@ class _Reading:
             listeners=tuple(self._listeners) or (schema.DEFAULT_LISTENER,),
             rules=tuple(self._rules),
             parents=tuple(self._parents),
+            split_dns=tuple(self._split_dns),
             warnings=tuple(self._warnings),
             **self._single[schema.PROCESS.name],
             **parts,

@@ -22,6 +22,10 @@ from sslintercept.facts import Address
 MOST_WORKERS: Final = 64
 MOST_SERVERS: Final = 32
 """name servers that are used; more are a warning"""
+MOST_DOMAINS: Final = 8
+"""search domains"""
+MOST_SPLIT: Final = 64
+"""domains with name servers of their own"""
 SYSTEM: Final = "system"
 
 
@@ -190,9 +194,69 @@ class DnsSettings:
     servers: tuple[Address, ...] | Literal["system"] = setting(
         units.word_or(SYSTEM, SYSTEM, units.listed(units.address(port=53, literal=True))),
         "system",
-        f"name servers: the system's resolver, or up to {MOST_SERVERS} addresses like 192.0.2.53, [2001:db8::1]:5353",
+        f"name servers: those of resolv.conf, or up to {MOST_SERVERS} addresses like 192.0.2.53, [2001:db8::1]:5353",
     )
-    hosts: Path = setting(units.path(), "/etc/hosts", "hosts file, asked before them")
+    resolv_conf: Path = setting(units.path(), "/etc/resolv.conf", "read for servers = system, and again on SIGHUP")
+    hosts: Path = setting(
+        units.path(), "/etc/hosts", "hosts file, asked before them, and read again when it has changed"
+    )
+    search: tuple[str, ...] | Literal["system", "none"] = setting(
+        units.word_or(SYSTEM, SYSTEM, units.word_or("none", "none", units.listed(units.host(), MOST_DOMAINS))),
+        "system",
+        "domains tried behind short names; system: those of resolv.conf if its servers are asked",
+    )
+    rotate: bool = setting(units.switch(), "off", "ask the servers by turns; off: the first, the others if it fails")
+    tcp: bool = setting(units.switch(), "off", "ask over TCP only; off: over UDP, and TCP where an answer does not fit")
+    tls: str = setting(
+        units.word_or("off", "off", units.host()),
+        "off",
+        "ask over TLS only (RFC 7858; port 853 for 53): the name in the servers' certificates",
+    )
+    mix_case: bool = setting(units.switch(), "on", "raise letters of each question at random, and expect them back")
+    families: str = setting(
+        units.choice("auto", "both", "ipv4", "ipv6"),
+        "auto",
+        "which addresses are asked for; auto: IPv6 only if this machine has one beyond its link",
+    )
+    timeout: float = setting(units.duration("100ms", "1m"), "10s", "how long anybody waits for a name")
+    cache_size: int = setting(units.integer(1, 10_000_000), "100000", "names whose addresses are kept")
+    serve_stale: float = setting(
+        units.duration("0s", "7d"), "1d", "how long beyond their time addresses are used when servers do not answer"
+    )
+    rebinding: str = setting(
+        units.choice("refuse", "allow"),
+        "refuse",
+        "names that lead to loopback or private addresses, for clients from outside; a rule may differ",
+    )
+    strip_ech: bool = setting(
+        units.switch(),
+        "on",
+        "for listeners that accept dns: take ECH keys out of answers, so that hellos stay readable",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SplitDnsSettings:
+    """C{[dns-for:NAME]}"""
+
+    name: str
+    domains: tuple[str, ...] = field(
+        metadata=described(
+            units.listed(units.host()), None, "domains whose names they know", example="corp.example", required=True
+        )
+    )
+    servers: tuple[Address, ...] = field(
+        metadata=described(
+            units.listed(units.address(port=53, literal=True), MOST_SERVERS),
+            None,
+            "their addresses",
+            example="192.0.2.53",
+            required=True,
+        )
+    )
+    rotate: bool = setting(units.switch(), "off", "ask them by turns; off: the first, the others if it fails")
+    line: int = field(default=0, compare=False)
+    """where the section begins"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +472,12 @@ class RuleSettings:
             "keep: a server must offer again what it offered before; require: nothing in the clear",
         ),
     )
+    rebinding: str | None = setting(
+        units.choice("allow", "refuse"),
+        None,
+        "names that lead nearer than their client is; unset: as [dns] rebinding says",
+        example="allow",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +493,7 @@ class Settings(ProcessSettings):
     @ivar path: the ini file, absolute.
     @ivar generation: counts from 1.
     @ivar listeners: at least one, in the order of the file.
-    @ivar rules: in the order of the file; C{parents} likewise.
+    @ivar rules: in the order of the file; C{parents} and C{split_dns} likewise.
     @ivar warnings: what was taken, but not as it stands; a line each.
     """
 
@@ -447,6 +517,7 @@ class Settings(ProcessSettings):
     admin: AdminSettings
     rules: tuple[RuleSettings, ...]
     parents: tuple[ParentSettings, ...]
+    split_dns: tuple[SplitDnsSettings, ...]
     warnings: tuple[str, ...]
 
 
@@ -460,6 +531,9 @@ RULE: Final = Section("rule", RuleSettings, "a rule; the first match in the orde
 PARENT: Final = Section(
     "parent", ParentSettings, "a proxy between us and origins; the first match in the order of the file", "uplink"
 )
+SPLIT_DNS: Final = Section(
+    "dns-for", SplitDnsSettings, "name servers for some domains only (split DNS); the longest domain decides", "corp"
+)
 SECTIONS: Final = (
     PROCESS,
     LISTEN,
@@ -470,6 +544,7 @@ SECTIONS: Final = (
     Section("client-tls", ClientTlsSettings, "TLS towards clients"),
     Section("upstream-tls", UpstreamTlsSettings, "TLS towards origins"),
     Section("dns", DnsSettings, "from names to addresses"),
+    SPLIT_DNS,
     Section("tunnel", TunnelSettings, "bytes on their way from one side to the other"),
     Section("probe", ProbeSettings, "finds out what a connection speaks"),
     Section("http", HttpSettings, "HTTP on both sides"),

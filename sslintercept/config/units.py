@@ -320,6 +320,11 @@ def address(port: int | None = None, literal: bool = False) -> Unit[Address]:
     return unit(read, f"{what} as {how}, IPv6 in brackets before a port", "host:port")
 
 
+def host() -> Unit[str]:
+    """A host name or an IP address."""
+    return unit(lambda text: _host(text, literal=False), "a host name or IP address")
+
+
 def network() -> Unit[IPv4Network | IPv6Network]:
     """An IP address or network (CIDR) without bits behind its prefix."""
 

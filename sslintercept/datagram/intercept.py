@@ -108,7 +108,7 @@ class Interception:
     async def _connect(self) -> None:
         i, session = self._i, self._session
         try:
-            upstream = await session.datagrams.upstream(session.destination)
+            upstream = await session.datagrams.upstream(session.facts, session.destination)
         except UpstreamError as error:
             self._refuse(error, INTERNAL_ERROR)
             return

@@ -83,7 +83,7 @@ class Datagrams:
     """
     What all flows of one generation of settings share.
 
-    @param addresses: the addresses of a name (L{sslintercept.net.connector.Connector.addresses}).
+    @param addresses: those of a destination that a client may be led to (L{sslintercept.net.route.Router.straight}).
     @param allowed: why an address must not be used, or C{None}; asked before a packet leaves.
     @param ended: told each client flow's end once, for the log.
     @param opener: opens DTLS; without one what a rule wants opened is relayed.
@@ -94,7 +94,7 @@ class Datagrams:
         handler: NetHandler,
         rules: Decider,
         *,
-        addresses: Callable[[str], Awaitable[Sequence[str]]],
+        addresses: Callable[[Facts, Address], Awaitable[Sequence[str]]],
         allowed: Callable[[str, int], str | None],
         ended: Callable[[Facts, FlowTotals], object],
         opener: Opener | None = None,
@@ -112,14 +112,14 @@ class Datagrams:
         """Own C{flow} from now on; C{facts} know the destination. The first datagram follows."""
         Session(self, flow, facts)
 
-    async def upstream(self, destination: Address) -> Flow:
+    async def upstream(self, facts: Facts, destination: Address) -> Flow:
         """
         A flow to the destination.
 
         @raise UpstreamError: the name has no address, none may be used, or there is no way to any.
         """
         last: UpstreamError | None = None
-        for host in await self.addresses(destination.host):
+        for host in await self.addresses(facts, destination):
             if (refused := self.allowed(host, destination.port)) is not None:
                 last = refusal(destination, refused)
                 continue
@@ -263,7 +263,7 @@ class Session:
         self.drop()
 
     async def _relay(self) -> None:
-        upstream = await self.datagrams.upstream(self.destination)
+        upstream = await self.datagrams.upstream(self.facts, self.destination)
         self.adopt(upstream)
         flow, facts = self.flow, self.facts
         facts.path.append("tunnel")

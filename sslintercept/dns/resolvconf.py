@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from sslintercept.dns.message import BadName, text, wire
-from sslintercept.dns.server import MAX_NAMED
+from sslintercept.dns.server import MAX_NAMED, WAITS
 from sslintercept.facts import Address
 
 LARGEST = 64 * 1024
@@ -22,6 +22,8 @@ MOST_DOMAINS = 8
 """search domains"""
 MOST_TRIES = 12
 """attempts for one question"""
+TIMEOUT, ROUNDS = 5, 2
+"""what C{timeout} and C{attempts} are where only the other one is said"""
 MOST_NDOTS, MOST_TIMEOUT, MOST_ROUNDS = 15, 30, 5
 """what C{ndots}, C{timeout} and C{attempts} are cut to"""
 LOCAL = (Address("127.0.0.1", PORT),)
@@ -63,15 +65,22 @@ class ResolvConf:
 
     servers: tuple[Address, ...] = LOCAL
     search: Search = Search()
-    timeout: int = 5
-    rounds: int = 2
+    timeout: int | None = None
+    rounds: int | None = None
     rotate: bool = False
     use_vc: bool = False
 
     @property
     def waits(self) -> tuple[float, ...]:
-        """The schedule of attempts: every server is asked once a round."""
-        return (float(self.timeout),) * min(self.rounds * len(self.servers), MOST_TRIES)
+        """
+        The schedule of attempts: as the file wants it, every server once a round, or ours if it does not say.
+
+        resolv.conf(5) waits 5 s for each answer, which is longer than anybody likes to wait for a page.
+        """
+        if self.timeout is None and self.rounds is None:
+            return WAITS
+        tries = min((self.rounds or ROUNDS) * len(self.servers), MOST_TRIES)
+        return (float(self.timeout or TIMEOUT),) * tries
 
 
 def load(path: Path) -> ResolvConf:
@@ -107,8 +116,8 @@ def parse(content: str) -> ResolvConf:
     return ResolvConf(
         tuple(dict.fromkeys(servers))[:MAX_NAMED] or LOCAL,
         Search(domains, min(options.get("ndots", 1), MOST_NDOTS)),
-        min(max(options.get("timeout", 5), 1), MOST_TIMEOUT),
-        min(max(options.get("attempts", 2), 1), MOST_ROUNDS),
+        min(max(options["timeout"], 1), MOST_TIMEOUT) if "timeout" in options else None,
+        min(max(options["attempts"], 1), MOST_ROUNDS) if "attempts" in options else None,
         "rotate" in options,
         "use-vc" in options,
     )

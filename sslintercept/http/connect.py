@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sslintercept.facts import Address
+from sslintercept.facts import Address, Facts
 from sslintercept.http.page import connect_established
 from sslintercept.http.pool import OriginKey
 from sslintercept.probe.entrance import Blocked
@@ -59,7 +59,7 @@ def _allowed(ports: tuple[int, ...] | None, port: int) -> bool:
     return ports is None or port in ports
 
 
-def kept_ready(proxy: HttpProxy, destination: Address) -> bool:
+def kept_ready(proxy: HttpProxy, facts: Facts, destination: Address) -> bool:
     """
     Whether the destination need not be opened before the client is answered.
 
@@ -72,4 +72,4 @@ def kept_ready(proxy: HttpProxy, destination: Address) -> bool:
     name = destination.host
     if proxy.origins.recall(destination, name, proxy.tls.wall_clock()) is None:
         return False
-    return proxy.pool.has(OriginKey(destination, True, name, "http/1.1", proxy.lowest))
+    return proxy.pool.has(OriginKey(destination, True, name, "http/1.1", proxy.lowest, reach=proxy.router.reach(facts)))

@@ -27,6 +27,8 @@ class OriginKey(NamedTuple):
     """whose connection it is, where the connection itself carries a login"""
     way: str = ""
     """the proxies that it leads through"""
+    reach: int = 3
+    """how near a name may lead the client (L{sslintercept.net.nearness}): what insiders opened is not for others"""
 
 
 class Kept(Protocol):

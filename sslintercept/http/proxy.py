@@ -109,7 +109,7 @@ class HttpProxy:
             probe=probe,
             default=self.default,
             idle_timeout=self.body_idle,
-            ready=lambda destination: kept_ready(self, destination),
+            ready=lambda facts, destination: kept_ready(self, facts, destination),
         )
         probe.settle = self._settle
 
@@ -223,18 +223,19 @@ class HttpProxy:
         scope = session.facts.scope
         if scope is None:
             authority = head.authority
-            way = self._way(session.facts, authority)
+            way, reach = self._way(session.facts, authority), self.router.reach(session.facts)
             if head.scheme == "https":
-                return OriginKey(authority, True, authority.host, "http/1.1", self.lowest, session.identity, way)
-            return OriginKey(authority, False, identity=session.identity, way=way)
+                return OriginKey(authority, True, authority.host, "http/1.1", self.lowest, session.identity, way, reach)
+            return OriginKey(authority, False, identity=session.identity, way=way, reach=reach)
         key = session.key
         if key is None:
             where, way = scope.destination, scope.way or self._way(session.facts, scope.destination)
+            reach = self.router.reach(session.facts)
             if scope.secure:
                 lowest = max(self.lowest, floor(scope.hello))
-                key = OriginKey(where, True, scope.name, "http/1.1", lowest, session.identity, way)
+                key = OriginKey(where, True, scope.name, "http/1.1", lowest, session.identity, way, reach)
             else:
-                key = OriginKey(where, False, identity=session.identity, way=way)
+                key = OriginKey(where, False, identity=session.identity, way=way, reach=reach)
             session.key = key
         return key
 

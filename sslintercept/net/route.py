@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sslintercept.facts import Address, Facts, Scope
 from sslintercept.net.connector import Connector, refusal
+from sslintercept.net.nearness import Guard, Near
 from sslintercept.net.parent import Parent, open_way, secure
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
@@ -20,13 +21,22 @@ class Router:
 
     @param choose: the parent for a client's destination (C{facts.destination}), or C{None} for the straight way; absent
         where there are no parents at all.
+    @param guard: looks at where names lead; absent where nobody does.
     @param timeout: seconds for a parent to open the way.
     """
 
-    def __init__(self, connector: Connector, tls: UpstreamTls, choose: Choose | None, timeout: float) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        tls: UpstreamTls,
+        choose: Choose | None,
+        timeout: float,
+        guard: Guard | None = None,
+    ) -> None:
         self.connector = connector
         self.tls = tls
         self.choose = choose
+        self.guard = guard
         self._timeout = timeout
 
     def parent(self, facts: Facts, destination: Address) -> Parent | None:
@@ -43,10 +53,24 @@ class Router:
         The addresses to try; none where a parent looks them up.
 
         @raise ResolveError: the name has no address.
+        @raise Forbidden: it has none that the client may be led to.
         """
         if self.parent(facts, destination) is not None:
             return ()
-        return await self.connector.addresses(destination.host)
+        return await self.straight(facts, destination)
+
+    async def straight(self, facts: Facts, destination: Address) -> Sequence[str]:
+        """
+        The addresses of a destination that this client may be led to.
+
+        @raise ResolveError, Forbidden: see L{addresses}.
+        """
+        addresses = await self.connector.addresses(destination.host)
+        return addresses if self.guard is None else self.guard.passable(facts, destination, addresses)
+
+    def reach(self, facts: Facts) -> int:
+        """How near a name may lead this client (L{sslintercept.net.nearness.Near})."""
+        return Near.MACHINE if self.guard is None else self.guard.reach(facts)
 
     async def connect(
         self, facts: Facts, destination: Address, addresses: Sequence[str] | None = None
@@ -58,6 +82,8 @@ class Router:
         """
         parent = self.parent(facts, destination)
         if parent is None:
+            if addresses is None:
+                addresses = await self.straight(facts, destination)
             return await self.connector.connect(destination, addresses)
         return await self.by(facts, parent, destination)
 

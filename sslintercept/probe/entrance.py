@@ -60,7 +60,7 @@ class Entrance:
         probe: Probe,
         default: Decision,
         idle_timeout: float,
-        ready: Callable[[Address], bool] = lambda destination: False,
+        ready: Callable[[Facts, Address], bool] = lambda facts, destination: False,
     ) -> None:
         self.recognise: Callable[[Facts, Scope], object] = lambda facts, scope: None
         """told every destination: it may be known what goes there (data connections)"""
@@ -102,7 +102,7 @@ class Entrance:
         """
         outer = facts.scope
         scope = self.decide(facts, destination)
-        if outer is None and scope.decision.action is Action.INTERCEPT and self._ready(destination):
+        if outer is None and scope.decision.action is Action.INTERCEPT and self._ready(facts, destination):
             return Entered(scope, None)
         server = None
         if outer is not None:

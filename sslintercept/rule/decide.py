@@ -40,6 +40,9 @@ class RuleSettings(Matching, Protocol):
     @property
     def starttls(self) -> str: ...
 
+    @property
+    def rebinding(self) -> str | None: ...
+
 
 def place(kind: str, settings: Matching) -> str:
     """Where a mistake of a section is."""
@@ -61,6 +64,7 @@ class Rule(NamedTuple):
     match: Match
     action: Action
     starttls: str
+    rebinding: str
     line: int
 
     @classmethod
@@ -68,7 +72,14 @@ class Rule(NamedTuple):
         """@raise ConfigError: the match or the action cannot be used."""
         try:
             match = match_of("rule", settings)
-            return cls(settings.name, match, Action(settings.action), settings.starttls, settings.line)
+            return cls(
+                settings.name,
+                match,
+                Action(settings.action),
+                settings.starttls,
+                settings.rebinding or "",
+                settings.line,
+            )
         except ValueError as error:
             raise ConfigError(str(error), where=place("rule", settings), remedy="correct this rule") from error
 
@@ -97,7 +108,7 @@ class Rules:
         for rule in self.rules:
             answer = rule.match.judge(facts, final)
             if answer:
-                return Decision(rule.action, rule.name, rule.match.words(facts, final), rule.starttls)
+                return Decision(rule.action, rule.name, rule.match.words(facts, final), rule.starttls, rule.rebinding)
             if answer is None:
                 return None
         return DEFAULT

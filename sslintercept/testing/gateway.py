@@ -284,6 +284,10 @@ class MemoryGateway:
         self.learned = self.gateway.learned
         self.proxy = self.gateway.proxy
 
+    def known_here(self, host: str) -> bool:
+        """Nobody has said where names are."""
+        return False
+
     def new_connector(self, settings: Settings) -> ScriptedConnector:
         """Who leads to scripted origins, whatever the settings."""
         return self.connector

@@ -49,7 +49,7 @@ def test_an_empty_file_gives_the_defaults(ini: Path, tmp_path: Path) -> None:
     assert s.proxy_tls == schema.ProxyTlsSettings(None, None)
     assert s.client_tls == schema.ClientTlsSettings("1.2", 4, False, 3, 86400.0)
     assert s.upstream_tls == schema.UpstreamTlsSettings("system", None, "1.2", "require", "adaptive", 600.0)
-    assert s.dns == schema.DnsSettings("system", Path("/etc/hosts"))
+    assert s.dns == schema.DnsSettings("system", Path("/etc/resolv.conf"), Path("/etc/hosts"))
     assert s.tunnel == schema.TunnelSettings(300.0, 65536, 32768)
     assert s.probe == schema.ProbeSettings(10.0, 0.3, 65536, "tunnel")
     assert s.http == schema.HttpSettings(
@@ -107,7 +107,23 @@ handshake_order = client-first
 remember = 0s
 [dns]
 servers = 192.0.2.53, [2001:db8::1]:5353, 2001:db8::2
+resolv_conf = resolv.conf
 hosts = hosts
+search = One.example, two.example
+rotate = on
+tcp = on
+tls = Dns.example
+mix_case = off
+families = ipv4
+timeout = 1s
+cache_size = 10
+serve_stale = 0s
+rebinding = allow
+strip_ech = off
+[dns-for:corp]
+domains = corp.example, Other.example
+servers = 192.0.2.54, 192.0.2.55:5353
+rotate = on
 [tunnel]
 idle_timeout = 1m
 high_water = 1B
@@ -155,7 +171,13 @@ keylog = keys.log
         here / "roots.pem", here / "more.pem", "1.3", "report", "client-first", 0.0
     )
     servers = (Address("192.0.2.53", 53), Address("2001:db8::1", 5353), Address("2001:db8::2", 53))
-    assert s.dns == schema.DnsSettings(servers, here / "hosts")
+    assert s.dns == schema.DnsSettings(
+        *(servers, here / "resolv.conf", here / "hosts", ("one.example", "two.example"), True, True, "dns.example"),
+        *(False, "ipv4", 1.0, 10, 0.0, "allow", False),
+    )
+    (split,) = s.split_dns
+    assert (split.name, split.domains, split.rotate) == ("corp", ("corp.example", "other.example"), True)
+    assert split.servers == (Address("192.0.2.54", 53), Address("192.0.2.55", 5353))
     assert s.tunnel == schema.TunnelSettings(60.0, 1, 1)
     assert s.probe == schema.ProbeSettings(1.0, 0.0, 1024, "close")
     assert s.http == schema.HttpSettings(1.0, 2.0, 3.0, 1024, (443, 8443), "deny", 4.0, 5.0, "off", 6.0, 7, 8)
@@ -381,6 +403,25 @@ def test_name_servers_beyond_32_are_left_out_with_a_warning(ini: Path, given_: i
     s = settings(ini, "[dns]\nservers = " + ", ".join(f"192.0.2.{n}" for n in range(given_)) + "\n")
     assert s.dns.servers == tuple(Address(f"192.0.2.{n}", 53) for n in range(used))
     assert s.warnings == (f"{ini}:2: [dns] servers: 33 addresses, only the first 32 are used",) * warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (
+            "[dns-for:a]\ndomains = x.example\nservers = 192.0.2.1\n"
+            "[dns-for:b]\ndomains = y.example, X.example\nservers = 192.0.2.2\n",
+            "5: [dns-for:b] domains = x.example: also in [dns-for:a] in line 1",
+        ),
+        (
+            "[dns-for:a]\ndomains = " + ", ".join(f"n{n}.example" for n in range(65)) + "\nservers = 192.0.2.1\n",
+            "2: [dns-for:a] domains: more than 64 domains in all",
+        ),
+        ("[dns-for:a]\ndomains = x.example\n", "1: [dns-for:a] servers: missing; allowed: a list with commas"),
+    ],
+)
+def test_a_domain_has_its_servers_once(ini: Path, text: str, mistake: str) -> None:
+    assert [line[: len("x.ini:") + len(mistake)] for line in mistakes(ini, text)] == [f"x.ini:{mistake}"]
 
 
 # files that are none

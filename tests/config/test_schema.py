@@ -55,7 +55,9 @@ def test_every_section_is_an_attribute_of_the_settings() -> None:
     attributes = {field.name for field in dataclasses.fields(Settings)}
     process = {key.name for key in schema.PROCESS.keys}
     single = {section.attribute for section in SECTIONS if not section.named and section is not schema.PROCESS}
-    assert attributes == process | single | {"path", "generation", "listeners", "rules", "parents", "warnings"}
+    assert attributes == process | single | {
+        *("path", "generation", "listeners", "rules", "parents", "split_dns", "warnings")
+    }
 
 
 def test_every_class_of_settings_is_frozen_and_has_slots() -> None:
@@ -68,6 +70,7 @@ def test_every_class_of_settings_is_frozen_and_has_slots() -> None:
 def test_named_sections_say_so_in_their_heading() -> None:
     assert [section.heading for section in SECTIONS if section.named] == [
         "[listen:NAME]",
+        "[dns-for:NAME]",
         "[parent:NAME]",
         "[rule:NAME]",
     ]

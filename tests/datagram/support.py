@@ -121,9 +121,9 @@ class Site:
         )
         self.address = self.door.start()
 
-    async def addresses(self, host: str) -> Sequence[str]:
-        if host == "127.0.0.1":
-            return [host]
+    async def addresses(self, facts: Facts, destination: Address) -> Sequence[str]:
+        if destination.host == "127.0.0.1":
+            return ["127.0.0.1"]
         self.waiting.append(Deferred())
         return await self.waiting[-1]
 

@@ -103,8 +103,8 @@ class Way:
     def open_door(self, target: Address, action: Action, lose: Callable[[Flow], None] = lambda flow: None) -> Address:
         handler = self.loop.handler
 
-        async def addresses(host: str) -> list[str]:
-            return [host]
+        async def addresses(facts: Facts, destination: Address) -> list[str]:
+            return [destination.host]
 
         opener = DtlsInterceptor(
             handler,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sslintercept.dns.message import BadName
 from sslintercept.dns.resolvconf import LOCAL, MOST_DOMAINS, MOST_TRIES, ResolvConf, Search, load, parse
-from sslintercept.dns.server import MAX_NAMED
+from sslintercept.dns.server import MAX_NAMED, WAITS
 from sslintercept.facts import Address
 
 from .support import labels
@@ -42,7 +42,7 @@ def test_options_are_within_bounds() -> None:
 
 
 def test_servers_domains_and_attempts_are_bounded() -> None:
-    text = "".join(f"nameserver 192.0.2.{i}\n" for i in range(100))
+    text = "options attempts:2\n" + "".join(f"nameserver 192.0.2.{i}\n" for i in range(100))
     read = parse(text + "search " + " ".join(f"n{i}.test" for i in range(100)))
     assert len(read.servers) == MAX_NAMED
     assert len(read.search.domains) == MOST_DOMAINS
@@ -83,3 +83,17 @@ def test_a_name_that_is_too_long_behind_a_domain_is_tried_alone() -> None:
     assert Search((labels("quite.a.long.domain.test"), b"\1a\0")).names(name) == (labels(name), labels(name + ".a"))
     with pytest.raises(BadName):
         Search((ONE,)).names("a..b")
+
+
+@pytest.mark.parametrize(
+    ("options", "waits"),
+    [
+        ("", WAITS),
+        ("options rotate", WAITS),
+        ("options timeout:2", (2.0,) * 4),
+        ("options attempts:3", (5.0,) * 6),
+        ("options timeout:1 attempts:1", (1.0,) * 2),
+    ],
+)
+def test_the_schedule_is_the_files_if_it_says_so_and_else_ours(options: str, waits: tuple[float, ...]) -> None:
+    assert parse(f"nameserver 192.0.2.1\nnameserver 192.0.2.2\n{options}\n").waits == waits

@@ -14,7 +14,8 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from sslintercept.errors import ConnectError, ResolveError
 from sslintercept.facts import Address, Side
-from sslintercept.net.connector import MOST_ADDRESSES, Attempt, Connector, Forbidden
+from sslintercept.net.connector import MOST_ADDRESSES, Connector, Forbidden
+from sslintercept.net.race import DEAD, DELAY, Attempt, Dead
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.testing.loop import Loop
 
@@ -54,12 +55,14 @@ def begin(loop: Loop, made: Connector, host: str, port: int) -> tuple[list[Any],
 class Silent:
     """Connecting to this never ends: a socket that says it is under way, and is never writable."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, but: str = "") -> None:
         self.tried: list[str] = []
         silent = self
 
         class Sock(socket.socket):
             def connect_ex(self, address: Any) -> int:
+                if address[0] == but:
+                    return super().connect_ex(address)
                 silent.tried.append(address[0])
                 theirs = socket.socketpair()
                 # A full queue is not writable.
@@ -139,20 +142,75 @@ def test_a_forbidden_address_gets_no_packet(loop: Loop, door: socket.socket) -> 
         door.accept()
 
 
-def test_each_address_gets_its_share_of_the_time(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_address_is_tried_beside_one_that_keeps_us_waiting(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 8305 5"""
     silent = Silent(monkeypatch)
     found, _ = begin(loop, connector(loop, timeout=9, origin=["192.0.2.1", "192.0.2.2", "192.0.2.3"]), "origin", 443)
-    loop.pass_time(2)
     assert silent.tried == ["192.0.2.1"]
-    loop.pass_time(3)
+    loop.pump([DELAY - 0.01])
+    assert silent.tried == ["192.0.2.1"]
+    loop.pump([0.01])
     assert silent.tried == ["192.0.2.1", "192.0.2.2"]
-    loop.pass_time(3)
+    loop.pump([DELAY])
     assert silent.tried == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    loop.pass_time(8)
     assert found == []
-    loop.pass_time(2)
+    loop.pass_time(1)
     assert found[0].check(ConnectError)
     assert "timed out" in str(found[0].value)
     silent.close()
+
+
+def test_the_first_that_answers_wins_and_the_others_are_given_up(
+    loop: Loop, door: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent(monkeypatch, but="127.0.0.1")
+    made = connector(loop, origin=["192.0.2.1", "127.0.0.1", "192.0.2.3"])
+    found, _ = begin(loop, made, "origin", door.getsockname()[1])
+    loop.pump([DELAY])
+    assert found[0].peer.host == "127.0.0.1"
+    assert silent.tried == ["192.0.2.1"]
+    found[0].abort()
+    silent.close()
+
+
+def test_an_address_that_did_not_answer_is_tried_last_until_its_time_is_over(loop: Loop, door: socket.socket) -> None:
+    """T9.4: 16 addresses, one dead."""
+    port = door.getsockname()[1]
+    made = connector(loop, origin=["127.0.0.2", *["127.0.0.1"] * 15], only=["127.0.0.2"])
+    dead = made._dead
+    both = [Address("127.0.0.2", port), Address("127.0.0.1", port)]
+    for _ in range(2):
+        found, _ = begin(loop, made, "origin", port)
+        loop.pump()
+        assert found[0].peer.host == "127.0.0.1"
+        found[0].abort()
+        assert dead.last(both, loop.seconds()) == both[::-1]
+        loop.pass_time(DEAD / 2 - 1)
+    loop.pass_time(2)
+    assert dead.last(both, loop.seconds()) == both
+    with socket.create_server(("127.0.0.2", port)):
+        # All are dead: one is tried all the same, and if it answers it is alive.
+        dead.note(both[0], loop.seconds())
+        found, _ = begin(loop, made, "only", port)
+        loop.pump()
+        assert found[0].peer.host == "127.0.0.2"
+        assert len(dead) == 0
+        found[0].abort()
+
+
+def test_the_dead_are_bounded_and_forgotten_in_time() -> None:
+    dead = Dead(seconds=10, most=2)
+    peers = [Address("192.0.2.1", port) for port in range(3)]
+    for peer in peers:
+        dead.note(peer, 0.0)
+    assert len(dead) == 2
+    assert dead.last(peers, 5.0) == peers
+    assert dead.last([peers[1], peers[0]], 5.0) == [peers[0], peers[1]]
+    assert dead.last([peers[1], peers[0]], 10.0) == [peers[1], peers[0]]
+    assert dead.last(peers[1:2], 5.0) == peers[1:2]
 
 
 def test_a_late_timer_leaves_no_time_for_the_rest(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ class Section:
     action: Action | str
     line: int = 0
     starttls: str = "allow"
+    rebinding: str | None = None
 
 
 def rules(*sections: tuple[str, str, str]) -> Rules:
