@@ -60,6 +60,8 @@ class Decision(NamedTuple):
     """C{allow}, C{keep} or C{require}: what is asked of conversations that begin in the clear"""
     rebinding: str = ""
     """C{allow} or C{refuse}: names that lead nearer than the client is; empty: as the settings say"""
+    dns_answer: tuple[str, ...] = ()
+    """what a client that asks for the name is told: addresses, or a word; empty: the truth"""
 
 
 class Verdict(NamedTuple):

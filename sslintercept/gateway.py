@@ -42,6 +42,9 @@ from sslintercept.interfaces import IAcceptorPlugin, IPartHandler, IProbeSignatu
 from sslintercept.mail.imap import ImapWatcher
 from sslintercept.mail.pop3 import Pop3Watcher
 from sslintercept.mail.smtp import SmtpWatcher
+from sslintercept.nameserver.answers import AnswerTable
+from sslintercept.nameserver.service import Counters, Names, NameService
+from sslintercept.nameserver.session import NameAcceptor
 from sslintercept.net.bind import Binds
 from sslintercept.net.connector import Connector
 from sslintercept.net.flow import FlowTable
@@ -76,6 +79,7 @@ SERVED = {
     "tls": frozenset({"tls", "sslv2"}),
     "socks4": frozenset({"socks4"}),
     "socks5": frozenset({"socks5"}),
+    "dns": frozenset({"dns"}),
 }
 """which verdicts of the probe a word of C{accept} stands for"""
 WATCHERS: Final[dict[str, MakeWatcher]] = {
@@ -92,6 +96,9 @@ MOST_PASSWORD = 255
 class Process(Protocol):
     """What generations share (L{sslintercept.service.SslInterceptService}), and what differs in a test."""
 
+    answers: AnswerTable
+    """what name servers said lately, for clients that ask us for names"""
+    asked: Counters
     authority: Authority
     cookies: Cookies
     flows: FlowTable
@@ -104,6 +111,10 @@ class Process(Protocol):
     """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
     untrusted_leaves: LeafSource
+
+    @property
+    def resolver(self) -> Names:
+        """Who knows names now."""
 
     def adopt(self, vc: NetVConnection, listener: str) -> Facts:
         """The facts of a new connection with a client; its line is written when it ends."""
@@ -151,12 +162,13 @@ class Gateway:
             timeout=settings.http.tls_timeout,
             wall_clock=process.wall_clock,
         )
+        self.guard = Guard(settings.dns.rebinding == "refuse", process.known_here)
         self.router = Router(
             self.connector,
             self.upstream,
             chooser(settings.parents),
             settings.http.connect_timeout,
-            Guard(settings.dns.rebinding == "refuse", process.known_here),
+            self.guard,
         )
         self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
         self.origins = Origins(upstream.remember)
@@ -207,11 +219,26 @@ class Gateway:
         acceptors += [Refusal(protocol, unknown) for protocol in REFUSALS]
         acceptors += self._socks(process)
         acceptors += self._conversations(process)
+        self.name_service = self._names(process)
+        acceptors.append(NameAcceptor(self.name_service, unknown))
         for acceptor in acceptors:
             self.probe.register(acceptor)
         for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
             for added in plugin.acceptors(self):
                 self.probe.register(added, replace=True)
+
+    def _names(self, process: Process) -> NameService:
+        """The name server that clients may ask (L{sslintercept.nameserver})."""
+        return NameService(
+            process.handler,
+            rules=self.rules if self.rules.rules else None,
+            guard=self.guard,
+            names=lambda: process.resolver,
+            answers=lambda: process.answers,
+            new_id=process.new_id,
+            told=process.lines.question,
+            counters=process.asked,
+        )
 
     def _socks(self, process: Process) -> list[Acceptor]:
         """SOCKS in both versions (L{sslintercept.socks})."""

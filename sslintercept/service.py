@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -30,7 +31,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from sslintercept.config.reader import read
-from sslintercept.config.schema import ListenSettings, Settings
+from sslintercept.config.schema import DnsSettings, ListenSettings, Settings
 from sslintercept.config.units import datagram_endpoint
 from sslintercept.datagram.door import UdpDoor
 from sslintercept.datagram.hello import Cookies
@@ -49,6 +50,10 @@ from sslintercept.http.session import HttpSession
 from sslintercept.log.access import NOTICES
 from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.log.writer import LineWriter
+from sslintercept.nameserver.answers import AnswerTable
+from sslintercept.nameserver.port import QuestionPort
+from sslintercept.nameserver.reply import Query
+from sslintercept.nameserver.service import Counters
 from sslintercept.net.connector import Connector
 from sslintercept.net.cop import InactivityCop
 from sslintercept.net.flow import Flow, FlowTable
@@ -123,6 +128,8 @@ class SslInterceptService(Service):
         self._counting.clock = reactor
         self._wanted = Wanted.of(settings.dns, settings.split_dns)
         self.resolver = Names(self.handler, reactor, self._wanted, self._open_secure(settings))
+        self.answers = answers_of(settings.dns)
+        self.asked = Counters()
         self._proxies: WeakSet[HttpProxy] = WeakSet()
         """of every generation that some connection still has"""
         self.recorded: Callable[[Recorded], object] | None = None
@@ -144,6 +151,7 @@ class SslInterceptService(Service):
         self.reactor.callLater(LATE, self.resolver.stop)
         self._wanted = wanted
         self.resolver = Names(self.handler, self.reactor, wanted, self._open_secure(settings))
+        self.answers = answers_of(settings.dns)
         self.resolver.start()
 
     def resolve(self, host: str) -> Deferred[Sequence[str]]:
@@ -342,20 +350,22 @@ class SslInterceptService(Service):
     def _open_port(self, listener: ListenSettings) -> IListeningPort:
         name, endpoint = listener.name, listener.endpoint
         if (at := datagram_endpoint(endpoint)) is not None:
-            return DatagramPort(
-                UdpDoor(
-                    self.handler,
-                    self.flows,
-                    self,
-                    listener=name,
-                    host=at.host,
-                    port=at.port,
-                    target=listener.target if isinstance(listener.target, Address) else None,
-                    new_id=self.new_id,
-                    wall_clock=self.wall_clock,
-                    share=self.share,
-                )
+            if listener.accept == ("dns",):
+                questions = QuestionPort(self.handler, at, name, partial(self.asked_for, endpoint), share=self.share)
+                return DatagramPort(questions.address, questions.close)
+            door = UdpDoor(
+                self.handler,
+                self.flows,
+                self,
+                listener=name,
+                host=at.host,
+                port=at.port,
+                target=listener.target if isinstance(listener.target, Address) else None,
+                new_id=self.new_id,
+                wall_clock=self.wall_clock,
+                share=self.share,
             )
+            return DatagramPort(door.start(), door.stop)
         found: list[Any] = []  # Any: a port, or the failure that kept it from opening
         opening = Deferred.fromCoroutine(
             listen(
@@ -380,6 +390,14 @@ class SslInterceptService(Service):
         listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
         gateway.accepted(vc, self.adopt(vc, listener.name), listener)
 
+    def asked_for(
+        self, endpoint: str, data: bytes, client: Address, reply: Callable[[Query | None, bytes], object]
+    ) -> None:
+        """A datagram came to a port for questions, whose listener may have got another name since it was opened."""
+        gateway = self.gateway
+        listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
+        gateway.name_service.ask(data, client, listener.name, reply)
+
     def adopt(self, vc: NetVConnection, listener: str) -> Facts:
         """The facts of a new connection with a client; its line is written when it ends."""
         facts = Facts(self.new_id(), vc.peer, listener)
@@ -400,21 +418,25 @@ class SslInterceptService(Service):
                 self.recorded(facts.sequence)
 
 
+def answers_of(dns: DnsSettings) -> AnswerTable:
+    """What keeps the answers that clients get."""
+    return AnswerTable(stale=dns.serve_stale, strip_ech=dns.strip_ech)
+
+
 @implementer(IListeningPort)
 class DatagramPort:
-    """A door for datagrams among the listening ports."""
+    """A port for datagrams among the listening ports."""
 
-    def __init__(self, door: UdpDoor) -> None:
-        """@raise ConfigError: it cannot be opened."""
-        self._door = door
-        self._address = door.start()
+    def __init__(self, address: Address, close: Callable[[], object]) -> None:
+        self._address = address
+        self._close = close
 
     def startListening(self) -> None:
         """It does already."""
 
     def stopListening(self) -> Deferred[None]:
-        """Close the port; its flows end."""
-        self._door.stop()
+        """Close the port, and end what is on it."""
+        self._close()
         return succeed(None)
 
     def getHost(self) -> IAddress:

@@ -256,10 +256,14 @@ class _Reading:
         if listener.transparent and listener.target != "original":
             line = self._line(section, "transparent")
             self.mistake(line, section, "transparent", "", "needs target = original")
-        if datagrams and listener.target in (None, "sni"):
+        questions = listener.accept == ("dns",)
+        if datagrams and listener.target in (None, "sni") and not questions:
             line = self._line(section, "endpoint")
-            what = "datagrams name no destination; give target = original or an address"
+            what = "datagrams name no destination; give target = original or an address, or accept = dns"
             self.mistake(line, section, "endpoint", listener.endpoint, what)
+        if "dns" in listener.accept and listener.target is not None:
+            line = self._line(section, "accept")
+            self.mistake(line, section, "accept", "dns", "not with a target: there the destination's server answers")
         if datagrams and listener.target == "original" and not listener.transparent:
             line = self._line(section, "target")
             self.mistake(line, section, "target", "original", "needs transparent = on for datagrams (TPROXY)")

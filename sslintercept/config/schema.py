@@ -101,9 +101,9 @@ class ListenSettings:
         )
     )
     accept: tuple[str, ...] = setting(
-        units.listed(units.choice("http", "tls", "socks4", "socks5")),
+        units.listed(units.choice("http", "tls", "socks4", "socks5", "dns")),
         "http, tls, socks4, socks5",
-        "what a client may begin with; tls: a secure (HTTPS) proxy",
+        "what a client may begin with; tls: a secure (HTTPS) proxy; dns: questions for names, the only one over udp",
     )
     target: Address | Literal["original", "sni"] | None = setting(
         units.word_or("original", "original", units.word_or("sni", "sni", units.address())),
@@ -477,6 +477,12 @@ class RuleSettings:
         None,
         "names that lead nearer than their client is; unset: as [dns] rebinding says",
         example="allow",
+    )
+    dns_answer: tuple[str, ...] | None = setting(
+        units.dns_answer(),
+        None,
+        "what clients of a listener that accepts dns are told instead of the truth; for action = block: nxdomain",
+        example="192.0.2.1, 2001:db8::1",
     )
 
 

@@ -325,6 +325,17 @@ def host() -> Unit[str]:
     return unit(lambda text: _host(text, literal=False), "a host name or IP address")
 
 
+def dns_answer() -> Unit[tuple[str, ...]]:
+    """Addresses, or one of the words that stand for an answer without any."""
+    words = ("nxdomain", "nodata", "refused")
+    addresses = listed(Unit(lambda text, folder: _host(text, literal=True), "an IP address"), 16)
+
+    def read(text: str, folder: Path) -> tuple[str, ...]:
+        return (text,) if text in words else addresses.read(text, folder)
+
+    return Unit(read, f"{either_of(words)}, or up to 16 IP addresses")
+
+
 def network() -> Unit[IPv4Network | IPv6Network]:
     """An IP address or network (CIDR) without bits behind its prefix."""
 

@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred
 
 from sslintercept.config.schema import DnsSettings, SplitDnsSettings
 from sslintercept.dns.alarm import Clock
+from sslintercept.dns.answer import Answer
 from sslintercept.dns.host import BOTH
 from sslintercept.dns.hostdb import HostDB
-from sslintercept.dns.hosts import HostsFile
+from sslintercept.dns.hosts import HostsFile, special
 from sslintercept.dns.message import AAAA, A, wire
 from sslintercept.dns.processor import DnsProcessor
 from sslintercept.dns.resolvconf import ResolvConf, Search, load
@@ -86,6 +87,7 @@ class Names:
 
     def __init__(self, handler: Handler, clock: Clock, wanted: Wanted, secure: OpenSecure | None = None) -> None:
         dns, system = wanted.dns, wanted.system
+        self._clock = clock
         self._servers = wanted.servers()
         self.processor = DnsProcessor(
             handler,
@@ -119,6 +121,19 @@ class Names:
     def resolve(self, host: str) -> Deferred[Sequence[str]]:
         """See L{HostDB.resolve}."""
         return self.hostdb.resolve(host)
+
+    def raw(self, name: bytes, rtype: int, cls: int, deadline: float, *, flags: int, signed: bool) -> Deferred[Answer]:
+        """See L{DnsProcessor.raw}."""
+        return self.processor.raw(name, rtype, cls, deadline, flags=flags, signed=signed)
+
+    def listed(self, name: str) -> Sequence[str] | None:
+        """
+        The addresses of C{name}, folded, where no server is asked for it: it is in the hosts file, or special; none
+        where such a name is nowhere.
+        """
+        name = name.rstrip(".")
+        found = self.hostdb.hosts.get(name, self._clock.seconds())
+        return found if found is not None else special(name)
 
     def health(self) -> list[Health]:
         """Every server's health."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from sslintercept.facts import Action, Address, Facts, RequestHead
+from sslintercept.facts import Action, Address, Decision, Facts, RequestHead
 from sslintercept.http.fields import DEFAULT_PORTS
 from sslintercept.http.sm import HttpSM
 from sslintercept.log.access import AccessLog, ConnectionEntry, TransactionEntry
+from sslintercept.log.question import line as question_line
 from sslintercept.net.vconnection import NetVConnection
 
 
@@ -23,6 +24,7 @@ class AccessLines:
         self, write: Callable[[str], None], format: str, connections: bool, clock: Callable[[], float]
     ) -> None:
         self._log = AccessLog(write, format, connections)
+        self._write, self._json = write, format == "json"
         self._clock = clock
 
     def transaction(self, sm: HttpSM) -> None:
@@ -74,6 +76,11 @@ class AccessLines:
             facts,
             facts.decision,
         )
+
+    def question(self, facts: Facts, decision: Decision, name: str, rtype: int, answer: str) -> None:
+        """Write the line of a question for a name that a rule answered; Squid has no such line."""
+        if self._json:
+            self._write(question_line(facts, decision, name, rtype, answer, self._clock()))
 
     def flow(self, facts: Facts, seconds: float, read: int, sent: int) -> None:
         """Write the line of a client's flow of datagrams that has ended."""

@@ -12,6 +12,7 @@ L{Prepared.to} (Python 3.11).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from struct import Struct, error
 from typing import Final, NamedTuple
 
@@ -98,9 +99,10 @@ class Prepared:
 
     @ivar name: the question's name, folded.
     @ivar rtype: the question's type.
+    @ivar addresses: those among its answers, as text.
     """
 
-    __slots__ = ("_body", "_counts", "_extended", "_flags", "_genuine", "_ttls", "name", "rtype")
+    __slots__ = ("_body", "_counts", "_extended", "_flags", "_genuine", "_ttls", "addresses", "name", "rtype")
 
     def __init__(
         self,
@@ -110,8 +112,10 @@ class Prepared:
         counts: tuple[int, int, int],
         body: bytes,
         ttls: list[tuple[int, int]],
+        addresses: tuple[str, ...] = (),
     ) -> None:
         self.name, self.rtype = question
+        self.addresses = addresses
         self._flags, self._extended, self._genuine = m.QR | m.RA | rcode & 15, rcode & ~15, genuine
         self._counts = counts
         self._body = body  # the type and the class of the question, and all records
@@ -283,7 +287,8 @@ def _prepare(message: bytes, do: bool, strip_ech: bool) -> Prepared:
         left[record.section] += 1
     genuine = bool(flags & m.AD) and not untrue
     answers, authority, extras = left
-    return Prepared((asked.lower(), rtype), rcode, genuine, (answers, authority, extras), body, ttls)
+    led = tuple(str(ip_address(one.rdata)) for one in kept if one.rtype in _SIZES and not one.section)
+    return Prepared((asked.lower(), rtype), rcode, genuine, (answers, authority, extras), body, ttls, led)
 
 
 def _covered(record: _Record) -> tuple[int, bytes, int]:

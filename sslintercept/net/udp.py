@@ -41,6 +41,23 @@ BUFFER = bytearray(LARGEST)
 VIEW = memoryview(BUFFER)
 
 
+def ask_local(sock: socket.socket) -> None:
+    """Let each datagram come with the address it was sent to (RFC 3542 6, and IP_PKTINFO)."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def answer_from(sock: socket.socket, info: bytes) -> list[tuple[int, int, bytes]]:
+    """What lets an answer leave from the address that came with C{info}; the kernel would choose by its routes."""
+    if not info:
+        return []
+    if sock.family == socket.AF_INET6:
+        return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)]
+    return [(socket.IPPROTO_IP, IP_PKTINFO, struct.pack("i4s4s", 0, info[8:12], b""))]
+
+
 class UdpPort:
     """
     A socket bound to one address, and the flows on it, one for each remote address.
@@ -134,17 +151,13 @@ class UdpPort:
 
 class AnyPort(UdpPort):
     """
-    A socket bound to every address of the host: the answer comes from the address that was asked (RFC 3542 6, and
-    IP_PKTINFO), which the kernel would else choose by its routes.
+    A socket bound to every address of the host: the answer comes from the address that was asked.
     """
 
     def __init__(
         self, handler: NetHandler, sock: socket.socket, table: FlowTable, opened: Callable[[Flow], object]
     ) -> None:
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        ask_local(sock)
         super().__init__(handler, sock, table, opened)
         self._receive = self._receive_with_address
 
@@ -154,14 +167,14 @@ class AnyPort(UdpPort):
 
     def source(self, key: SocketAddress) -> tuple[Address, Address, Callable[[Bytes], object]]:
         to, info = key
-        if self.sock.family == socket.AF_INET6:
-            local = socket.inet_ntop(socket.AF_INET6, info[:16]) if info else self.address.host
-            control = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)]
+        if not info:
+            local = self.address.host
+        elif self.sock.family == socket.AF_INET6:
+            local = socket.inet_ntop(socket.AF_INET6, info[:16])
         else:
-            local = socket.inet_ntoa(info[8:12]) if info else self.address.host
-            control = [(socket.IPPROTO_IP, IP_PKTINFO, struct.pack("i4s4s", 0, info[8:12], b""))]
+            local = socket.inet_ntoa(info[8:12])
         send = self.sock.sendmsg
-        known = control if info else []
+        known = answer_from(self.sock, info)
         return Address(to[0], to[1]), Address(local, self.address.port), lambda data: send((data,), known, 0, to)
 
 

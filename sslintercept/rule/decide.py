@@ -43,6 +43,9 @@ class RuleSettings(Matching, Protocol):
     @property
     def rebinding(self) -> str | None: ...
 
+    @property
+    def dns_answer(self) -> tuple[str, ...] | None: ...
+
 
 def place(kind: str, settings: Matching) -> str:
     """Where a mistake of a section is."""
@@ -65,6 +68,7 @@ class Rule(NamedTuple):
     action: Action
     starttls: str
     rebinding: str
+    dns_answer: tuple[str, ...]
     line: int
 
     @classmethod
@@ -78,10 +82,17 @@ class Rule(NamedTuple):
                 Action(settings.action),
                 settings.starttls,
                 settings.rebinding or "",
+                settings.dns_answer or (),
                 settings.line,
             )
         except ValueError as error:
             raise ConfigError(str(error), where=place("rule", settings), remedy="correct this rule") from error
+
+    def decision(self, facts: Facts, final: bool) -> Decision:
+        """What it says about C{facts}, which it matches."""
+        return Decision(
+            self.action, self.name, self.match.words(facts, final), self.starttls, self.rebinding, self.dns_answer
+        )
 
 
 class Rules:
@@ -108,10 +119,21 @@ class Rules:
         for rule in self.rules:
             answer = rule.match.judge(facts, final)
             if answer:
-                return Decision(rule.action, rule.name, rule.match.words(facts, final), rule.starttls, rule.rebinding)
+                return rule.decision(facts, final)
             if answer is None:
                 return None
         return DEFAULT
+
+    def certain(self, facts: Facts) -> Decision | None:
+        """
+        The first rule that matches whatever is not known yet; C{None} if there is none.
+
+        For what is decided only in part and asked again later: a look-up of a name before the connection to it.
+        """
+        for rule in self.rules:
+            if rule.match.judge(facts):
+                return rule.decision(facts, False)
+        return None
 
     def trail(self, facts: Facts, final: bool = False) -> list[str]:
         """What L{decide} does with each rule, a line each, the default last."""

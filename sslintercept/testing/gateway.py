@@ -25,18 +25,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import PartHandler
 from sslintercept.dialogue.watcher import Part
+from sslintercept.dns.answer import Answer
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
 from sslintercept.gateway import Gateway
 from sslintercept.http.lines import AccessLines
 from sslintercept.log.sequence import Sequence as Recorded
+from sslintercept.nameserver.answers import AnswerTable
+from sslintercept.nameserver.service import Counters
 from sslintercept.net.connector import Connector, refusal
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.vconnection import NetVConnection
@@ -236,6 +239,14 @@ class Table:
         """One address for everybody."""
         return succeed(["192.0.2.7"])
 
+    def listed(self, name: str) -> Sequence[str] | None:
+        """The same for those who ask us for names."""
+        return ["192.0.2.7"]
+
+    def raw(self, name: bytes, rtype: int, cls: int, deadline: float, *, flags: int, signed: bool) -> Deferred[Answer]:
+        """Never asked."""
+        return fail(ResolveError("nobody knows", where="a test", remedy="none"))
+
 
 class Collector:
     """Keeps every part."""
@@ -275,6 +286,9 @@ class MemoryGateway:
         self.names: Iterable[str] = OWN_NAMES
         self.part_handlers: Iterable[PartHandler] = [Collector(self.parts)]
         self.cookies = Cookies(b"memory")
+        self.resolver = Table()
+        self.answers = AnswerTable(stale=0.0, strip_ech=True)
+        self.asked = Counters()
         self.flows = FlowTable(loop.handler)
         self.trusted_leaves, self.untrusted_leaves = _sources()
         self.lines = AccessLines(self._line, "json", True, self.wall_clock)

@@ -268,7 +268,7 @@ nonsense
 [listen:a]
 accept = https
 """
-    every = "a list with commas, each item http, tls, socks4 or socks5"
+    every = "a list with commas, each item http, tls, socks4, socks5 or dns"
     assert mistakes(ini, text) == [
         "x.ini:2: [tunnel] low_water: above high_water; allowed: at most high_water",
         "x.ini:3: [htpp]: unknown section; the nearest is [http]",

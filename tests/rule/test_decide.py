@@ -17,6 +17,7 @@ class Section:
     line: int = 0
     starttls: str = "allow"
     rebinding: str | None = None
+    dns_answer: tuple[str, ...] | None = None
 
 
 def rules(*sections: tuple[str, str, str]) -> Rules:
