@@ -21,6 +21,7 @@ from sslintercept.config.reader import find, read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts
+from sslintercept.lookup import resolve
 from sslintercept.probe.port import PORTS
 from sslintercept.rule.decide import Rules, check_match
 from sslintercept.supervise import make_state_dir
@@ -165,6 +166,11 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def resolve_name(options: argparse.Namespace) -> int:
+    """Ask for a name as the proxy would."""
+    return resolve(settings_of(options), options.name)
+
+
 def parser() -> argparse.ArgumentParser:
     """Every command and its options."""
     top = argparse.ArgumentParser(prog="sslintercept", description="looks after the sslintercept proxy")
@@ -193,6 +199,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "export":
             action.add_argument("--format", choices=("pem", "der"), default="pem")
             action.add_argument("--output", "-o", metavar="FILE", help="default: standard output")
+    asked = configured(command("resolve", resolve_name, "say how a name would be answered, and from where"))
+    asked.add_argument("name", metavar="NAME")
     command("plugins", plugins, "list every plugin that is found")
     what = configured(command("explain", explain, "say what a request for URL would meet, and why"))
     what.add_argument("url", metavar="URL")

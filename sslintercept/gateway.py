@@ -7,6 +7,7 @@ A reload makes a new gateway; old connections keep theirs until they end.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,8 @@ from sslintercept.datagram.session import Datagrams
 from sslintercept.dialogue.session import Conversations, DialogueAcceptor, Offers, PartHandler
 from sslintercept.dialogue.upgrade import UPGRADES, watcher_of
 from sslintercept.dialogue.watcher import MakeWatcher
+from sslintercept.dns.names import OpenSecure
+from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts, Scope
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
@@ -53,6 +56,7 @@ from sslintercept.net.nearness import Guard
 from sslintercept.net.original import original_destination
 from sslintercept.net.parent import Parent
 from sslintercept.net.route import Choose, Router
+from sslintercept.net.securestream import open_secure
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Acceptor, Probe
@@ -373,6 +377,26 @@ class Gateway:
         if scope.entrance:
             self.proxy.entrance.recognise(facts, scope)
         return scope
+
+
+def secure_streams(
+    handler: NetHandler, settings: Settings, own_ca: Authority | None, keylog: Callable[[bytes], object] | None
+) -> OpenSecure:
+    """What opens streams of TLS to name servers, which are verified as origins are."""
+    upstream = settings.upstream_tls
+
+    def make(name: str) -> OpenStream:
+        roots, _ = load_roots(upstream.trust, upstream.extra_trust)
+        tls = UpstreamTls(
+            UpstreamContext(min_version=upstream.min_version, keylog=keylog),
+            Verifier(roots, own_ca=own_ca),
+            require=True,
+            timeout=settings.http.tls_timeout,
+            wall_clock=time.time,
+        )
+        return open_secure(handler, tls, name, settings.http.connect_timeout)
+
+    return make
 
 
 def chooser(settings: Sequence[ParentSettings]) -> Choose | None:

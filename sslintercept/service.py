@@ -37,12 +37,11 @@ from sslintercept.datagram.door import UdpDoor
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import PartHandler
 from sslintercept.dns.hostdb import LATE
-from sslintercept.dns.names import Names, OpenSecure, Wanted
+from sslintercept.dns.names import Names, Wanted
 from sslintercept.dns.reactor import ReactorResolver
-from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Address, Facts
-from sslintercept.gateway import Gateway, machine_names
+from sslintercept.gateway import Gateway, machine_names, secure_streams
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
@@ -61,17 +60,13 @@ from sslintercept.net.handler import NetHandler
 from sslintercept.net.listener import listen
 from sslintercept.net.original import is_local
 from sslintercept.net.race import Dead
-from sslintercept.net.securestream import open_secure
-from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
 from sslintercept.probe.proxyaccept import ProxyLineAccept
 from sslintercept.rule.decide import check_match
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
 from sslintercept.tls.authority import Authority
-from sslintercept.tls.context import UpstreamContext
 from sslintercept.tls.leaf import LeafSource
-from sslintercept.tls.verify import Verifier, load_roots
 
 THREADS = 16
 """that hash passwords"""
@@ -124,10 +119,12 @@ class SslInterceptService(Service):
         self._boot = secrets.token_hex(3)
         self._threads = ThreadPool(0, THREADS, "passwords")
         self._dead = Dead()
-        self._counting = LoopingCall(lambda: self.log.info("{summary}", summary=self.resolver.summary()))
+        self._counting = LoopingCall(self._count)
         self._counting.clock = reactor
         self._wanted = Wanted.of(settings.dns, settings.split_dns)
-        self.resolver = Names(self.handler, reactor, self._wanted, self._open_secure(settings))
+        self.resolver = Names(
+            self.handler, reactor, self._wanted, secure_streams(self.handler, settings, self.authority, self.keylog)
+        )
         self.answers = answers_of(settings.dns)
         self.asked = Counters()
         self._proxies: WeakSet[HttpProxy] = WeakSet()
@@ -141,6 +138,11 @@ class SslInterceptService(Service):
 
     # what generations share
 
+    def _new_names(self, settings: Settings, wanted: Wanted) -> Names:
+        """Who knows names as C{settings} want it."""
+        secure = secure_streams(self.handler, settings, self.authority, self.keylog)
+        return Names(self.handler, self.reactor, wanted, secure)
+
     def _use_names(self, settings: Settings) -> None:
         """From now on names are looked up as C{settings} want it, also by connections of older generations."""
         wanted = Wanted.of(settings.dns, settings.split_dns)
@@ -150,7 +152,9 @@ class SslInterceptService(Service):
         # Whoever waits for the old ones still gets an answer.
         self.reactor.callLater(LATE, self.resolver.stop)
         self._wanted = wanted
-        self.resolver = Names(self.handler, self.reactor, wanted, self._open_secure(settings))
+        self.resolver = Names(
+            self.handler, self.reactor, wanted, secure_streams(self.handler, settings, self.authority, self.keylog)
+        )
         self.answers = answers_of(settings.dns)
         self.resolver.start()
 
@@ -158,22 +162,11 @@ class SslInterceptService(Service):
         """The addresses of C{host} (L{sslintercept.interfaces.IResolver})."""
         return self.resolver.resolve(host)
 
-    def _open_secure(self, settings: Settings) -> OpenSecure:
-        """Makes streams of TLS to name servers, which are verified as origins are."""
-        upstream = settings.upstream_tls
-
-        def make(name: str) -> OpenStream:
-            roots, _ = load_roots(upstream.trust, upstream.extra_trust)
-            tls = UpstreamTls(
-                UpstreamContext(min_version=upstream.min_version, keylog=self.keylog),
-                Verifier(roots, own_ca=self.authority),
-                require=True,
-                timeout=settings.http.tls_timeout,
-                wall_clock=time.time,
-            )
-            return open_secure(self.handler, tls, name, settings.http.connect_timeout)
-
-        return make
+    def _count(self) -> None:
+        """Say in the program's log what was done."""
+        self.log.info("{summary}", summary=self.resolver.summary())
+        if self.asked != Counters():
+            self.log.info("{asked}; {kept} answers kept", asked=self.asked.summary(), kept=len(self.answers))
 
     def known_here(self, host: str) -> bool:
         """Whether the hosts file says where C{host} is."""
@@ -302,7 +295,7 @@ class SslInterceptService(Service):
         await deferLater(self.reactor, 0)
         self.cop.stop()
         self._counting.stop()
-        self.log.info("{summary}", summary=self.resolver.summary())
+        self._count()
         self.reactor.installNameResolver(self._own_resolver)
         self.resolver.stop()
         self.handler.stop()

@@ -82,17 +82,19 @@ class Names:
     """
     @param secure: opens streams of TLS; needed where the settings want them.
     @ivar hostdb: the table of hosts.
-    @ivar processor: asks the name servers for anything else.
+    @ivar processor: asks the name servers for anything else; C{servers}: who they are.
+    @ivar families: the types of addresses that are asked for.
     """
 
     def __init__(self, handler: Handler, clock: Clock, wanted: Wanted, secure: OpenSecure | None = None) -> None:
         dns, system = wanted.dns, wanted.system
         self._clock = clock
-        self._servers = wanted.servers()
+        self.servers = wanted.servers()
+        self.families = Families(clock, dns.families)
         self.processor = DnsProcessor(
             handler,
             clock,
-            self._servers,
+            self.servers,
             waits=system.waits if system is not None else WAITS,
             search=wanted.search(),
             tcp=dns.tcp or (system is not None and system.use_vc),
@@ -103,7 +105,7 @@ class Names:
             clock,
             HostsFile(dns.hosts),
             self.processor.query,
-            families=Families(clock, dns.families),
+            families=self.families,
             most=dns.cache_size,
             stale=dns.serve_stale,
             patience=dns.timeout,
@@ -137,7 +139,7 @@ class Names:
 
     def health(self) -> list[Health]:
         """Every server's health."""
-        return self._servers.health()
+        return self.servers.health()
 
     def summary(self) -> str:
         """What was done so far, in a line for the log."""

@@ -206,18 +206,19 @@ class NameServers:
     """
     The groups of name servers: one for everything, others for domains (split DNS).
 
+    @ivar default: those for everything.
     @param split: groups by domain; the longest domain that a name is in decides.
     @raise BadName: a domain is no name.
     """
 
     def __init__(self, default: ServerGroup, split: Mapping[str, ServerGroup] | None = None) -> None:
-        self._default = default
+        self.default = default
         if split is not None and len(split) > MOST_GROUPS:
             raise ValueError(f"more than {MOST_GROUPS} domains have name servers of their own")
         self._split = {wire(domain): group for domain, group in (split or {}).items()}
 
     def __iter__(self) -> Iterator[ServerGroup]:
-        yield self._default
+        yield self.default
         yield from dict.fromkeys(self._split.values())
 
     def group(self, name: bytes) -> ServerGroup:
@@ -228,7 +229,7 @@ class NameServers:
                 if (found := split.get(name)) is not None:
                     return found
                 name = name[1 + name[0] :]
-        return self._default
+        return self.default
 
     def health(self) -> list[Health]:
         """Every server's health."""

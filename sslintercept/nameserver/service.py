@@ -85,6 +85,13 @@ class Counters:
     refused: int = 0
     dropped: int = 0
 
+    def summary(self) -> str:
+        """In a line for the log."""
+        return (
+            f"questions: {self.rules} by rule, {self.hosts} from the hosts file, {self.kept} kept, {self.stale} stale, "
+            f"{self.asked} asked, {self.failed} failed, {self.refused} refused, {self.dropped} dropped"
+        )
+
 
 class Asked(Protocol):
     """Told what became of a question that a rule answered (the log)."""

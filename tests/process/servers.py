@@ -194,7 +194,46 @@ class Dnsmasq(Server):
         records = [f"--host-record={name},{address}" for name, _, address in (one.partition("=") for one in known)]
         command = [
             *(tool("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"),
-            *("--user=root", f"--port={port}", f"--listen-address={host}", "--bind-interfaces"),
+            *("--user=root", f"--port={port}", f"--listen-address={host}", "--bind-interfaces", "--local-ttl=60"),
+            "--local=/real.test/",
             *(f"--pid-file={folder / 'pid'}", "--log-facility=-", *records),
         ]
         super().__init__(folder, command, port, host=host)
+
+
+UNBOUND: Final = """
+server:
+  interface: 127.0.0.1@{port}
+  port: {port}
+  tls-port: {port}
+  tls-service-key: {key}
+  tls-service-pem: {chain}
+  do-daemonize: no
+  chroot: ''
+  username: ''
+  pidfile: ''
+  use-syslog: no
+  directory: {folder}
+  module-config: iterator
+  num-threads: 1
+  local-zone: real.test static
+{records}
+remote-control:
+  control-enable: no
+"""
+
+
+class Unbound(Server):
+    """
+    Unbound, which speaks TLS only.
+
+    @param known: records as local-data takes them.
+    """
+
+    def __init__(self, folder: Path, certificates: Certificates, *known: str) -> None:
+        chain, key = certificates.files[NAME]
+        port = server_port()
+        records = "\n".join(f'  local-data: "{record}"' for record in known)
+        conf = folder / "unbound.conf"
+        conf.write_text(UNBOUND.format(port=port, key=key, chain=chain, folder=folder, records=records))
+        super().__init__(folder, [tool("unbound"), "-d", "-c", conf], port)
