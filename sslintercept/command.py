@@ -24,7 +24,7 @@ from sslintercept.facts import Action, Address, Facts
 from sslintercept.probe.port import PORTS
 from sslintercept.rule.decide import Rules, check_match
 from sslintercept.supervise import make_state_dir
-from sslintercept.tls.authority import Authority
+from sslintercept.tls.authority import Authority, is_there
 
 PLUGIN_KINDS: tuple[Any, ...] = tuple(  # Any: to mypy-zope an interface is a type, and here it is a value
     kind for kind in vars(interfaces).values() if isinstance(kind, InterfaceClass) and IPlugin in kind.__bases__
@@ -46,10 +46,9 @@ def authority_of(settings: Settings) -> tuple[Authority, bool]:
 
 def existing_authority(settings: Settings) -> Authority:
     """@raise ConfigError: there is no CA yet, or it cannot be used."""
-    if not settings.ca.certificate.exists() and not settings.ca.key.exists():
-        raise ConfigError(
-            f"{settings.ca.certificate} does not exist", where="[ca] certificate", remedy="run sslintercept ca init"
-        )
+    certificate, where = settings.ca.certificate, "[ca] certificate"
+    if not is_there(certificate, where) and not is_there(settings.ca.key, "[ca] key"):
+        raise ConfigError(f"{certificate} does not exist", where=where, remedy="run sslintercept ca init")
     return authority_of(settings)[0]
 
 

@@ -73,10 +73,26 @@ class ConfigMistakes(ConfigError):
 
 
 def find(given: str | None) -> Path:
-    """The ini file that was named, or the first that exists."""
+    """
+    The ini file that was named, or the first that is there, whether it can be read or not.
+
+    @raise ConfigError: none is.
+    """
     if given:
         return Path(given)
-    return next((place for place in PLACES if place.exists()), PLACES[0])
+    for place in PLACES:
+        try:
+            place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # whoever reads it says what is wrong
+        return place
+    raise ConfigError(
+        f"neither {PLACES[0].absolute()} nor {PLACES[1]} is there",
+        where="settings",
+        remedy="name an ini file with --config FILE; an empty one is a good one",
+    )
 
 
 def read(path: Path, check_match: Callable[[str], None] | None = None, generation: int = 1) -> Settings:

@@ -49,6 +49,25 @@ def serial() -> int:
     return secrets.randbits(126) | 1 << 126
 
 
+def is_there(path: Path, where: str) -> bool:
+    """
+    Whether a file exists.
+
+    @raise ConfigError: nobody can tell: the way to it is closed.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigError(
+            f"cannot look at {path} ({error.strerror})",
+            where=where,
+            remedy="run as the user its folder belongs to, or let this one enter it",
+        ) from None
+    return True
+
+
 def write_secret(path: Path, data: bytes) -> None:
     """
     Write a file that only we can read, whole or not at all, and never over one that is there.
@@ -124,9 +143,9 @@ class Authority:
         The CA in these files; both are made if both are missing.
 
         @return: the CA, and whether it was made just now.
-        @raise ConfigError: one is missing, or they cannot be used.
+        @raise ConfigError: one is missing, or they cannot be reached or used.
         """
-        have = [path.exists() for path in (certificate, key)]
+        have = [is_there(certificate, "[ca] certificate"), is_there(key, "[ca] key")]
         if all(have):
             return cls._load(certificate, key, now), False
         if any(have):

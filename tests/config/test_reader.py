@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslintercept.config import schema
-from sslintercept.config.reader import MOST_MISTAKES, ConfigMistakes, Mistake, nearest, read
+from sslintercept.config import reader, schema
+from sslintercept.config.reader import MOST_MISTAKES, ConfigMistakes, Mistake, find, nearest, read
 from sslintercept.config.schema import ListenSettings, RuleSettings, Settings
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address
@@ -531,3 +531,33 @@ def test_parents_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     b, a = read(file).parents
     assert (b.name, b.proxy, b.address, b.match) == ("b", "direct", None, "host:x.test")
     assert (a.name, a.proxy, a.address, a.user) == ("a", "https", ("p.test", 3128), None)
+
+
+def test_the_file_that_was_named_is_taken_else_the_first_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "etc" / "one.ini", tmp_path / "two.ini"
+    monkeypatch.setattr(reader, "PLACES", (first, second))
+    assert find("three.ini") == Path("three.ini")
+    second.touch()
+    assert find(None) == second
+    first.parent.mkdir()
+    first.touch()
+    assert find(None) == first
+
+
+def test_where_no_file_is_both_places_are_named_and_how_to_name_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = tmp_path / "one.ini", tmp_path / "two.ini"
+    monkeypatch.setattr(reader, "PLACES", places)
+    with pytest.raises(ConfigError, match=f"neither {places[0]} nor {places[1]} is there; .*--config"):
+        find(None)
+
+
+def test_a_place_that_cannot_be_looked_at_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path / ("x" * 300) / "one.ini"
+    monkeypatch.setattr(reader, "PLACES", (closed, tmp_path))
+    assert find(None) == closed
+    with pytest.raises(ConfigMistakes, match=r"cannot be read .*make it readable for the user"):
+        read(closed)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import stat
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,52 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path, ini: Ini) -> None
     assert "nowhere" in line
 
 
+# what belongs to somebody else
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that everybody may enter; those of pytest are closed to others."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start programs as somebody else")
+    with tempfile.TemporaryDirectory(prefix="sslintercept-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def as_nobody(folder: Path, *command: str) -> Done:
+    """Run a program of ours as a user who owns nothing."""
+    return run(ours(command[0]), *command[1:], folder=folder, user=NOBODY)
+
+
+START = ("twistd", "-n", "--pidfile=", "sslintercept", "--config", "proxy.ini")
+
+
+@pytest.mark.parametrize("asked", [START, ("sslintercept", "ca", "show", "-c", "proxy.ini")])
+def test_a_state_folder_that_cannot_be_entered_is_named(shared_folder: Path, asked: tuple[str, ...]) -> None:
+    state = shared_folder / "state"
+    state.mkdir(mode=0o700)
+    (shared_folder / "proxy.ini").write_text(
+        "[sslintercept]\nstate_dir = state\n[ca]\ncertificate = state/ca.pem\nkey = state/ca.key\n"
+    )
+    line = line_of(as_nobody(shared_folder, *asked))
+    assert line == (
+        f"[ca] certificate: cannot look at {state}/ca.pem (Permission denied); "
+        "run as the user its folder belongs to, or let this one enter it"
+    )
+
+
+def test_a_folder_of_settings_that_cannot_be_entered_is_named(shared_folder: Path) -> None:
+    (shared_folder / "etc").mkdir(mode=0o700)
+    (shared_folder / "etc" / "sslintercept.ini").touch()
+    line = line_of(as_nobody(shared_folder, "sslintercept", "explain", "https://a.example/"))
+    assert line.startswith(
+        f"{shared_folder}/etc/sslintercept.ini: cannot be read (Permission denied); make it readable"
+    )
+
+
 # the commands
 
 
@@ -252,4 +300,6 @@ def test_explain_refuses_in_one_line_what_it_cannot_explain(folder: Path, argume
 
 
 def test_commands_without_a_file_say_where_they_looked(tmp_path: Path) -> None:
-    assert "etc/sslintercept.ini" in line_of(command(tmp_path, "explain", "https://a.example/"))
+    line = line_of(command(tmp_path, "explain", "https://a.example/"))
+    assert f"neither {tmp_path}/etc/sslintercept.ini nor /etc/sslintercept/sslintercept.ini is there" in line
+    assert "--config FILE" in line
