@@ -43,9 +43,10 @@ from sslintercept.mail.imap import ImapWatcher
 from sslintercept.mail.pop3 import Pop3Watcher
 from sslintercept.mail.smtp import SmtpWatcher
 from sslintercept.net.bind import Binds
-from sslintercept.net.connector import Connector
+from sslintercept.net.connector import Connector, Denied
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
+from sslintercept.net.limits import Limits
 from sslintercept.net.nearness import Guard
 from sslintercept.net.original import original_destination
 from sslintercept.net.parent import Parent
@@ -111,6 +112,7 @@ class Process(Protocol):
     def known_here(self, host: str) -> bool:
         """Whether whoever runs this machine has said where C{host} is (a hosts file)."""
 
+    def limits(self, settings: Settings) -> Limits: ...
     def new_connector(self, settings: Settings) -> Connector: ...
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
@@ -157,6 +159,7 @@ class Gateway:
             chooser(settings.parents),
             settings.http.connect_timeout,
             Guard(settings.dns.rebinding == "refuse", process.known_here),
+            {one.name: one.target for one in settings.listeners if isinstance(one.target, Address)},
         )
         self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
         self.origins = Origins(upstream.remember)
@@ -258,11 +261,17 @@ class Gateway:
             require=upstream.verify == "require",
             timeout=self.settings.http.tls_timeout,
         )
+        limits = process.limits(self.settings)
+
+        def denied(facts: Facts, destination: Address, host: str) -> Denied | None:
+            asked = limits.itself if self.router.configured(facts, destination) else limits.denied
+            return asked(host, destination.port, "UDP")
+
         return Datagrams(
             process.handler,
             self.rules,
             addresses=self.router.straight,
-            allowed=self.connector.allowed,
+            denied=denied,
             ended=lambda facts, totals: process.lines.flow(facts, totals.seconds, totals.read, totals.sent),
             opener=opener,
         )

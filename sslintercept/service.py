@@ -7,7 +7,6 @@ What one generation makes is in L{sslintercept.gateway}.
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import os
 import secrets
@@ -53,8 +52,9 @@ from sslintercept.net.connector import Connector
 from sslintercept.net.cop import InactivityCop
 from sslintercept.net.flow import Flow, FlowTable
 from sslintercept.net.handler import NetHandler
-from sslintercept.net.listener import listen
-from sslintercept.net.original import is_local
+from sslintercept.net.limits import Limits
+from sslintercept.net.listener import Listener, listen
+from sslintercept.net.local import Bound
 from sslintercept.net.race import Dead
 from sslintercept.net.securestream import open_secure
 from sslintercept.net.upstream import UpstreamTls
@@ -109,7 +109,7 @@ class SslInterceptService(Service):
         self.keylog = _keylog(settings.log.keylog)
         self.handler = NetHandler(reactor)
         self.cop = InactivityCop(self.handler, reactor)
-        self.ports: dict[str, IListeningPort] = {}
+        self.ports: dict[str, Listener | DatagramPort] = {}
         self.part_handlers: Iterable[PartHandler] = ()
         self.cookies = Cookies(secrets.token_bytes(32))
         udp = settings.udp
@@ -173,13 +173,14 @@ class SslInterceptService(Service):
 
     def new_connector(self, settings: Settings) -> Connector:
         """Who opens server connections for a generation."""
+        limits = self.limits(settings)
         return Connector(
             self.handler,
             self,
             timeout=settings.http.connect_timeout,
             water=(settings.tunnel.high_water, settings.tunnel.low_water),
-            allowed=lambda host, port: self.forbidden(settings, host, port),
-            back=self.ourselves,
+            allowed=limits.denied,
+            itself=limits.itself,
             dead=self._dead,
         )
 
@@ -199,23 +200,13 @@ class SslInterceptService(Service):
         """Run what takes long on threads."""
         return deferToThreadPool(self.reactor, self._threads, call)
 
-    def forbidden(self, settings: Settings, host: str, port: int) -> str | None:
-        """Why an address may not be connected to: ourselves never, private networks by setting."""
-        if (why := self.ourselves(host, port)) is not None:
-            return why
-        if settings.http.private_destinations == "deny" and not ipaddress.ip_address(host).is_global:
-            return f"{host} is in a private network"
-        return None
+    def limits(self, settings: Settings) -> Limits:
+        """Where clients of a generation may not be led."""
+        return Limits(settings.http.private_destinations == "deny", self.addresses)
 
-    def ourselves(self, host: str, port: int) -> str | None:
-        """Whether an address is one of our ports, in words."""
-        if any(port == own.port and is_local(host) for own in self.addresses()):
-            return "the destination is this proxy itself"
-        return None
-
-    def addresses(self) -> list[Any]:
-        """Where we listen (Any: Twisted's IPv4Address or IPv6Address)."""
-        return [port.getHost() for port in self.ports.values()]
+    def addresses(self) -> list[Bound]:
+        """Where we listen."""
+        return [port.bound for port in self.ports.values()]
 
     # life
 
@@ -326,7 +317,7 @@ class SslInterceptService(Service):
 
     def _open_ports(self) -> None:
         wanted = {listener.endpoint: listener for listener in self.settings.listeners}
-        opened: dict[str, IListeningPort] = {}
+        opened: dict[str, Listener | DatagramPort] = {}
         try:
             for endpoint, listener in wanted.items():
                 if endpoint not in self.ports:
@@ -339,7 +330,7 @@ class SslInterceptService(Service):
             self.ports.pop(endpoint).stopListening()
         self.ports = {endpoint: opened.get(endpoint) or self.ports[endpoint] for endpoint in wanted}
 
-    def _open_port(self, listener: ListenSettings) -> IListeningPort:
+    def _open_port(self, listener: ListenSettings) -> Listener | DatagramPort:
         name, endpoint = listener.name, listener.endpoint
         if (at := datagram_endpoint(endpoint)) is not None:
             return DatagramPort(
@@ -371,7 +362,7 @@ class SslInterceptService(Service):
         opening.addBoth(found.append)
         if isinstance(found[0], Failure):
             found[0].raiseException()
-        port: IListeningPort = found[0]
+        port: Listener = found[0]
         return port
 
     def accepted(self, endpoint: str, vc: NetVConnection) -> None:
@@ -416,6 +407,11 @@ class DatagramPort:
         """Close the port; its flows end."""
         self._door.stop()
         return succeed(None)
+
+    @property
+    def bound(self) -> Bound:
+        """Where the port is."""
+        return Bound("UDP", *self._address)
 
     def getHost(self) -> IAddress:
         host, port = self._address

@@ -304,7 +304,7 @@ class HttpSettings:
     private_destinations: str = setting(
         units.choice("allow", "deny"),
         "allow",
-        "loopback, private and link-local networks as destinations; the proxy itself is always denied",
+        "loopback, private and link-local networks where clients name them; the proxy itself is always denied",
     )
     connect_timeout: float = setting(units.duration(), "10s", "to connect to an origin")
     tls_timeout: float = setting(units.duration(), "15s", "for a TLS handshake on either side")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Facts
 from sslintercept.net.flow import Flow, FlowTable
-from sslintercept.net.original import is_local
+from sslintercept.net.local import is_local
 from sslintercept.net.udp import CONTROL, AnyPort, SocketAddress, UdpPort, bind
 from sslintercept.profile.profile import Bytes
 

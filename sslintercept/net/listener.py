@@ -24,6 +24,7 @@ from zope.interface import implementer
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Side
 from sslintercept.net.handler import option
+from sslintercept.net.local import Bound
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.profile.tcp import TcpProfile
 
@@ -110,6 +111,13 @@ class Listener:
                 self._rests = None
             self._sock.close()
         return succeed(None)
+
+    @property
+    def bound(self) -> Bound:
+        """Where the port is."""
+        host, port = self._sock.getsockname()[:2]
+        six = self._sock.family == socket.AF_INET6
+        return Bound("TCP", host, port, six and not self._sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
 
     def getHost(self) -> IAddress:
         host = self._sock.getsockname()
@@ -227,7 +235,7 @@ async def listen(
     share: bool = False,
     transparent: bool = False,
     where: str = "endpoint",
-) -> IListeningPort:
+) -> Listener:
     """
     Open the port that an endpoint string describes.
 
@@ -237,7 +245,7 @@ async def listen(
     """
     try:
         endpoint = serverFromString(Door(handler, accepted, limit, share, transparent), description)
-        port: IListeningPort = await endpoint.listen(Factory())
+        port: Listener = await endpoint.listen(Factory())
         return port
     except NotTransparent as error:
         raise ConfigError(

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from sslintercept.datagram.door import UdpDoor
 from sslintercept.datagram.session import FACTOR, Datagrams, FlowTotals, Opener
 from sslintercept.facts import Action, Address, Decision, Facts
+from sslintercept.net.connector import Denied
 from sslintercept.net.flow import FlowTable
 from sslintercept.testing.loop import Loop
 
@@ -96,13 +97,13 @@ class Site:
         self.rules = Fixed(action)
         self.ended: list[tuple[Facts, FlowTotals]] = []
         self.waiting: list[Deferred[Sequence[str]]] = []
-        self.refused: str | None = None
+        self.refused: Denied | None = None
         self.table = FlowTable(loop.handler)
         self.datagrams = Datagrams(
             loop.handler,
             self.rules,
             addresses=self.addresses,
-            allowed=lambda host, port: self.refused,
+            denied=lambda facts, destination, host: self.refused,
             ended=lambda facts, totals: self.ended.append((facts, totals)),
             opener=opener,
             factor=factor,

@@ -11,6 +11,7 @@ import pytest
 from sslintercept.datagram.associate import SocksAssociation, SocksAssociations
 from sslintercept.errors import InterceptError
 from sslintercept.facts import Address, Facts
+from sslintercept.net.connector import Denied
 from sslintercept.net.udp import DATAGRAMS
 from sslintercept.profile.profile import Bytes
 from sslintercept.socks.wire import read_datagram, write_datagram
@@ -107,7 +108,7 @@ def test_rules_and_forbidden_addresses_hold_for_each_flow(loop: Loop, made: Made
     loop.pump()
     assert [facts.protocol for facts in made.site.rules.asked] == ["stun", "dtls"]
     assert made.site.rules.asked[1].server_name == "a.example"
-    made.site.refused = "it is private"
+    made.site.refused = Denied("it is private", "leave it")
     client.send(to(Address("127.0.0.1", 10), b"x"))
     loop.pump()
     association.close()

@@ -125,7 +125,7 @@ class Way:
             handler,
             Fixed(action),
             addresses=addresses,
-            allowed=lambda host, port: None,
+            denied=lambda facts, destination, host: None,
             ended=lambda facts, totals: self.ended.append((facts, totals)),
             opener=opener,
         )

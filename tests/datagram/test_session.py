@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from sslintercept.datagram.session import HELD, HELD_BYTES
 from sslintercept.errors import ConnectError, ResolveError
 from sslintercept.facts import Action, Address, Facts
+from sslintercept.net.connector import Denied
 from sslintercept.net.flow import IDLE, UNANSWERED
 from sslintercept.testing.loop import Loop
 from tests.datagram.support import BLOCK, INTERCEPT, TUNNEL, Site, hello, hello_body, message, record
@@ -137,7 +138,7 @@ def test_a_look_up_is_given_up_when_the_flow_is_over(loop: Loop) -> None:
 
 def test_an_address_that_must_not_be_used_gets_no_packet(loop: Loop) -> None:
     site = Site(loop, TUNNEL)
-    site.refused = "it is private"
+    site.refused = Denied("it is private", "leave it")
     site.client().send(b"x")
     assert site.received(site.origin) == []
     site.close()

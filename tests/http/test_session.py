@@ -10,6 +10,7 @@ import pytest
 
 from sslintercept.http.head import MAX_TARGET
 from sslintercept.http.session import PIPELINE, HttpSession
+from sslintercept.net.connector import Denied
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway, ScriptedOrigin, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
@@ -784,7 +785,7 @@ def test_a_page_for_head_has_no_body(gateway: MemoryGateway) -> None:
 def test_a_defect_while_an_origin_is_opened_is_a_page_and_a_traceback_in_the_log(loop: Loop) -> None:
     gateway = MemoryGateway(loop)
     gateway.origin("origin.test:80")
-    gateway.connector.allowed = lambda host, port: str(1 // 0)
+    gateway.connector.allowed = lambda host, port: Denied(str(1 // 0), "")
     (answer,) = asked(gateway, GET)
     assert (answer.status, b"proxy_internal_error" in answer.head) == (500, True)
     assert loop.failures.pop().type is ZeroDivisionError

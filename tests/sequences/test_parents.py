@@ -213,3 +213,14 @@ def test_a_parent_in_tls_that_is_not_genuine_is_not_spoken_to(loop: Loop) -> Non
     assert responses(client.take())[0].status == 502
     assert not parent.asked
     client.close()
+
+
+def test_a_parent_may_be_private_where_clients_may_name_no_such_place(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, HTTP + "[http]\nprivate_destinations = deny\n")
+    gateway.origin("parent.test:3128", HttpParent(gateway))
+    assert get(gateway, intercepted(gateway)).body == b"hello"
+    client = gateway.client()
+    client.send(b"CONNECT 10.0.0.1:443 HTTP/1.1\r\nHost: 10.0.0.1:443\r\n\r\n")
+    gateway.pump()
+    assert responses(client.take())[0].status == 403
+    client.close()

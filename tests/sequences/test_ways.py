@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sslintercept.facts import Action
+from sslintercept.net.limits import ITSELF
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway, address, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
@@ -848,14 +849,46 @@ def test_a_listener_may_have_a_fixed_target(loop: Loop) -> None:
     client.close()
 
 
+DENY = "[http]\nprivate_destinations = deny\n"
+"""scripted origins are in a network for documentation, which is private enough"""
+
+
+def test_a_fixed_target_may_be_private_where_clients_may_name_no_such_place(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:in]\nendpoint = tcp:25\ntarget = mail.test:25\n" + DENY)
+    gateway.origin("mail.test:25", silent).greeting = b"220 hi\r\n"
+    client = gateway.client()
+    gateway.pump()
+    assert client.take() == b"220 hi\r\n"
+    client.close()
+    named = MemoryGateway(loop, DENY)
+    named.origin("mail.test:25")
+    client = named.client()
+    client.send(b"CONNECT mail.test:25 HTTP/1.1\r\nHost: mail.test:25\r\n\r\n")
+    named.pump()
+    (answer,) = responses(client.take())
+    assert (answer.status, b"private_destinations" in answer.body) == (403, True)
+
+
+def test_a_fixed_target_that_is_this_proxy_itself_is_refused_all_the_same(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:in]\nendpoint = tcp:25\ntarget = mail.test:25\n")
+    gateway.origin("mail.test:25", silent)
+    gateway.connector.itself = lambda host, port: ITSELF
+    client = gateway.client()
+    gateway.pump()
+    assert client.ended
+    assert "this proxy itself" in str(gateway.facts[0].error)
+
+
 def test_the_proxy_itself_is_never_a_destination(loop: Loop) -> None:
     """Wants 39"""
     gateway = MemoryGateway(loop)
     gateway.origin("proxy.test:8080")
-    gateway.connector.allowed = lambda host, port: "the destination is this proxy itself"
+    gateway.connector.allowed = lambda host, port: ITSELF
     client = gateway.client()
     answer = get(gateway, client, "http://proxy.test:8080/", "proxy.test:8080")
     assert (answer.status, b"destination_ip_prohibited" in answer.head) == (403, True)
+    assert b"the destination is this proxy itself" in answer.body
+    assert b"private" not in answer.body
     client.send(b"GET / HTTP/1.1\r\nHost: proxy.test:8080\r\n\r\n")
     gateway.pump()
     assert responses(client.take())[0].status == 400
