@@ -95,6 +95,17 @@ def test_a_client_of_socks_reaches_servers_by_address_and_by_name(gateway: Proxy
             sock.recv(2000)
 
 
+def test_a_server_of_datagrams_may_have_the_number_of_our_tcp_port(gateway: Proxy) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as beside:
+        beside.bind(gateway.address)
+        beside.settimeout(PATIENCE)
+        control, sock = associated(gateway)
+        with control, sock:
+            port = struct.pack("!H", gateway.address[1])
+            sock.send(b"\0\0\0\x01" + socket.inet_aton("127.0.0.1") + port + b"hello")
+            assert beside.recv(2000) == b"hello"
+
+
 def test_quic_is_dropped_where_a_rule_says_so(proxy: ProxyMaker) -> None:
     port = server_port()
     with (
