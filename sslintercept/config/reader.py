@@ -312,6 +312,9 @@ class _Reading:
 
     def settings(self, generation: int) -> Settings:
         """What was read; there must be no mistakes."""
+        ca, state = self._single["ca"], self._single[schema.PROCESS.name]["state_dir"]
+        for key, name in (("certificate", "ca.pem"), ("key", "ca.key")):
+            ca[key] = ca[key] or state / name
         parts: Values = {
             section.attribute: section.settings(**self._single[section.name])
             for section in schema.SECTIONS

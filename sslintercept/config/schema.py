@@ -128,10 +128,19 @@ class ListenSettings:
 class CaSettings:
     """C{[ca]}"""
 
-    certificate: Path = setting(
-        units.path(), "../var/ca.pem", "certificate of the CA; made if it and its key are missing"
+    certificate: Path = field(
+        metadata=described(
+            units.path(),
+            None,
+            "certificate of the CA, made if it and its key are missing; unset: ca.pem in state_dir",
+            example="../var/ca.pem",
+        )
     )
-    key: Path = setting(units.path(), "../var/ca.key", "private key of the CA")
+    key: Path = field(
+        metadata=described(
+            units.path(), None, "private key of the CA; unset: ca.key in state_dir", example="../var/ca.key"
+        )
+    )
     key_type: str = setting(units.choice("p256", "rsa2048"), "p256", "kind of key of a CA made on first start")
     leaf_lifetime: float = setting(units.duration("1h", "99d"), "30d", "how long a forged certificate is valid")
     name: str = setting(

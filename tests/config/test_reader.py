@@ -61,6 +61,13 @@ def test_an_empty_file_gives_the_defaults(ini: Path, tmp_path: Path) -> None:
     assert s.admin == schema.AdminSettings()
 
 
+def test_the_ca_lies_in_the_state_folder_unless_it_is_placed_elsewhere(ini: Path, tmp_path: Path) -> None:
+    moved = settings(ini, "[sslintercept]\nstate_dir = /srv/state\n")
+    assert (moved.ca.certificate, moved.ca.key) == (Path("/srv/state/ca.pem"), Path("/srv/state/ca.key"))
+    placed = settings(ini, "[sslintercept]\nstate_dir = /srv/state\n[ca]\nkey = own.key\n")
+    assert (placed.ca.certificate, placed.ca.key) == (Path("/srv/state/ca.pem"), tmp_path / "etc/own.key")
+
+
 def test_every_key_can_be_given_another_value(ini: Path, tmp_path: Path) -> None:
     s = settings(
         ini,

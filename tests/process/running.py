@@ -23,9 +23,6 @@ state_dir = state
 drain_timeout = 10s
 [listen:proxy]
 endpoint = tcp:0:interface=127.0.0.1
-[ca]
-certificate = state/ca.pem
-key = state/ca.key
 [upstream-tls]
 trust = {trust}
 [dns]
