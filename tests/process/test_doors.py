@@ -55,6 +55,27 @@ def test_tls_in_tls_carries_ten_megabytes_both_ways(gateway: Proxy, origin: Body
     assert line["stack"] == "tcp/tls1.3/http1/http-connect/tls1.3/http1"
 
 
+def test_an_urgent_byte_passes_a_tunnel_in_its_place_both_ways(gateway: Proxy) -> None:
+    """Telnet and FTP send some (RFC 854, RFC 959 4.1.3)."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as origin,
+        gateway.tunnel(f"127.0.0.1:{origin.getsockname()[1]}") as client,
+    ):
+        server, _ = origin.accept()
+        server.settimeout(PATIENCE)
+        with server:
+            for sender, receiver in ((client, server), (server, client)):
+                sender.sendall(b"\xff\xf4")
+                sender.send(b"\xff", socket.MSG_OOB)
+                sender.sendall(b"\xf2ABOR\r\n")
+                got = b""
+                while not got.endswith(b"\n"):
+                    piece = receiver.recv(100)
+                    assert piece
+                    got += piece
+                assert got == b"\xff\xf4\xff\xf2ABOR\r\n"
+
+
 def test_users_of_socks_must_log_in(proxy: ProxyMaker, nginx: Nginx, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text(make_line("alice", "wonder land") + "\n")
