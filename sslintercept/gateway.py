@@ -42,7 +42,7 @@ from sslintercept.interfaces import IAcceptorPlugin, IPartHandler, IProbeSignatu
 from sslintercept.mail.imap import ImapWatcher
 from sslintercept.mail.pop3 import Pop3Watcher
 from sslintercept.mail.smtp import SmtpWatcher
-from sslintercept.net.bind import Binds
+from sslintercept.net.bind import MOST_OF_A_HOST, Binds
 from sslintercept.net.connector import Connector, Denied
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
@@ -232,12 +232,15 @@ class Gateway:
             new_id=process.new_id,
             wall_clock=process.wall_clock,
         )
-        binds = Binds(self.connector.addresses, timeout=socks.bind_timeout) if socks.bind else None
+        binds = None
+        if socks.bind:
+            binds = Binds(self.connector.addresses, timeout=socks.bind_timeout, most_of_a_host=MOST_OF_A_HOST)
         return [
             SocksAcceptor(
                 version,
                 entrance=self.proxy.entrance,
                 timeout=socks.timeout,
+                idle=self.settings.tunnel.idle_timeout,
                 users=users,
                 binds=binds,
                 associations=associations if socks.udp else None,

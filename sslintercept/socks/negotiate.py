@@ -54,6 +54,8 @@ class Association(Protocol):
 
     address: Address
     """where the client sends them"""
+    active: float
+    """when one last came or left, on the handler's clock"""
 
     def close(self) -> None: ...
 
@@ -79,6 +81,7 @@ class SocksAcceptor:
     Serves the verdict C{socks4} or C{socks5} (L{sslintercept.interfaces.IAcceptor}).
 
     @param timeout: seconds a client has, from its first byte on, until its request is complete.
+    @param idle: seconds that an association may carry nothing.
     @param users: who may come in; C{None} for everybody.
     @param binds: serves BIND, C{associations} UDP ASSOCIATE; C{None} where that is off.
     """
@@ -89,6 +92,7 @@ class SocksAcceptor:
         *,
         entrance: Entrance,
         timeout: float,
+        idle: float,
         users: Users | None = None,
         binds: Binds | None = None,
         associations: Associations | None = None,
@@ -96,6 +100,7 @@ class SocksAcceptor:
         self.protocol = protocol
         self.entrance = entrance
         self.timeout = timeout
+        self.idle = idle
         self.users = users
         self.binds = binds
         self.associations = associations
@@ -239,7 +244,7 @@ class SocksSession:
         welcome = await binds.welcome(request.destination.host)
         if vc.closing:
             return
-        bind = binds.open(vc, welcome)
+        bind = binds.open(vc, welcome, facts.client.host)
         self._answer(Reply.GRANTED, bind.address)
         self._state = LISTENING
         vc.resumeProducing()
@@ -270,6 +275,8 @@ class SocksSession:
             outer.close()
         self._answer(Reply.GRANTED, association.address)
         self._state = ASSOCIATED
+        vc.idle_limit = self._acceptor.idle
+        vc.timed_out = self._unused
         vc.resumeProducing()
         vc.handler.soon(self._go)
 
@@ -318,6 +325,20 @@ class SocksSession:
         self._refuse(
             TimedOut("no request in time", where=str(self._facts.client), remedy=f"see [socks] timeout = {limit:g}s")
         )
+
+    def _unused(self, kind: str) -> None:
+        """Nothing came on the connection of an association for a while; its datagrams count as well."""
+        vc, association = self._vc, self._association
+        if association is not None and association.active > vc.tcp.active:
+            vc.tcp.active = association.active
+            vc.idle_limit = self._acceptor.idle
+            return
+        self._facts.error = TimedOut(
+            "the association carried nothing",
+            where=str(self._facts.client),
+            remedy=f"see [tunnel] idle_timeout = {self._acceptor.idle:g}s",
+        )
+        self._done()
 
     def _left(self) -> None:
         self._refuse(SocksError("the client left in the middle", where=str(self._facts.client)))

@@ -11,6 +11,7 @@ import pytest
 from sslintercept.datagram.associate import SocksAssociation, SocksAssociations
 from sslintercept.errors import InterceptError
 from sslintercept.facts import Address, Facts
+from sslintercept.net.bind import Greedy
 from sslintercept.net.connector import Denied
 from sslintercept.net.udp import DATAGRAMS
 from sslintercept.profile.profile import Bytes
@@ -172,6 +173,35 @@ def test_flows_and_associations_are_bounded(loop: Loop, made: Made) -> None:
     loop.pump()
     assert len(made.site.table) == 2
     assert association.dropped == 3
+
+
+def test_one_client_cannot_take_all_associations(made: Made) -> None:
+    made.associations.most_of_a_host = 1
+    first = made.open()
+    with pytest.raises(Greedy, match="1 associations of this client"):
+        made.open()
+    made.facts = Facts("t-2", Address("127.0.0.2", 40000), "socks")
+    made.open()
+    first.close()
+    made.facts = Facts("t-3", Address("127.0.0.1", 40000), "socks")
+    made.open()
+
+
+def test_datagrams_of_either_side_keep_an_association_active(loop: Loop, made: Made) -> None:
+    association = made.open()
+    client = made.site.plug(association.address)
+    loop.pass_time(10)
+    client.send(to(made.origin, b"question"))
+    [(_, source)] = made.site.received_from(made.site.origin)
+    asked = association.active
+    assert asked >= 10
+    loop.pass_time(10)
+    made.site.origin.sendto(b"answer", source)
+    assert made.site.received(client) == [to(made.origin, b"answer")]
+    assert association.active >= asked + 10
+    client.send(b"no header")
+    loop.pass_time(10)
+    assert association.active < asked + 20
 
 
 def test_without_a_socket_there_is_no_association(made: Made) -> None:
