@@ -31,7 +31,7 @@ from zope.interface import implementer
 from sslintercept.config.reader import read
 from sslintercept.config.schema import ListenSettings, Settings
 from sslintercept.config.units import datagram_endpoint
-from sslintercept.datagram.door import UdpDoor
+from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import PartHandler
 from sslintercept.dns.hostdb import LATE
@@ -338,10 +338,9 @@ class SslInterceptService(Service):
                     self.handler,
                     self.flows,
                     self,
-                    listener=name,
+                    listening=lambda: self._listening(endpoint),
                     host=at.host,
                     port=at.port,
-                    target=listener.target if isinstance(listener.target, Address) else None,
                     new_id=self.new_id,
                     wall_clock=self.wall_clock,
                     share=self.share,
@@ -365,11 +364,19 @@ class SslInterceptService(Service):
         port: Listener = found[0]
         return port
 
+    def _listener(self, endpoint: str) -> ListenSettings:
+        """Whose port this is; a reload may give it another name and send its clients elsewhere."""
+        return next(one for one in self.settings.listeners if one.endpoint == endpoint)
+
+    def _listening(self, endpoint: str) -> Listening:
+        """The same for datagrams."""
+        listener = self._listener(endpoint)
+        return Listening(listener.name, listener.target if isinstance(listener.target, Address) else None)
+
     def accepted(self, endpoint: str, vc: NetVConnection) -> None:
-        """A client has connected to a port, whose listener may have got another name since it was opened."""
-        gateway = self.gateway
-        listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
-        gateway.accepted(vc, self.adopt(vc, listener.name), listener)
+        """A client has connected to a port."""
+        listener = self._listener(endpoint)
+        self.gateway.accepted(vc, self.adopt(vc, listener.name), listener)
 
     def adopt(self, vc: NetVConnection, listener: str) -> Facts:
         """The facts of a new connection with a client; its line is written when it ends."""
@@ -471,7 +478,7 @@ def _keylog(path: Path | None) -> Callable[[bytes], object] | None:
 
 def fixed_keys(before: Settings, after: Settings) -> list[str]:
     """The keys that a reload changed in the file, but cannot change in a running process."""
-    pairs = {
+    pairs: dict[str, tuple[object, object]] = {
         "[sslintercept] state_dir": (before.state_dir, after.state_dir),
         "[sslintercept] workers": (before.workers, after.workers),
         "[sslintercept] max_connections": (before.max_connections, after.max_connections),
@@ -482,6 +489,10 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
         "[log] connections": (before.log.connections, after.log.connections),
         "[log] keylog": (before.log.keylog, after.log.keylog),
     }
+    opened = {listener.endpoint: listener for listener in before.listeners}
+    for listener in after.listeners:
+        port = opened.get(listener.endpoint, listener)
+        pairs[f"[listen:{listener.name}] transparent"] = port.transparent, listener.transparent
     return [name for name, (old, new) in pairs.items() if old != new]
 
 

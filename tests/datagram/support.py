@@ -9,7 +9,7 @@ from itertools import count
 
 from twisted.internet.defer import Deferred
 
-from sslintercept.datagram.door import UdpDoor
+from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.session import FACTOR, Datagrams, FlowTotals, Opener
 from sslintercept.facts import Action, Address, Decision, Facts
 from sslintercept.net.connector import Denied
@@ -108,15 +108,15 @@ class Site:
             opener=opener,
             factor=factor,
         )
+        self.target: Address | None = Address(name, self.origin.getsockname()[1])
         ids = count(1)
         self.door = UdpDoor(
             loop.handler,
             self.table,
             self.datagrams,
-            listener="test",
+            listening=lambda: Listening("test", self.target),
             host="127.0.0.1",
             port=0,
-            target=Address(name, self.origin.getsockname()[1]),
             new_id=lambda: f"t-{next(ids)}",
             wall_clock=lambda: 1e9,
         )
