@@ -38,6 +38,12 @@ class ClientError(InterceptError):
     side = Side.CLIENT
 
 
+class LimitError(ClientError):
+    """One client wants more than its share."""
+
+    kind = "limit"
+
+
 class MessageError(ClientError):
     """
     A message of HTTP that is malformed, ambiguous, or too large.

@@ -68,7 +68,7 @@ from sslintercept.tls.context import UpstreamContext
 from sslintercept.tls.leaf import LeafSource
 from sslintercept.tls.verify import Verifier, load_roots
 
-THREADS = 16
+MOST_THREADS = 16
 """that hash passwords"""
 COUNT_EVERY = 3600.0
 """seconds between two lines of counters in the program's log"""
@@ -117,7 +117,7 @@ class SslInterceptService(Service):
         self.names: Iterable[str] = machine_names()
         self._serial = itertools.count(1)
         self._boot = secrets.token_hex(3)
-        self._threads = ThreadPool(0, THREADS, "passwords")
+        self._threads = ThreadPool(0, hashing_threads(len(os.sched_getaffinity(0))), "passwords")
         self._dead = Dead()
         self._counting = LoopingCall(lambda: self.log.info("{summary}", summary=self.resolver.summary()))
         self._counting.clock = reactor
@@ -439,6 +439,11 @@ def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:
         proxy = Address(host, addresses[0].port)
         lines.append(f"try: curl --proxy http://{proxy} --cacert {settings.ca.certificate} https://example.com/")
     return "\n".join(lines)
+
+
+def hashing_threads(cores: int) -> int:
+    """How many threads may hash passwords at once: a flood of logins must leave half of the machine to the traffic."""
+    return min(max(cores // 2, 1), MOST_THREADS)
 
 
 def is_waiting(vc: NetVConnection) -> bool:

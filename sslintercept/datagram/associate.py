@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from sslintercept.datagram.session import Datagrams
-from sslintercept.errors import ClientError, InterceptError
+from sslintercept.errors import ClientError, InterceptError, LimitError
 from sslintercept.facts import Address, Facts
-from sslintercept.net.bind import Greedy
 from sslintercept.net.flow import Flow, FlowTable, host_key
 from sslintercept.net.udp import BUFFER, DATAGRAMS, VIEW, bind
 from sslintercept.profile.profile import Bytes
@@ -88,7 +87,7 @@ class SocksAssociations:
             raise InterceptError(f"{self.most} associations are open", where=where, remedy="close some")
         host = host_key(facts.client.host)
         if sum(host == other for other in self.all.values()) >= self.most_of_a_host:
-            raise Greedy(
+            raise LimitError(
                 f"{self.most_of_a_host} associations of this client are open", where=where, remedy="close some"
             )
         try:

@@ -17,7 +17,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 
-from sslintercept.errors import ClientError, InterceptError, TimedOut
+from sslintercept.errors import InterceptError, LimitError, TimedOut
 from sslintercept.facts import Address, Side
 from sslintercept.net.flow import host_key
 from sslintercept.net.handler import option
@@ -33,12 +33,6 @@ ACCEPTS: Final = 16
 """connections looked at in one turn; the same number may wait in the kernel"""
 
 _WHERE: Final = "a port that waits for one connection"
-
-
-class Greedy(ClientError):
-    """A client wants more than its share."""
-
-    kind = "limit"
 
 
 class Binds:
@@ -89,7 +83,7 @@ class Binds:
             raise InterceptError(f"{self._most} ports are open already", where=_WHERE, remedy="try again")
         key = host_key(host or client.peer.host)
         if sum(key == other for other in self._open.values()) >= self._most_of_a_host:
-            raise Greedy(f"{self._most_of_a_host} ports are open for this client", where=_WHERE, remedy="use them")
+            raise LimitError(f"{self._most_of_a_host} ports are open for this client", where=_WHERE, remedy="use them")
         try:
             bind = Bind(client, welcome, self._timeout, self._open.pop)
         except (OSError, ValueError) as error:

@@ -191,7 +191,7 @@ class SocksSession:
         users = self._users
         assert users is not None  # nobody else is asked to log in
         self._state = VERIFYING
-        self._wait_for(self._verify(users.verify(*said), said.user))
+        self._wait_for(self._verify(users.verify(*said, self._facts.client.host), said.user))
 
     async def _verify(self, verified: Deferred[bool], user: bytes) -> None:
         right = await verified

@@ -9,9 +9,8 @@ from itertools import count
 import pytest
 
 from sslintercept.datagram.associate import SocksAssociation, SocksAssociations
-from sslintercept.errors import InterceptError
+from sslintercept.errors import InterceptError, LimitError
 from sslintercept.facts import Address, Facts
-from sslintercept.net.bind import Greedy
 from sslintercept.net.connector import Denied
 from sslintercept.net.udp import DATAGRAMS
 from sslintercept.profile.profile import Bytes
@@ -178,7 +177,7 @@ def test_flows_and_associations_are_bounded(loop: Loop, made: Made) -> None:
 def test_one_client_cannot_take_all_associations(made: Made) -> None:
     made.associations.most_of_a_host = 1
     first = made.open()
-    with pytest.raises(Greedy, match="1 associations of this client"):
+    with pytest.raises(LimitError, match="1 associations of this client"):
         made.open()
     made.facts = Facts("t-2", Address("127.0.0.2", 40000), "socks")
     made.open()

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from sslintercept.errors import ResolveError, TimedOut
+from sslintercept.errors import LimitError, ResolveError, TimedOut
 from sslintercept.facts import Address, Side
-from sslintercept.net.bind import ACCEPTS, Bind, Binds, Greedy
+from sslintercept.net.bind import ACCEPTS, Bind, Binds
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.socks import negotiate
 from sslintercept.testing.loop import Loop
@@ -178,7 +178,7 @@ def test_one_client_cannot_take_all_ports(loop: Loop) -> None:
     port = Port(loop, binds=Binds(known, most_of_a_host=2))
     first, _ = port.said(HELLO, ANYBODY), port.said(HELLO, ANYBODY)
     assert port.said(HELLO, ANYBODY).take() == b"\x05\x00\x05\x01" + NOBODY
-    assert isinstance(port.error, Greedy)
+    assert isinstance(port.error, LimitError)
     other = port.client()
     port.last.client = Address("192.0.2.77", 1)
     other.send(HELLO + ANYBODY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,22 @@ def test_users_of_socks_must_log_in(proxy: ProxyMaker, nginx: Nginx, tmp_path: P
     assert gateway.curl(nginx.url(), by=by).code == 97
     assert gateway.curl(nginx.url(), by=f"socks4a://{gateway.ports[0]}").code == 97
     assert "wonder" not in gateway.said() + str(gateway.log())
+
+
+def test_a_flood_of_bad_logins_keeps_nobody_else_out(proxy: ProxyMaker, nginx: Nginx, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(make_line("alice", "secret") + "\n")
+    users.chmod(0o600)
+    gateway = proxy(f"[socks]\nusers = {users}\n")
+    with ExitStack() as stack:
+        for _ in range(200):
+            guesser = socket.create_connection(gateway.address, PATIENCE, ("127.0.0.2", 0))
+            stack.enter_context(guesser)
+            guesser.sendall(b"\x05\x01\x02\x01\x05alice\x05guess")
+        got = gateway.curl(nginx.url(), "--proxy-user", "alice:secret", by=f"socks5h://{gateway.ports[0]}")
+        assert got.status == 200, got.said
+    line = gateway.logged(lambda line: line["client"] == "127.0.0.2" and line["error"] == "limit")
+    assert "too many logins of this client" in line["error_text"]
 
 
 @pytest.mark.parametrize("kind", ["http", "https", "socks5"])
