@@ -326,13 +326,14 @@ class HttpProxy:
                     else:
                         self.carry_body(session)
             elif error is not None:
+                session.usable = False
+                waiting, session.sm = session.sm, None
+                if waiting is None:
+                    return  # the client has left, or has heard of it already
                 self.origins.forget(key.destination, key.name)
                 refused = error.kind == "certificate"
                 facts.step("certificate_refused" if refused else "upstream_handshake_failed", error.kind)
-                waiting, session.sm = session.sm, None
-                session.usable = False
-                if waiting is not None:
-                    waiting.origin_lost(error)
+                waiting.origin_lost(error)
 
         session.handshake = self.tls.push(session.vc, key.name, HTTP_1_1, hello, done)
         facts.step("upstream_profile_attached")

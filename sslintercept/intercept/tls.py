@@ -336,23 +336,12 @@ class TlsAccept:
             lambda secured, error: self._looked(scope, waiting, secured, error),
             scope.resume(),
         )
-        hanging.lost = lambda error: self._looked(
-            scope,
-            waiting,
-            None,
-            UpstreamError(
-                "the origin closed the connection during the handshake",
-                where=f"TLS with {scope.name}",
-                remedy="the origin refuses, or is down",
-            ),
-        )
         facts.upstream = server.peer
         facts.step("server_first")
         if facts.sequence is not None:
             handshake.profile.progress = facts.step
         handshake.begin()
         secured = await waiting
-        hanging.lost = lambda error: None
         if self._gone(None):
             return
         if secured is None:
@@ -378,9 +367,8 @@ class TlsAccept:
     def _looked(
         scope: Scope, waiting: Deferred[Secured | None], secured: Secured | None, error: InterceptError | None
     ) -> None:
-        if not waiting.called:
-            scope.failure = error
-            waiting.callback(secured)
+        scope.failure = error
+        waiting.callback(secured)
 
     # the client's layer
 

@@ -10,7 +10,7 @@ from typing import Final
 from sslintercept.facts import Address, Facts, Scope
 from sslintercept.net.connector import Connector, Denied, refusal
 from sslintercept.net.nearness import Guard, Near
-from sslintercept.net.parent import Parent, open_way, secure
+from sslintercept.net.parent import Parent, blamed, open_way, secure
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 
@@ -127,12 +127,17 @@ class Router:
         await open_way(vc, parent, scope.destination, self.tls, self._timeout)
 
     async def by(self, facts: Facts, parent: Parent, destination: Address) -> NetVConnection:
-        """A connection by a certain parent."""
+        """
+        A connection by a certain parent.
+
+        @raise UpstreamError: it may not be asked for that, or C{ParentError}, which names it.
+        """
         if not self.configured(facts, destination) and (refused := self._refused(destination)) is not None:
             raise refusal(destination, refused)
-        vc = await self.connector.connect(parent.address, configured=True)
-        facts.step("note", f"by parent {parent.name}")
-        await open_way(vc, parent, destination, self.tls, self._timeout)
+        with blamed(parent):
+            vc = await self.connector.connect(parent.address, configured=True)
+            facts.step("note", f"by parent {parent.name}")
+            await open_way(vc, parent, destination, self.tls, self._timeout)
         return vc
 
     def _refused(self, destination: Address) -> Denied | None:
