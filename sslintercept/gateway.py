@@ -28,7 +28,7 @@ from sslintercept.dialogue.session import Conversations, DialogueAcceptor, Offer
 from sslintercept.dialogue.upgrade import UPGRADES, watcher_of
 from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.errors import ConfigError, InterceptError
-from sslintercept.facts import Action, Address, Facts, Scope
+from sslintercept.facts import UNKNOWN, Action, Address, Facts, Scope
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
@@ -54,6 +54,7 @@ from sslintercept.net.route import Choose, Router
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Acceptor, Probe
+from sslintercept.probe.entrance import Blocked
 from sslintercept.probe.proxyaccept import ProxyLineAccept, trusted
 from sslintercept.probe.proxyline import ProxyLine
 from sslintercept.probe.reach import reach
@@ -348,11 +349,12 @@ class Gateway:
         else:
             # By the server name: the hello will say where.
             destination = Address("", vc.local.port)
-        facts.destination = destination
+        facts.destination = destination if destination.host else UNKNOWN
         decision = self.rules.decide(facts)
+        facts.decision = decision or self.proxy.default
         if decision is not None and decision.action is Action.BLOCK:
-            raise InterceptError(f"rule {decision.rule} blocks", where=str(destination), remedy="see the rules")
-        scope = Scope(destination, decision or self.proxy.default)
+            raise Blocked(decision, destination)
+        scope = Scope(destination, facts.decision)
         scope.decided = decision is not None
         scope.entrance = target == "original"
         if scope.entrance:

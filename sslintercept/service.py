@@ -38,7 +38,7 @@ from sslintercept.dns.hostdb import LATE
 from sslintercept.dns.names import Names, OpenSecure, Wanted
 from sslintercept.dns.reactor import ReactorResolver
 from sslintercept.dns.stream import OpenStream
-from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.errors import ConfigError, InterceptError, StoppedError
 from sslintercept.facts import Address, Facts
 from sslintercept.gateway import Gateway, machine_names
 from sslintercept.http.lines import AccessLines
@@ -279,8 +279,9 @@ class SslInterceptService(Service):
                 if is_waiting(vc):
                     vc.close()
             await deferLater(self.reactor, 0.05)
+        late = StoppedError("the process stopped", where="shutdown", remedy="see [sslintercept] drain_timeout")
         for vc in list(self.handler.connections):
-            vc.abort()
+            vc.abort(late)
         self.flows.close()
         await deferLater(self.reactor, 0)
         self.cop.stop()

@@ -84,7 +84,7 @@ class SocksAssociations:
         """
         where = "UDP association"
         if len(self.all) >= self.most:
-            raise InterceptError(f"{self.most} associations are open", where=where, remedy="close some")
+            raise LimitError(f"{self.most} associations are open", where=where, remedy="close some")
         host = host_key(facts.client.host)
         if sum(host == other for other in self.all.values()) >= self.most_of_a_host:
             raise LimitError(

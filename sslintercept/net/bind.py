@@ -80,7 +80,7 @@ class Binds:
         @raise InterceptError: too many are open, or none can be.
         """
         if len(self._open) >= self._most:
-            raise InterceptError(f"{self._most} ports are open already", where=_WHERE, remedy="try again")
+            raise LimitError(f"{self._most} ports are open already", where=_WHERE, remedy="try again")
         key = host_key(host or client.peer.host)
         if sum(key == other for other in self._open.values()) >= self._most_of_a_host:
             raise LimitError(f"{self._most_of_a_host} ports are open for this client", where=_WHERE, remedy="use them")

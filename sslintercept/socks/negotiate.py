@@ -134,6 +134,7 @@ class SocksSession:
     def begin(self) -> None:
         """Read the client's first message."""
         vc = self._vc
+        self._facts.path.append(self._acceptor.protocol)
         vc.idle_limit = 0.0
         vc.deadline = vc.handler.now + self._acceptor.timeout
         vc.timed_out = self._timed_out
@@ -267,7 +268,6 @@ class SocksSession:
             raise SocksError("UDP ASSOCIATE is not served", remedy="see [socks] udp", reply=Reply.NO_COMMAND)
         association = associations.open(facts, vc.peer, _expected(request, vc), vc.local.host, self._done)
         self._association = association
-        facts.path.append(self._acceptor.protocol)
         outer = vc.pick_up()
         if outer is not None:
             # It leads to where the tunnel around this one goes.
@@ -308,7 +308,7 @@ class SocksSession:
             return
         self._answer(Reply.GRANTED, bound)
         self._state = OVER
-        self._acceptor.entrance.enter(self._vc, self._facts, entered, self._reader.rest(), self._acceptor.protocol)
+        self._acceptor.entrance.enter(self._vc, self._facts, entered, self._reader.rest())
 
     def _refuse(self, error: InterceptError) -> None:
         if self._state is OVER:

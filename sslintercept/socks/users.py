@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from sslintercept.errors import ConfigError, InterceptError, LimitError
+from sslintercept.errors import ConfigError, LimitError
 from sslintercept.net.flow import host_key
 
 MAX_FILE: Final = 4 * 1024 * 1024
@@ -134,10 +134,10 @@ class Users:
         Whether this name has this password. Whoever cancels does not wait any longer; the thread goes on.
 
         @param host: the client's address.
-        @raise InterceptError: too many logins wait already, of all or of this client.
+        @raise LimitError: too many logins wait already, of all or of this client.
         """
         if self._waiting.total() >= MAX_WAITING:
-            raise InterceptError("too many logins at once", where="[socks] users", remedy="try again")
+            raise LimitError("too many logins at once", where="[socks] users", remedy="try again")
         key = host_key(host)
         if self._waiting[key] >= MAX_OF_A_HOST:
             raise LimitError("too many logins of this client at once", where="[socks] users", remedy="try again")

@@ -925,7 +925,7 @@ def test_a_hello_that_does_not_come_in_time_is_closed(loop: Loop) -> None:
             client.finish()
             gateway.pump()
         assert client.ended
-        assert last_line(gateway, client)["error"] == ("timeout" if how == "time" else "tls")
+        assert last_line(gateway, client)["error"] == ("timeout" if how == "time" else "client_tls")
 
 
 def test_an_impatient_client_is_not_read_beyond_a_limit(loop: Loop) -> None:

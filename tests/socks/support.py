@@ -67,9 +67,8 @@ class Way(Entrance):
         self.origins.append(Peer(self._loop, sock, server))
         return Entered(scope, server)
 
-    def enter(self, vc: NetVConnection, facts: Facts, entered: Entered, peeked: bytes, layer: str) -> None:
-        self.entered.append((peeked, layer))
-        facts.path.append(layer)
+    def enter(self, vc: NetVConnection, facts: Facts, entered: Entered, peeked: bytes) -> None:
+        self.entered.append((peeked, facts.path[-1]))
         facts.scope = entered.scope
         if entered.server is None:
             vc.close()
