@@ -28,9 +28,9 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from sslintercept.config.endpoint import parse
 from sslintercept.config.reader import read
 from sslintercept.config.schema import ListenSettings, Settings
-from sslintercept.config.units import datagram_endpoint
 from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import PartHandler
@@ -249,7 +249,8 @@ class SslInterceptService(Service):
         try:
             self._open_ports()
             for listener in self.settings.listeners:
-                if listener.endpoint.split(":")[1:2] == ["0"]:
+                at = parse(listener.endpoint)
+                if at.kind != "systemd" and not at.port:
                     raise ConfigError(
                         "several workers cannot share a port that the kernel chooses for each",
                         where=f"[listen:{listener.name}] endpoint",
@@ -333,7 +334,8 @@ class SslInterceptService(Service):
 
     def _open_port(self, listener: ListenSettings) -> Listener | DatagramPort:
         name, endpoint = listener.name, listener.endpoint
-        if (at := datagram_endpoint(endpoint)) is not None:
+        at = parse(endpoint)
+        if at.transport == "UDP":
             return DatagramPort(
                 UdpDoor(
                     self.handler,

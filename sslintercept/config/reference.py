@@ -79,6 +79,9 @@ def _ini_section(section: Section) -> str:
     for key in section.keys:
         unset = not key.default and not (section is LISTEN and key.required)
         value = key.example if unset or key.required else key.default
+        if not value:
+            lines.append(f"# {key.name}: {key.doc}")  # reserved: no value would do
+            continue
         brief = f" ({key.unit.brief})" if key.unit.brief else ""
         lines += [f"# {key.doc}{brief}", f"{'; ' if unset else off}{key.name} = {value}"]
     return "\n".join(lines) + "\n"

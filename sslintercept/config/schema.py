@@ -95,7 +95,7 @@ class ListenSettings:
         metadata=described(
             units.endpoint(),
             None,
-            "where to listen; udp:PORT for datagrams",
+            "where to listen: tcp, tcp6, or systemd; udp:PORT or udp6:PORT for datagrams",
             example="tcp:8080:interface=127.0.0.1",
             required=True,
         )
@@ -409,7 +409,7 @@ class CacheSettings:
         units.unit(_no_cache, "nothing"),
         None,
         "caching is not part of this version",
-        example="../var/cache",
+        example="",
     )
     decrypted: bool = setting(
         units.unit(_undecrypted, "no"), "no", "also what came out of TLS; not part of this version"

@@ -8,6 +8,7 @@ origin, shared by its clients. That, and receiving at all, needs CAP_NET_ADMIN.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections import OrderedDict
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Facts
 from sslintercept.net.flow import Flow, FlowTable
+from sslintercept.net.listener import way_out
 from sslintercept.net.local import is_local
 from sslintercept.net.udp import CONTROL, AnyPort, SocketAddress, UdpPort, bind
 from sslintercept.profile.profile import Bytes
@@ -198,11 +200,10 @@ class UdpDoor:
             if sock is not None:
                 sock.close()
             what = f"cannot use UDP on {self._at} ({error.strerror or error})"
-            if isinstance(error, PermissionError) and self._target is None:
+            remedy = way_out(error)
+            if error.errno == errno.EPERM:
                 remedy = "give the process CAP_NET_ADMIN, which TPROXY needs"
-            else:
-                remedy = "end the program that has the port, or choose another one"
-            raise ConfigError(what, where=f"[listen:{name}]", remedy=remedy) from None
+            raise ConfigError(what, where=f"[listen:{name}] endpoint", remedy=remedy) from None
         return self._port.address
 
     def stop(self) -> None:

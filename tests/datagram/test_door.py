@@ -34,8 +34,10 @@ def door(loop: Loop, site: Site, host: str, port: int, target: Address | None, *
 def test_a_door_that_is_taken_says_so_and_one_that_is_shared_is_not(loop: Loop) -> None:
     site = Site(loop)
     target = Address("127.0.0.1", 9)
-    with pytest.raises(ConfigError, match="cannot use UDP on 127"):
+    with pytest.raises(ConfigError, match=r"cannot use UDP on 127.*in use\); end the program"):
         door(loop, site, *site.address, target).start()
+    with pytest.raises(ConfigError, match=r"cannot use UDP on 192.*\); give an address of this machine"):
+        door(loop, site, "192.0.2.1", 5353, target).start()
     first = door(loop, site, "127.0.0.1", 0, target, share=True)
     second = door(loop, site, *first.start(), target, share=True)
     second.start()

@@ -162,6 +162,8 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path, ini: Ini) -> None
 # what belongs to somebody else
 
 NOBODY = 65534
+LOW = 81
+"""a port that not everybody may open"""
 
 
 @pytest.fixture
@@ -192,6 +194,21 @@ def test_a_state_folder_that_cannot_be_entered_is_named(shared_folder: Path, ask
         f"[ca] certificate: cannot look at {state}/ca.pem (Permission denied); "
         "run as the user its folder belongs to, or let this one enter it"
     )
+
+
+def test_a_low_port_needs_a_right_which_is_named(shared_folder: Path) -> None:
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= LOW:
+        pytest.skip("everybody may open low ports here")
+    (shared_folder / "state").mkdir()
+    os.chown(shared_folder / "state", NOBODY, NOBODY)
+    for endpoint in (f"tcp:{LOW}:interface=127.0.0.1", f"udp:{LOW}:interface=127.0.0.1"):
+        target = "target = 127.0.0.1:9\n" if endpoint.startswith("udp") else ""
+        (shared_folder / "proxy.ini").write_text(
+            f"[sslintercept]\nstate_dir = state\n[listen:low]\nendpoint = {endpoint}\n{target}"
+        )
+        line = line_of(as_nobody(shared_folder, *START))
+        assert line.startswith("[listen:low] endpoint: cannot ")
+        assert "(Permission denied); ports below 1024 need CAP_NET_BIND_SERVICE" in line
 
 
 def test_a_folder_of_settings_that_cannot_be_entered_is_named(shared_folder: Path) -> None:
