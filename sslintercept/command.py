@@ -20,6 +20,7 @@ from sslintercept import __version__, interfaces
 from sslintercept.config.reader import find, read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.examine import examine
 from sslintercept.facts import Action, Address, Facts
 from sslintercept.probe.port import PORTS
 from sslintercept.rule.decide import Rules, check_match
@@ -53,10 +54,12 @@ def existing_authority(settings: Settings) -> Authority:
 
 
 def check_config(options: argparse.Namespace) -> int:
-    """Read a file as the proxy would."""
+    """Read a file and look at what it names as the proxy would."""
     settings = read(Path(options.file).absolute(), check_match)
-    for warning in settings.warnings:
+    found = examine(settings)
+    for warning in found.warnings:
         print(f"warning: {warning}")
+    found.refuse()
     print(f"{options.file}: no mistakes; {len(settings.listeners)} listener(s), {len(settings.rules)} rule(s)")
     return 0
 

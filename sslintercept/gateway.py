@@ -138,8 +138,7 @@ class Gateway:
         self.rules = Rules(settings.rules)
         self.learned = Learned(settings.client_tls.learn_after, settings.client_tls.learn_for)
         upstream = settings.upstream_tls
-        roots, warnings = load_roots(upstream.trust, upstream.extra_trust)
-        self.warnings = [*settings.warnings, *warnings]
+        roots, _ = load_roots(upstream.trust, upstream.extra_trust)
         keylog = process.keylog
         self._balancers = {
             listener.name: Networks([str(network) for network in listener.proxy_protocol or ()])
@@ -222,8 +221,7 @@ class Gateway:
         socks = self.settings.socks
         users = None
         if socks.users is not None:
-            users, warnings = Users.load(socks.users, process.in_thread)
-            self.warnings += warnings
+            users, _ = Users.load(socks.users, process.in_thread)
         associations = SocksAssociations(
             process.handler,
             process.flows,

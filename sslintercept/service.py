@@ -39,6 +39,7 @@ from sslintercept.dns.names import Names, OpenSecure, Wanted
 from sslintercept.dns.reactor import ReactorResolver
 from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError, StoppedError
+from sslintercept.examine import LEAF_KEY, examine
 from sslintercept.facts import Address, Facts
 from sslintercept.gateway import Gateway, machine_names
 from sslintercept.http.lines import AccessLines
@@ -90,6 +91,11 @@ class SslInterceptService(Service):
         self.settings = settings
         self.reactor = reactor
         self.share = worker is not None
+        examined = examine(settings)
+        examined.refuse()
+        self._speaks = worker in (None, 0)
+        """whether it is this process that says what the operator should look at"""
+        self._warnings = examined.warnings
         now = datetime.now(UTC)
         ca = settings.ca
         make_state_dir(settings.state_dir)
@@ -97,7 +103,7 @@ class SslInterceptService(Service):
             ca.certificate, ca.key, key_type=ca.key_type, name=ca.name, now=now
         )
         self.trusted_leaves = LeafSource(
-            self.authority, lifetime=ca.leaf_lifetime, key_path=settings.state_dir / "leaf.key"
+            self.authority, lifetime=ca.leaf_lifetime, key_path=settings.state_dir / LEAF_KEY
         )
         self.untrusted_leaves = LeafSource(
             Authority.untrusted("sslintercept: the origin's certificate is not trusted", now),
@@ -234,8 +240,7 @@ class SslInterceptService(Service):
         self._own_resolver = self.reactor.installNameResolver(ReactorResolver(self.resolve))
         self.cop.start()
         on_signals(self.reactor, self.reload)
-        for warning in [*self.authority.warnings, *self.gateway.warnings]:
-            self.log.warn("{warning}", warning=warning)
+        self._warn(self._warnings)
         # Whoever reads the banner may send signals: they must find the handlers in place.
         self.reactor.callWhenRunning(self.started)
 
@@ -299,6 +304,8 @@ class SslInterceptService(Service):
         before = self.settings
         try:
             settings = read(before.path, check_match, generation=before.generation + 1)
+            examined = examine(settings)
+            examined.refuse()
             gateway = Gateway(settings, self)
             self.settings = settings
             self._open_ports()
@@ -312,10 +319,15 @@ class SslInterceptService(Service):
         self.writer.reopen()
         for key in fixed_keys(before, settings):
             self.log.warn("{key} was changed; that takes effect at the next start", key=key)
-        for warning in gateway.warnings:
-            self.log.warn("{warning}", warning=warning)
+        self._warn(warning for warning in examined.warnings if warning not in self._warnings)
+        self._warnings = examined.warnings
         self.log.info("generation {number} of the settings is in force", number=settings.generation)
         return True
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        if self._speaks:
+            for warning in warnings:
+                self.log.warn("{warning}", warning=warning)
 
     def _open_ports(self) -> None:
         wanted = {listener.endpoint: listener for listener in self.settings.listeners}

@@ -330,7 +330,7 @@ class SocksSettings:
     users: Path | None = setting(
         units.path(),
         None,
-        "file of users who must log in (SOCKS 5); unset: everybody may come in",
+        "file of users who must log in (SOCKS 5 only: HTTP on the same port asks nobody); unset: everybody may come in",
         example="socks-users",
     )
     bind: bool = setting(units.switch(), "on", "serve BIND: wait for one connection on a client's behalf")

@@ -33,6 +33,10 @@ HEARD = 4096
 """bytes of a relayed greeting that are kept as evidence, and for a session that reads along"""
 
 
+SECURED = frozenset(("http/1", "http/2"))
+"""what TLS with a proxy itself carries, whether its port serves that in the clear or not"""
+
+
 class Acceptor(Protocol):
     """What L{sslintercept.interfaces.IAcceptor} promises."""
 
@@ -199,7 +203,8 @@ class Probe:
         acceptor = self.acceptors.get(verdict.protocol)
         scope = facts.scope
         if scope is None:
-            if verdict.protocol not in self.allowed.get(facts.listener, frozenset()):
+            allowed = self.allowed.get(facts.listener, frozenset())
+            if verdict.protocol not in (allowed | SECURED if facts.depth else allowed):
                 acceptor = None
         else:
             if verdict.protocol != "tls":

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.process.tools import ours, run, tool
+from tests.process.conftest import ProxyMaker
+from tests.process.tools import free_port, ours, run, tool
 
 MISTAKES = """\
 [sslintercept]
@@ -211,6 +212,35 @@ def test_a_low_port_needs_a_right_which_is_named(shared_folder: Path) -> None:
         assert "(Permission denied); ports below 1024 need CAP_NET_BIND_SERVICE" in line
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[log]\naccess = x.log\n", "[log] access: cannot write into"),
+        ("[log]\naccess = kept.log\n", "[log] access: cannot append to"),
+        ("[log]\naccess = closed/x.log\n", "[log] access: cannot look at"),
+        ("[log]\nkeylog = keys\n", "[log] keylog: cannot write into"),
+        ("[log]\nsequence = sequences\n", "[log] sequence: cannot make"),
+        ("[sslintercept]\nstate_dir = other\n", "[sslintercept] state_dir: cannot make"),
+    ],
+)
+def test_what_the_user_may_not_write_is_refused_by_the_start_and_by_check_config(
+    shared_folder: Path, text: str, where: str
+) -> None:
+    (shared_folder / "closed").mkdir(mode=0o700)
+    (shared_folder / "kept.log").touch(mode=0o644)
+    (shared_folder / "state").mkdir()
+    os.chown(shared_folder / "state", NOBODY, NOBODY)
+    usual = "[listen:p]\nendpoint = tcp:0:interface=127.0.0.1\n"
+    if "[sslintercept]" not in text:
+        usual += "[sslintercept]\nstate_dir = state\n"
+    (shared_folder / "proxy.ini").write_text(usual + text)
+    for asked in (START, ("sslintercept", "check-config", "proxy.ini")):
+        line = line_of(as_nobody(shared_folder, *asked))
+        assert line.startswith(where), line
+        assert "(Permission denied)" in line
+    assert list((shared_folder / "state").iterdir()) == []
+
+
 def test_a_folder_of_settings_that_cannot_be_entered_is_named(shared_folder: Path) -> None:
     (shared_folder / "etc").mkdir(mode=0o700)
     (shared_folder / "etc" / "sslintercept.ini").touch()
@@ -218,6 +248,25 @@ def test_a_folder_of_settings_that_cannot_be_entered_is_named(shared_folder: Pat
     assert line.startswith(
         f"{shared_folder}/etc/sslintercept.ini: cannot be read (Permission denied); make it readable"
     )
+
+
+def test_the_start_and_check_config_tell_every_mistake_of_what_is_named_at_once(tmp_path: Path, ini: Ini) -> None:
+    text = ini("[socks]\nusers = none\n[log]\naccess = nowhere/access.log\n[proxy-tls]\ncertificate = a\nkey = b\n")
+    for done in (start(tmp_path, text), command(tmp_path, "check-config", "proxy.ini")):
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 1
+        lines = [line for line in done.stderr.splitlines() if "[twisted" not in line]
+        assert len(lines) == 3, lines
+        assert [word in line for word, line in zip(("[proxy-tls]", "none: ", "[log] access"), lines, strict=True)]
+    assert not (tmp_path / "state").exists()
+
+
+def test_warnings_are_told_by_check_config_and_once_by_the_start(proxy: ProxyMaker, tmp_path: Path) -> None:
+    made = proxy(f"[sslintercept]\nworkers = 2\n[listen:proxy]\nendpoint = tcp:{free_port()}\n")
+    assert made.said().count("[listen:proxy] is an open proxy: ") == 1
+    done = run(ours("sslintercept"), "check-config", str(made.ini), folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("warning: [listen:proxy] is an open proxy: ")
 
 
 # the commands

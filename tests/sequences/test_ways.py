@@ -817,6 +817,20 @@ def test_a_client_without_a_server_name_gets_a_leaf_for_the_host_of_connect(loop
     assert get(gateway, client).status == 200
 
 
+def test_a_port_for_tls_alone_serves_http_inside_of_it(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:p]\nendpoint = tcp:1\naccept = tls\n")
+    gateway.origin("origin.test:80")
+    secure = secure_proxy(gateway)
+    assert get(gateway, secure, "http://origin.test/").status == 200
+    secure.close()
+    clear = gateway.client()
+    clear.send(b"GET http://origin.test/ HTTP/1.1\r\nHost: origin.test\r\n\r\n")
+    gateway.pump()
+    assert clear.take() == b""
+    assert clear.ended
+    clear.close()
+
+
 def test_a_listener_may_send_clients_where_their_hello_says(loop: Loop) -> None:
     ini = "[listen:in]\nendpoint = tcp:443\naccept = tls\ntarget = sni\n" + rule("host:bad.test", "block", "no")
     gateway = MemoryGateway(loop, ini)
