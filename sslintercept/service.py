@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -133,7 +134,7 @@ class SslInterceptService(Service):
         """of every generation that some connection still has"""
         self.recorded: Callable[[Recorded], object] | None = None
         """told the recorded steps of each connection that ended"""
-        self.started: Callable[[], object] = lambda: say(banner(self.settings, self.ports.values()))
+        self.started: Callable[[], object] = lambda: say(banner(self.settings, self.addresses()))
         """called once, when connections are accepted"""
         self.gateway = Gateway(settings, self)
         self._proxies.add(self.gateway.proxy)
@@ -261,7 +262,7 @@ class SslInterceptService(Service):
                         where=f"[listen:{listener.name}] endpoint",
                         remedy="name a port, or set workers = 1",
                     )
-            return banner(self.settings, self.ports.values())
+            return banner(self.settings, self.addresses())
         finally:
             for port in self.ports.values():
                 port.stopListening()
@@ -440,20 +441,39 @@ class DatagramPort:
         return (IPv6Address if ":" in host else IPv4Address)("UDP", host, port)
 
 
-def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:
-    """What somebody who starts us wants to know: where we listen, where the CA is, and what to type."""
-    hosts: list[Any] = [port.getHost() for port in ports]  # Any: IPv4Address or IPv6Address
-    addresses = [Address(host.host, host.port) for host in hosts if host.type == "TCP"]
-    lines = [f"sslintercept listens on {address}" for address in addresses]
-    lines += [
-        f"sslintercept listens for datagrams on {Address(host.host, host.port)}" for host in hosts if host.type == "UDP"
-    ]
+def banner(settings: Settings, ports: Iterable[Bound]) -> str:
+    """
+    What somebody who starts us wants to know: where we listen, where the CA is, and what to type.
+
+    @param ports: those of the listeners, in their order.
+    """
+    bound = list(ports)
+    of = {"TCP": "sslintercept listens on", "UDP": "sslintercept listens for datagrams on"}
+    lines = [f"{of[kind]} {Address(at.host, at.port)}" for kind in of for at in bound if at.transport == kind]
     lines.append(f"the CA certificate that clients must trust: {settings.ca.certificate}")
-    if addresses:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(addresses[0].host, addresses[0].host)
-        proxy = Address(host, addresses[0].port)
-        lines.append(f"try: curl --proxy http://{proxy} --cacert {settings.ca.certificate} https://example.com/")
+    if (attempt := to_try(settings, zip(settings.listeners, bound, strict=True))) is not None:
+        lines.append(f"try: {attempt}")
     return "\n".join(lines)
+
+
+def to_try(settings: Settings, ports: Iterable[tuple[ListenSettings, Bound]]) -> str | None:
+    """A curl line for the first port that is a proxy for clients who know it, HTTP before all others."""
+    proxies = [(listener, at) for listener, at in ports if listener.target is None and at.transport == "TCP"]
+    ca = shlex.quote(str(settings.ca.certificate))
+    trusts = "" if settings.proxy_tls.certificate is not None else f"--proxy-cacert {ca} "
+    logs_in = "" if settings.socks.users is None else "--proxy-user NAME "
+    for word, scheme, more in (
+        ("http", "http", ""),
+        ("tls", "https", trusts),
+        ("socks5", "socks5h", logs_in),
+        ("socks4", "socks4a", ""),
+    ):
+        for listener, at in proxies:
+            if word in listener.accept:
+                host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(at.host, at.host)
+                where = f"{scheme}://{Address(host, at.port)}"
+                return f"curl --proxy {where} {more}--cacert {ca} https://example.com/"
+    return None
 
 
 def hashing_threads(cores: int) -> int:
