@@ -6,10 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import providedBy
@@ -21,9 +19,9 @@ from sslintercept.config.reader import find, read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.examine import examine
-from sslintercept.facts import Action, Address, Facts
-from sslintercept.probe.port import PORTS
-from sslintercept.rule.decide import Rules, check_match
+from sslintercept.explain import explain as explanation
+from sslintercept.explain import listener_of, question
+from sslintercept.rule.decide import check_match
 from sslintercept.supervise import make_state_dir
 from sslintercept.tls.authority import Authority, is_there
 
@@ -108,62 +106,12 @@ def plugins(_options: argparse.Namespace) -> int:
     return 0
 
 
-def destination_of(text: str) -> tuple[bool, Address]:
-    """
-    Whether a URL is of https, and where it leads.
-
-    @raise ConfigError: it is no such URL.
-    """
-    try:
-        url = urlsplit(text)
-        host, port = url.hostname, url.port
-    except ValueError:
-        host = port = None
-    if not host or url.scheme not in ("http", "https") or port == 0:
-        raise ConfigError(f"{text} is no http or https URL", where="explain", remedy="give https://HOST[:PORT]/")
-    secure = url.scheme == "https"
-    return secure, Address(host, port or (443 if secure else 80))
-
-
 def explain(options: argparse.Namespace) -> int:
     """Say what a request would meet, without making it."""
     settings = settings_of(options)
-    secure, destination = destination_of(options.url)
-    try:
-        client = str(ip_address(options.client))
-    except ValueError:
-        raise ConfigError(
-            f"{options.client} is no address", where="--client", remedy="give one like 192.0.2.7"
-        ) from None
-    listener = next((one for one in settings.listeners if options.listener in (None, one.name)), None)
-    if listener is None:
-        raise ConfigError(f"there is no listener {options.listener}", where="explain", remedy="see [listen:...]")
-    facts = Facts("explain", Address(client, 0), listener.name)
-    facts.destination = destination
-    facts.protocol = "tls" if secure else "http/1"
-    facts.server_name = (options.sni or destination.host) if secure else None
-    facts.client_hello = None
-    print(f"listener {listener.name} ({listener.endpoint}), client {client}")
-    print(f"destination {destination}" + (f", server name {facts.server_name}" if secure else ""))
-    hint = PORTS.get(destination.port)
-    print(f"port {destination.port} suggests {hint.protocol if hint else 'nothing'}")
-    ports = settings.http.connect_ports
-    if secure and ports is not None and destination.port not in ports:
-        print("CONNECT: refused with 403, the port is not in [http] connect_ports")
-        return 0
-    rules = Rules(settings.rules)
-    for line in rules.trail(facts, final=True):
-        print(f"  {line}")
-    decision = rules.decide(facts, final=True)
-    action = decision.action if decision is not None else Action.INTERCEPT
-    print(f"decision: {action.value}" + (f", rule {decision.rule}: {decision.reason}" if decision is not None else ""))
-    if secure and action is Action.INTERCEPT:
-        upstream = settings.upstream_tls
-        print(
-            f"TLS: towards the client {settings.client_tls.min_version} or newer, towards the origin "
-            f"{upstream.min_version} or newer; handshake order {upstream.handshake_order}; "
-            f"a certificate that is not accepted is {'refused' if upstream.verify == 'require' else 'reported'}"
-        )
+    asked = question(options.url, options.client, options.sni)
+    for line in explanation(settings, asked, listener_of(settings, options.listener)):
+        print(line)
     return 0
 
 
@@ -200,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("url", metavar="URL")
     what.add_argument("--client", default="127.0.0.1", metavar="ADDRESS", help="the client's address")
     what.add_argument("--sni", metavar="NAME", help="the server name in the hello (default: the URL's host)")
-    what.add_argument("--listener", metavar="NAME", help="the listener (default: the first)")
+    what.add_argument("--listener", metavar="NAME", help="the listener (default: the first without a target)")
     return top
 
 
