@@ -343,7 +343,9 @@ class SocksSettings:
 class UdpSettings:
     """C{[udp]}"""
 
-    idle_timeout: float = setting(units.duration(), "60s", "how long a flow may carry nothing")
+    idle_timeout: float = setting(
+        units.duration(), "2m", "how long a flow may carry nothing; of DNS and NTP 30s at most"
+    )
     max_flows: int = setting(units.integer(1, 1_000_000), "4096", "flows at a time, in each process")
     per_client: int = setting(units.integer(1, 1_000_000), "256", "and for one client address")
     dtls_min_version: str = setting(units.choice("1.0", "1.2"), "1.2", "lowest version of DTLS on either side")

@@ -42,6 +42,8 @@ without cookies, and little to an attacker; QUIC holds itself to 3 (RFC 9000 8.1
 HELD = 8
 """datagrams kept while the hello is incomplete or the name is looked up; more are dropped"""
 HELD_BYTES = 16 * 1024
+BRIEF = frozenset(("dns", "ntp"))
+"""protocols whose clients ask each question from a port of its own"""
 
 
 class Decider(Protocol):
@@ -167,6 +169,7 @@ class Session:
         verdict = judge(bytes(data), self.destination.port)
         facts.verdicts.append(verdict)
         facts.protocol = verdict.protocol
+        self.flow.brief = verdict.protocol in BRIEF
         if verdict.protocol == "dtls":
             self.flow.read_to(self._hello)
             self._hello(data)
