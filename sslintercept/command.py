@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from getpass import getpass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sslintercept.examine import examine
 from sslintercept.explain import explain as explanation
 from sslintercept.explain import listener_of, question
 from sslintercept.rule.decide import check_match
+from sslintercept.socks.users import make_line
 from sslintercept.supervise import make_state_dir
 from sslintercept.tls.authority import Authority, is_there
 
@@ -106,6 +108,23 @@ def plugins(_options: argparse.Namespace) -> int:
     return 0
 
 
+def socks_user(options: argparse.Namespace) -> int:
+    """Print the line of a user for the file that [socks] users names."""
+    if sys.stdin.isatty():
+        password = getpass(f"password of {options.name}: ")
+        again = getpass("once more: ")
+    else:
+        password = again = sys.stdin.readline().removesuffix("\n")
+    where = "socks-user"
+    if password != again:
+        raise ConfigError("the two passwords differ", where=where, remedy="try again")
+    try:
+        print(make_line(options.name, password))
+    except ValueError as error:
+        raise ConfigError(str(error), where=where, remedy="give another one") from None
+    return 0
+
+
 def explain(options: argparse.Namespace) -> int:
     """Say what a request would meet, without making it."""
     settings = settings_of(options)
@@ -144,6 +163,8 @@ def parser() -> argparse.ArgumentParser:
             action.add_argument("--format", choices=("pem", "der"), default="pem")
             action.add_argument("--output", "-o", metavar="FILE", help="default: standard output")
     command("plugins", plugins, "list every plugin that is found")
+    user = command("socks-user", socks_user, "print a user's line for the file of [socks] users")
+    user.add_argument("name", metavar="NAME")
     what = configured(command("explain", explain, "say what a request for URL would meet, and why"))
     what.add_argument("url", metavar="URL")
     what.add_argument("--client", default="127.0.0.1", metavar="ADDRESS", help="the client's address")

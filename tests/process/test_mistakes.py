@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import socket
 import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from twisted.internet.defer import execute
 
+from sslintercept.socks.users import Users
 from tests.process.conftest import ProxyMaker
 from tests.process.tools import free_port, ours, run, tool
 
@@ -330,6 +334,51 @@ def test_the_plugins_of_the_docs_are_found(folder: Path, page: str, names: tuple
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(names)
     assert str(home / "example.py") in done.stdout
+
+
+def test_a_user_of_socks_is_made_from_a_password_on_standard_input(folder: Path) -> None:
+    done = run(ours("sslintercept"), "socks-user", "alice", folder=folder, given=b"wonder land\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder / "users").write_text(done.stdout)
+    users = Users.load(folder / "users", execute)[0]
+    answers: list[bool] = []
+    for password in (b"wonder land", b"wonder"):
+        users.verify(b"alice", password, "127.0.0.1").addCallback(answers.append)
+    assert answers == [True, False]
+    assert "wonder" not in done.stdout
+
+
+@pytest.mark.parametrize(("name", "given"), [("a:b", b"x\n"), ("alice", b""), ("alice", b"\n")])
+def test_a_user_that_could_not_log_in_is_refused_in_one_line(folder: Path, name: str, given: bytes) -> None:
+    assert line_of(run(ours("sslintercept"), "socks-user", name, folder=folder, given=given)).startswith(
+        "socks-user: a"
+    )
+
+
+@pytest.mark.parametrize(("second", "code"), [(b"wonder land", 0), (b"wonder", 1)])
+def test_a_password_is_asked_for_twice_on_a_terminal_and_never_shown(second: bytes, code: int) -> None:
+    ours_end, its_end = pty.openpty()
+    with subprocess.Popen(
+        [ours("sslintercept"), "socks-user", "alice"],
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        start_new_session=True,
+    ) as program:
+        os.close(its_end)
+        said = b""
+        for question, typed in ((b"password of alice: ", b"wonder land"), (b"once more: ", second)):
+            while not said.endswith(question):
+                said += os.read(ours_end, 1000)
+            os.write(ours_end, typed + b"\n")
+        with suppress(OSError):  # how a terminal ends
+            while piece := os.read(ours_end, 1000):
+                said += piece
+        os.close(ours_end)
+    assert program.returncode == code
+    assert b"wonder" not in said
+    assert (b"alice:scrypt:" in said) is (code == 0)
+    assert (b"the two passwords differ" in said) is (code == 1)
 
 
 def test_explain_says_listener_rule_and_tls(folder: Path) -> None:
