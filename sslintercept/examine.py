@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from twisted.internet.defer import Deferred
 
 from sslintercept.config.endpoint import parse
-from sslintercept.config.schema import SYSTEM, ListenSettings, Settings
+from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Settings
 from sslintercept.errors import ConfigError
 from sslintercept.gateway import own_certificate, parent_of
 from sslintercept.rule.decide import Rules
@@ -57,10 +57,15 @@ class Examined(NamedTuple):
             raise ConfigErrors(self.mistakes)
 
 
-def examine(settings: Settings) -> Examined:
-    """Look at everything that the settings name."""
+def examine(settings: Settings, running: Settings | None = None) -> Examined:
+    """
+    Look at everything that the settings name.
+
+    @param running: those that are in force, at a reload: what is opened once, perhaps with more rights than we have
+        now, is not looked at again.
+    """
     found = Examined([], list(settings.warnings))
-    for check in checks(settings):
+    for check in checks(settings, running):
         try:
             found.warnings.extend(check())
         except ConfigError as error:
@@ -68,9 +73,10 @@ def examine(settings: Settings) -> Examined:
     return found
 
 
-def checks(settings: Settings) -> Iterator[Check]:
+def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
     """One for each thing, so that one mistake hides no other."""
-    yield lambda: authority(settings)
+    if running is None or (running.ca, running.state_dir) != (settings.ca, settings.state_dir):
+        yield lambda: authority(settings)
     yield lambda: roots(settings)
     yield lambda: none(own_certificate(settings))
     if (users := settings.socks.users) is not None:
@@ -78,19 +84,24 @@ def checks(settings: Settings) -> Iterator[Check]:
     for parent in settings.parents:
         yield lambda parent=parent: none(parent_of(parent))  # type: ignore[misc]  # a loop variable kept
     yield lambda: none(Rules(settings.rules))
-    log = settings.log
-    if log.access != "-":
-        yield lambda: appendable(Path(log.access), "[log] access")
-    if (keylog := log.keylog) is not None:
-        yield lambda: appendable(keylog, "[log] keylog", follow=False)
-    if (sequence := log.sequence) is not None:
-        yield lambda: folder(sequence, "[log] sequence")
+    if running is None or running.log != settings.log:
+        yield from written(settings.log)
     dns = settings.dns
     yield lambda: readable(dns.hosts, "[dns] hosts", "no name is known from it")
     if SYSTEM in (dns.servers, dns.search):
         yield lambda: readable(dns.resolv_conf, "[dns] resolv_conf", "a name server on this machine is asked")
     for listener in settings.listeners:
         yield lambda listener=listener: who_may_come(settings, listener)  # type: ignore[misc]  # likewise
+
+
+def written(log: LogSettings) -> Iterator[Check]:
+    """The files and folders of the log."""
+    if log.access != "-":
+        yield lambda: appendable(Path(log.access), "[log] access")
+    if (keylog := log.keylog) is not None:
+        yield lambda: appendable(keylog, "[log] keylog", follow=False)
+    if (sequence := log.sequence) is not None:
+        yield lambda: folder(sequence, "[log] sequence")
 
 
 def none(_checked: object) -> tuple[()]:

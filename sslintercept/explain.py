@@ -38,7 +38,7 @@ class Question(NamedTuple):
     client: str
 
 
-class Listening(NamedTuple):
+class Lead(NamedTuple):
     """Where a listener leads, and how the client says so."""
 
     way_in: str
@@ -123,14 +123,14 @@ def explain(settings: Settings, asked: Question, listener: ListenSettings) -> It
 CONNECT: Final = "the client says CONNECT"
 
 
-def lead(asked: Question, listener: ListenSettings) -> Listening:
+def lead(asked: Question, listener: ListenSettings) -> Lead:
     """@raise ConfigError: the client of this listener knows no names."""
     target, at = listener.target, parse(listener.endpoint)
     if isinstance(target, Address):
-        return Listening(f"everybody is sent to {target}", target, False)
+        return Lead(f"everybody is sent to {target}", target, False)
     if target == "sni":
         host = asked.server_name or ""
-        return Listening(
+        return Lead(
             f"the server name says where to, and this endpoint the port {at.port}", Address(host, at.port), True
         )
     if target == "original":
@@ -142,14 +142,14 @@ def lead(asked: Question, listener: ListenSettings) -> Listening:
                 where="explain",
                 remedy=f"give https://ADDRESS/ and --sni {asked.destination.host}, or --listener",
             ) from None
-        return Listening("the client was on its way there", Address(host, asked.destination.port), True)
+        return Lead("the client was on its way there", Address(host, asked.destination.port), True)
     accept = listener.accept
     if "http" in accept or "tls" in accept:
-        return Listening(CONNECT if asked.secure else "the client asks for the whole URL", asked.destination, True)
-    return Listening(f"the client says {accept[0].upper().replace('SOCKS', 'SOCKS ')}", asked.destination, True)
+        return Lead(CONNECT if asked.secure else "the client asks for the whole URL", asked.destination, True)
+    return Lead(f"the client says {accept[0].upper().replace('SOCKS', 'SOCKS ')}", asked.destination, True)
 
 
-def on_the_way(settings: Settings, facts: Facts, there: Listening, decision: Decision, transport: str) -> Iterator[str]:
+def on_the_way(settings: Settings, facts: Facts, there: Lead, decision: Decision, transport: str) -> Iterator[str]:
     """By which parent, whether its address may be used, and what TLS is asked for."""
     destination = there.destination
     parents = settings.parents if transport == "TCP" else ()

@@ -305,7 +305,7 @@ class SslInterceptService(Service):
         before = self.settings
         try:
             settings = read(before.path, check_match, generation=before.generation + 1)
-            examined = examine(settings)
+            examined = examine(settings, before)
             examined.refuse()
             gateway = Gateway(settings, self)
             self.settings = settings

@@ -108,6 +108,16 @@ def test_all_mistakes_are_told_at_once_a_line_each(home: Path) -> None:
     assert all(word in line for word, line in zip(("noise:1", "[log] access", "[log] sequence"), lines, strict=True))
 
 
+def test_a_reload_looks_again_at_nothing_that_is_opened_once(home: Path) -> None:
+    (home / "state").mkdir()
+    (home / "state" / "ca.key").write_text("not to be read any more")
+    assert len(found(home, "[log]\naccess = nowhere/access.log\n").mistakes) == 2
+    running = read(home / "x.ini", check_match)
+    assert examine(running, running).mistakes == []
+    assert found(home, "[log]\nkeylog = .\n[sslintercept]\nstate_dir = noise\n").mistakes != []
+    assert len(examine(read(home / "x.ini", check_match), running).mistakes) == 2
+
+
 def test_the_key_of_leaves_is_looked_at_too(home: Path) -> None:
     (home / "state").mkdir()
     (home / "state" / "leaf.key").write_text("noise")

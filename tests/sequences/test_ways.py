@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sslintercept.facts import Action
+from sslintercept.facts import Action, Address, Facts
 from sslintercept.net.limits import ITSELF
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway, address, silent
 from sslintercept.testing.loop import Loop
@@ -881,6 +881,14 @@ def test_a_fixed_target_may_be_private_where_clients_may_name_no_such_place(loop
     named.pump()
     (answer,) = responses(client.take())
     assert (answer.status, b"private_destinations" in answer.body) == (403, True)
+
+
+def test_a_fixed_target_of_datagrams_may_be_private_as_well(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:dns]\nendpoint = udp:53\ntarget = ns.test:53\n" + DENY)
+    denied = gateway.gateway.datagrams.denied
+    facts = Facts("x", Address("198.51.100.1", 1), "dns")
+    assert denied(facts, Address("ns.test", 53), "10.0.0.1") is None
+    assert denied(facts, Address("other.test", 53), "10.0.0.1") is not None
 
 
 def test_a_fixed_target_that_is_this_proxy_itself_is_refused_all_the_same(loop: Loop) -> None:
