@@ -19,6 +19,7 @@ from sslintercept.errors import ConfigError
 from sslintercept.facts import Action, Address, Decision, Facts
 from sslintercept.net.limits import Limits
 from sslintercept.net.local import Bound
+from sslintercept.net.nearness import is_literal
 from sslintercept.probe.verdict import judge
 from sslintercept.rule.decide import DEFAULT, Rules, match_of
 
@@ -61,9 +62,9 @@ def question(url: str, client: str, server_name: str | None) -> Question:
         client = str(ip_address(client))
     except ValueError:
         raise ConfigError(f"{client} is no address", where="--client", remedy="give one like 192.0.2.7") from None
-    return Question(
-        secure, Address(host, port or (443 if secure else 80)), (server_name or host) if secure else None, client
-    )
+    if server_name is None and not is_literal(host):
+        server_name = host  # of addresses clients say nothing in their hellos (RFC 6066 3)
+    return Question(secure, Address(host, port or (443 if secure else 80)), server_name if secure else None, client)
 
 
 def listener_of(settings: Settings, name: str | None) -> ListenSettings:
@@ -93,20 +94,18 @@ def explain(settings: Settings, asked: Question, listener: ListenSettings) -> It
     there = lead(asked, listener)
     yield there.way_in
     if not there.destination.host:
-        yield "closed: without a server name nobody knows where it leads"
+        yield "refused: without a server name nobody knows where it leads"
         return
     facts = Facts("explain", Address(asked.client, 0), listener.name)
     destination = facts.destination = there.destination
-    facts.server_name, facts.client_hello = asked.server_name, None
     datagrams = at.transport == "UDP"
+    facts.server_name, facts.client_hello = None if datagrams else asked.server_name, None
     opening = HELLO if asked.secure else REQUEST
     verdict = judge_datagram(QUIC, destination.port) if datagrams else judge(opening, destination.port)
     assert verdict is not None  # the openings are whole
     facts.protocol = verdict.protocol
     facts.verdicts.append(verdict)
-    yield f"destination {destination}" + (
-        f", server name {asked.server_name}" if asked.secure and not datagrams else ""
-    )
+    yield f"destination {destination}" + (f", server name {facts.server_name}" if facts.server_name else "")
     yield f"probe: {verdict.reason}"
     ports = settings.http.connect_ports
     if there.way_in == CONNECT and ports is not None and destination.port not in ports:

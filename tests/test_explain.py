@@ -64,7 +64,8 @@ def test_a_fixed_target_is_where_everybody_is_sent(tmp_path: Path) -> None:
 def test_a_listener_by_server_name_has_a_port_of_its_own(tmp_path: Path) -> None:
     lines = told(tmp_path, NAMED, "https://a.test:8443/")
     assert "destination a.test:4443, server name a.test" in lines
-    assert told(tmp_path, NAMED, "http://a.test/")[-1] == "closed: without a server name nobody knows where it leads"
+    assert told(tmp_path, NAMED, "http://a.test/")[-1] == "refused: without a server name nobody knows where it leads"
+    assert told(tmp_path, NAMED, "https://192.0.2.7/")[-1].startswith("refused: without a server name")
 
 
 def test_redirected_clients_come_with_an_address(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ PROXY_STATUS = {
     "http_message": (502, "http_protocol_error", "The origin's answer is malformed"),
     "timeout": (504, "http_response_timeout", "The origin did not answer in time"),
     "tls": (502, "tls_protocol_error", "No secure connection to the origin"),
+    "client": (400, "http_request_error", "Bad request"),
     "forbidden": (403, "destination_ip_prohibited", "This destination is not allowed"),
 }
 """for each kind of error: status, error token of Proxy-Status (RFC 9209 2.3), title"""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from sslintercept.errors import ClientError
 from sslintercept.facts import Address, Facts, Scope
 from sslintercept.net.connector import Connector, Denied, refusal
 from sslintercept.net.nearness import Guard, Near
@@ -50,7 +51,14 @@ class Router:
         return self._targets.get(facts.listener) == destination
 
     def parent(self, facts: Facts, destination: Address) -> Parent | None:
-        """The parent that the way to C{destination} goes by."""
+        """
+        The parent that the way to C{destination} goes by.
+
+        @raise ClientError: nobody has said where to: a hello should have, and did not come.
+        """
+        if not destination.host:
+            where = f"listener {facts.listener}"
+            raise ClientError("the client names no server", where=where, remedy="target = sni takes TLS with a name")
         if self.choose is None:
             return None
         facts.destination = destination

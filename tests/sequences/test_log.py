@@ -432,6 +432,20 @@ def test_without_a_server_name_nobody_knows_the_destination(loop: Loop, rule: st
     assert (line["destination"], line["error"]) == (None, "client_hello")
 
 
+@pytest.mark.parametrize(("said", "status"), [(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", 400), (UNKNOWN, 0)])
+def test_what_is_no_tls_names_no_server_and_says_so(loop: Loop, said: bytes, status: int) -> None:
+    gateway = MemoryGateway(loop, "[listen:in]\nendpoint = tcp:443\ntarget = sni\n")
+    client = gateway.client()
+    client.send(said)
+    gateway.pump()
+    assert [found.status for found in responses(client.take())] == [status] * bool(status)
+    client.close()
+    gateway.pump()
+    line = gateway.log[0]
+    assert (line["error"], line["destination"]) == ("client", None)
+    assert line["error_text"] == "listener in: the client names no server; target = sni takes TLS with a name"
+
+
 def test_a_rule_about_hosts_waits_for_the_server_name(loop: Loop) -> None:
     ini = "[listen:in]\nendpoint = tcp:443\ntarget = sni\n[rule:others]\nmatch = !host:.good.test\naction = block\n"
     gateway = MemoryGateway(loop, ini)
