@@ -6,10 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from getpass import getpass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import providedBy
@@ -20,12 +19,14 @@ from sslintercept import __version__, interfaces
 from sslintercept.config.reader import find, read
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConfigError, InterceptError
-from sslintercept.facts import Action, Address, Facts
+from sslintercept.examine import examine
+from sslintercept.explain import explain as explanation
+from sslintercept.explain import listener_of, question
 from sslintercept.lookup import resolve
-from sslintercept.probe.port import PORTS
-from sslintercept.rule.decide import Rules, check_match
+from sslintercept.rule.decide import check_match
+from sslintercept.socks.users import make_line
 from sslintercept.supervise import make_state_dir
-from sslintercept.tls.authority import Authority
+from sslintercept.tls.authority import Authority, is_there
 
 PLUGIN_KINDS: tuple[Any, ...] = tuple(  # Any: to mypy-zope an interface is a type, and here it is a value
     kind for kind in vars(interfaces).values() if isinstance(kind, InterfaceClass) and IPlugin in kind.__bases__
@@ -47,18 +48,19 @@ def authority_of(settings: Settings) -> tuple[Authority, bool]:
 
 def existing_authority(settings: Settings) -> Authority:
     """@raise ConfigError: there is no CA yet, or it cannot be used."""
-    if not settings.ca.certificate.exists() and not settings.ca.key.exists():
-        raise ConfigError(
-            f"{settings.ca.certificate} does not exist", where="[ca] certificate", remedy="run sslintercept ca init"
-        )
+    certificate, where = settings.ca.certificate, "[ca] certificate"
+    if not is_there(certificate, where) and not is_there(settings.ca.key, "[ca] key"):
+        raise ConfigError(f"{certificate} does not exist", where=where, remedy="run sslintercept ca init")
     return authority_of(settings)[0]
 
 
 def check_config(options: argparse.Namespace) -> int:
-    """Read a file as the proxy would."""
+    """Read a file and look at what it names as the proxy would."""
     settings = read(Path(options.file).absolute(), check_match)
-    for warning in settings.warnings:
+    found = examine(settings)
+    for warning in found.warnings:
         print(f"warning: {warning}")
+    found.refuse()
     print(f"{options.file}: no mistakes; {len(settings.listeners)} listener(s), {len(settings.rules)} rule(s)")
     return 0
 
@@ -107,62 +109,29 @@ def plugins(_options: argparse.Namespace) -> int:
     return 0
 
 
-def destination_of(text: str) -> tuple[bool, Address]:
-    """
-    Whether a URL is of https, and where it leads.
-
-    @raise ConfigError: it is no such URL.
-    """
+def socks_user(options: argparse.Namespace) -> int:
+    """Print the line of a user for the file that [socks] users names."""
+    if sys.stdin.isatty():
+        password = getpass(f"password of {options.name}: ")
+        again = getpass("once more: ")
+    else:
+        password = again = sys.stdin.readline().removesuffix("\n")
+    where = "socks-user"
+    if password != again:
+        raise ConfigError("the two passwords differ", where=where, remedy="try again")
     try:
-        url = urlsplit(text)
-        host, port = url.hostname, url.port
-    except ValueError:
-        host = port = None
-    if not host or url.scheme not in ("http", "https") or port == 0:
-        raise ConfigError(f"{text} is no http or https URL", where="explain", remedy="give https://HOST[:PORT]/")
-    secure = url.scheme == "https"
-    return secure, Address(host, port or (443 if secure else 80))
+        print(make_line(options.name, password))
+    except ValueError as error:
+        raise ConfigError(str(error), where=where, remedy="give another one") from None
+    return 0
 
 
 def explain(options: argparse.Namespace) -> int:
     """Say what a request would meet, without making it."""
     settings = settings_of(options)
-    secure, destination = destination_of(options.url)
-    try:
-        client = str(ip_address(options.client))
-    except ValueError:
-        raise ConfigError(
-            f"{options.client} is no address", where="--client", remedy="give one like 192.0.2.7"
-        ) from None
-    listener = next((one for one in settings.listeners if options.listener in (None, one.name)), None)
-    if listener is None:
-        raise ConfigError(f"there is no listener {options.listener}", where="explain", remedy="see [listen:...]")
-    facts = Facts("explain", Address(client, 0), listener.name)
-    facts.destination = destination
-    facts.protocol = "tls" if secure else "http/1"
-    facts.server_name = (options.sni or destination.host) if secure else None
-    facts.client_hello = None
-    print(f"listener {listener.name} ({listener.endpoint}), client {client}")
-    print(f"destination {destination}" + (f", server name {facts.server_name}" if secure else ""))
-    hint = PORTS.get(destination.port)
-    print(f"port {destination.port} suggests {hint.protocol if hint else 'nothing'}")
-    ports = settings.http.connect_ports
-    if secure and ports is not None and destination.port not in ports:
-        print("CONNECT: refused with 403, the port is not in [http] connect_ports")
-        return 0
-    rules = Rules(settings.rules)
-    for line in rules.trail(facts, final=True):
-        print(f"  {line}")
-    decision = rules.decide(facts, final=True)
-    action = decision.action if decision is not None else Action.INTERCEPT
-    print(f"decision: {action.value}" + (f", rule {decision.rule}: {decision.reason}" if decision is not None else ""))
-    if secure and action is Action.INTERCEPT:
-        upstream = settings.upstream_tls
-        print(
-            f"TLS: towards the client {settings.client_tls.min_version} or newer, towards the origin "
-            f"{upstream.min_version} or newer; handshake order {upstream.handshake_order}; "
-            f"a certificate that is not accepted is {'refused' if upstream.verify == 'require' else 'reported'}"
-        )
+    asked = question(options.url, options.client, options.sni)
+    for line in explanation(settings, asked, listener_of(settings, options.listener)):
+        print(line)
     return 0
 
 
@@ -202,11 +171,13 @@ def parser() -> argparse.ArgumentParser:
     asked = configured(command("resolve", resolve_name, "say how a name would be answered, and from where"))
     asked.add_argument("name", metavar="NAME")
     command("plugins", plugins, "list every plugin that is found")
+    user = command("socks-user", socks_user, "print a user's line for the file of [socks] users")
+    user.add_argument("name", metavar="NAME")
     what = configured(command("explain", explain, "say what a request for URL would meet, and why"))
     what.add_argument("url", metavar="URL")
     what.add_argument("--client", default="127.0.0.1", metavar="ADDRESS", help="the client's address")
     what.add_argument("--sni", metavar="NAME", help="the server name in the hello (default: the URL's host)")
-    what.add_argument("--listener", metavar="NAME", help="the listener (default: the first)")
+    what.add_argument("--listener", metavar="NAME", help="the listener (default: the first without a target)")
     return top
 
 

@@ -33,9 +33,6 @@ INI = """\
 state_dir = {folder}/state
 [listen:proxy]
 endpoint = tcp:0:interface=127.0.0.1
-[ca]
-certificate = {folder}/state/ca.pem
-key = {folder}/state/ca.key
 [upstream-tls]
 trust = {folder}/origin-ca.pem
 handshake_order = client-first

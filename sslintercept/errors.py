@@ -38,11 +38,35 @@ class ClientError(InterceptError):
     side = Side.CLIENT
 
 
+class PolicyError(InterceptError):
+    """The settings do not let a client have what it wants."""
+
+    kind = "policy"
+
+
+class LimitError(InterceptError):
+    """More is wanted than we have at once, or more than one client's share."""
+
+    kind = "limit"
+
+
+class BlockedError(InterceptError):
+    """A rule blocks."""
+
+    kind = "blocked"
+
+
+class LoopError(ClientError):
+    """A request has passed here before."""
+
+    kind = "loop"
+
+
 class MessageError(ClientError):
     """
-    A message of HTTP that is malformed, ambiguous, or too large.
+    A message of HTTP that is malformed, ambiguous, or too large, or asks for what is not there.
 
-    @ivar status: the status code that answers it when a client sent it (400, 413, 414, 417, 431, 501, 505).
+    @ivar status: the status code that answers it when a client sent it (400, 408, 413, 414, 417, 421, 431, 501, 505).
     """
 
     kind = "http_message"
@@ -50,6 +74,8 @@ class MessageError(ClientError):
     def __init__(self, what: str, *, where: str, remedy: str = "nothing was forwarded", status: int = 400) -> None:
         super().__init__(what, where=where, remedy=remedy)
         self.status = status
+        if status in (501, 505):
+            self.kind = "unsupported"
 
 
 class ResponseError(MessageError):
@@ -90,11 +116,24 @@ class TlsError(InterceptError):
         self.alert, self.sent_by_peer = alert, sent_by_peer
 
 
+class ClientTlsError(TlsError):
+    """The TLS layer with a client failed."""
+
+    kind = "client_tls"
+    side = Side.CLIENT
+
+
 class UpstreamError(InterceptError):
     """The origin cannot be reached, or does not do what its protocol asks."""
 
     kind = "upstream"
     side = Side.UPSTREAM
+
+
+class LostError(UpstreamError):
+    """The origin closed its connection, or cut it, where more was to come."""
+
+    kind = "upstream_closed"
 
 
 class ResolveError(UpstreamError):
@@ -121,6 +160,12 @@ class CertificateError(UpstreamError):
     def __init__(self, what: str, *, where: str, remedy: str, fault: str) -> None:
         super().__init__(what, where=where, remedy=remedy)
         self.fault = fault
+
+
+class StoppedError(InterceptError):
+    """The process ends."""
+
+    kind = "stopped"
 
 
 class TimedOut(InterceptError):

@@ -196,6 +196,7 @@ class Facts:
         "client",
         "client_hello",
         "client_tls",
+        "connect_status",
         "decision",
         "depth",
         "destination",
@@ -249,6 +250,8 @@ class Facts:
         """Where the steps of this connection are recorded, if anybody wants them."""
         self.parent: str | None = None
         """the parent proxy that the way to the destination goes by"""
+        self.connect_status = 0
+        """what the latest CONNECT was answered with"""
         self.transactions = 0
         """requests answered so far"""
         self.upstream: Address | None = None

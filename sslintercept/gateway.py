@@ -31,7 +31,7 @@ from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.dns.names import OpenSecure
 from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError
-from sslintercept.facts import Action, Address, Facts, Scope
+from sslintercept.facts import UNKNOWN, Action, Address, Facts, Scope
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
@@ -48,10 +48,11 @@ from sslintercept.mail.smtp import SmtpWatcher
 from sslintercept.nameserver.answers import AnswerTable
 from sslintercept.nameserver.service import Counters, Names, NameService
 from sslintercept.nameserver.session import NameAcceptor
-from sslintercept.net.bind import Binds
-from sslintercept.net.connector import Connector
+from sslintercept.net.bind import MOST_OF_A_HOST, Binds
+from sslintercept.net.connector import Connector, Denied
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
+from sslintercept.net.limits import Limits
 from sslintercept.net.nearness import Guard
 from sslintercept.net.original import original_destination
 from sslintercept.net.parent import Parent
@@ -60,6 +61,7 @@ from sslintercept.net.securestream import open_secure
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import Acceptor, Probe
+from sslintercept.probe.entrance import Blocked
 from sslintercept.probe.proxyaccept import ProxyLineAccept, trusted
 from sslintercept.probe.proxyline import ProxyLine
 from sslintercept.probe.reach import reach
@@ -126,6 +128,7 @@ class Process(Protocol):
     def known_here(self, host: str) -> bool:
         """Whether whoever runs this machine has said where C{host} is (a hosts file)."""
 
+    def limits(self, settings: Settings) -> Limits: ...
     def new_connector(self, settings: Settings) -> Connector: ...
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
@@ -150,8 +153,7 @@ class Gateway:
         self.rules = Rules(settings.rules)
         self.learned = Learned(settings.client_tls.learn_after, settings.client_tls.learn_for)
         upstream = settings.upstream_tls
-        roots, warnings = load_roots(upstream.trust, upstream.extra_trust)
-        self.warnings = [*settings.warnings, *warnings]
+        roots, _ = load_roots(upstream.trust, upstream.extra_trust)
         keylog = process.keylog
         self._balancers = {
             listener.name: Networks([str(network) for network in listener.proxy_protocol or ()])
@@ -173,6 +175,7 @@ class Gateway:
             chooser(settings.parents),
             settings.http.connect_timeout,
             self.guard,
+            {one.name: one.target for one in settings.listeners if isinstance(one.target, Address)},
         )
         self.pool = Pool(settings.http.pool_size, settings.http.pool_per_origin)
         self.origins = Origins(upstream.remember)
@@ -249,8 +252,7 @@ class Gateway:
         socks = self.settings.socks
         users = None
         if socks.users is not None:
-            users, warnings = Users.load(socks.users, process.in_thread)
-            self.warnings += warnings
+            users, _ = Users.load(socks.users, process.in_thread)
         associations = SocksAssociations(
             process.handler,
             process.flows,
@@ -260,12 +262,15 @@ class Gateway:
             new_id=process.new_id,
             wall_clock=process.wall_clock,
         )
-        binds = Binds(self.connector.addresses, timeout=socks.bind_timeout) if socks.bind else None
+        binds = None
+        if socks.bind:
+            binds = Binds(self.connector.addresses, timeout=socks.bind_timeout, most_of_a_host=MOST_OF_A_HOST)
         return [
             SocksAcceptor(
                 version,
                 entrance=self.proxy.entrance,
                 timeout=socks.timeout,
+                idle=self.settings.tunnel.idle_timeout,
                 users=users,
                 binds=binds,
                 associations=associations if socks.udp else None,
@@ -289,11 +294,17 @@ class Gateway:
             require=upstream.verify == "require",
             timeout=self.settings.http.tls_timeout,
         )
+        limits = process.limits(self.settings)
+
+        def denied(facts: Facts, destination: Address, host: str) -> Denied | None:
+            asked = limits.itself if self.router.configured(facts, destination) else limits.denied
+            return asked(host, destination.port, "UDP")
+
         return Datagrams(
             process.handler,
             self.rules,
             addresses=self.router.straight,
-            allowed=self.connector.allowed,
+            denied=denied,
             ended=lambda facts, totals: process.lines.flow(facts, totals.seconds, totals.read, totals.sent),
             opener=opener,
         )
@@ -367,11 +378,12 @@ class Gateway:
         else:
             # By the server name: the hello will say where.
             destination = Address("", vc.local.port)
-        facts.destination = destination
+        facts.destination = destination if destination.host else UNKNOWN
         decision = self.rules.decide(facts)
+        facts.decision = decision or self.proxy.default
         if decision is not None and decision.action is Action.BLOCK:
-            raise InterceptError(f"rule {decision.rule} blocks", where=str(destination), remedy="see the rules")
-        scope = Scope(destination, decision or self.proxy.default)
+            raise Blocked(decision, destination)
+        scope = Scope(destination, facts.decision)
         scope.decided = decision is not None
         scope.entrance = target == "original"
         if scope.entrance:

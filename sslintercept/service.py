@@ -7,10 +7,10 @@ What one generation makes is in L{sslintercept.gateway}.
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -30,16 +30,17 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from sslintercept.config.endpoint import parse
 from sslintercept.config.reader import read
 from sslintercept.config.schema import DnsSettings, ListenSettings, Settings
-from sslintercept.config.units import datagram_endpoint
-from sslintercept.datagram.door import UdpDoor
+from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import PartHandler
 from sslintercept.dns.hostdb import LATE
 from sslintercept.dns.names import Names, Wanted
 from sslintercept.dns.reactor import ReactorResolver
-from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.errors import ConfigError, InterceptError, StoppedError
+from sslintercept.examine import LEAF_KEY, examine
 from sslintercept.facts import Address, Facts
 from sslintercept.gateway import Gateway, machine_names, secure_streams
 from sslintercept.http.lines import AccessLines
@@ -57,8 +58,9 @@ from sslintercept.net.connector import Connector
 from sslintercept.net.cop import InactivityCop
 from sslintercept.net.flow import Flow, FlowTable
 from sslintercept.net.handler import NetHandler
-from sslintercept.net.listener import listen
-from sslintercept.net.original import is_local
+from sslintercept.net.limits import Limits
+from sslintercept.net.listener import Listener, listen
+from sslintercept.net.local import Bound
 from sslintercept.net.race import Dead
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
@@ -68,7 +70,7 @@ from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, 
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
 
-THREADS = 16
+MOST_THREADS = 16
 """that hash passwords"""
 COUNT_EVERY = 3600.0
 """seconds between two lines of counters in the program's log"""
@@ -90,6 +92,11 @@ class SslInterceptService(Service):
         self.settings = settings
         self.reactor = reactor
         self.share = worker is not None
+        examined = examine(settings)
+        examined.refuse()
+        self._speaks = worker in (None, 0)
+        """whether it is this process that says what the operator should look at"""
+        self._warnings = examined.warnings
         now = datetime.now(UTC)
         ca = settings.ca
         make_state_dir(settings.state_dir)
@@ -97,7 +104,7 @@ class SslInterceptService(Service):
             ca.certificate, ca.key, key_type=ca.key_type, name=ca.name, now=now
         )
         self.trusted_leaves = LeafSource(
-            self.authority, lifetime=ca.leaf_lifetime, key_path=settings.state_dir / "leaf.key"
+            self.authority, lifetime=ca.leaf_lifetime, key_path=settings.state_dir / LEAF_KEY
         )
         self.untrusted_leaves = LeafSource(
             Authority.untrusted("sslintercept: the origin's certificate is not trusted", now),
@@ -109,7 +116,7 @@ class SslInterceptService(Service):
         self.keylog = _keylog(settings.log.keylog)
         self.handler = NetHandler(reactor)
         self.cop = InactivityCop(self.handler, reactor)
-        self.ports: dict[str, IListeningPort] = {}
+        self.ports: dict[str, Listener | DatagramPort] = {}
         self.part_handlers: Iterable[PartHandler] = ()
         self.cookies = Cookies(secrets.token_bytes(32))
         udp = settings.udp
@@ -117,7 +124,7 @@ class SslInterceptService(Service):
         self.names: Iterable[str] = machine_names()
         self._serial = itertools.count(1)
         self._boot = secrets.token_hex(3)
-        self._threads = ThreadPool(0, THREADS, "passwords")
+        self._threads = ThreadPool(0, hashing_threads(len(os.sched_getaffinity(0))), "passwords")
         self._dead = Dead()
         self._counting = LoopingCall(self._count)
         self._counting.clock = reactor
@@ -131,7 +138,7 @@ class SslInterceptService(Service):
         """of every generation that some connection still has"""
         self.recorded: Callable[[Recorded], object] | None = None
         """told the recorded steps of each connection that ended"""
-        self.started: Callable[[], object] = lambda: say(banner(self.settings, self.ports.values()))
+        self.started: Callable[[], object] = lambda: say(banner(self.settings, self.addresses()))
         """called once, when connections are accepted"""
         self.gateway = Gateway(settings, self)
         self._proxies.add(self.gateway.proxy)
@@ -174,13 +181,14 @@ class SslInterceptService(Service):
 
     def new_connector(self, settings: Settings) -> Connector:
         """Who opens server connections for a generation."""
+        limits = self.limits(settings)
         return Connector(
             self.handler,
             self,
             timeout=settings.http.connect_timeout,
             water=(settings.tunnel.high_water, settings.tunnel.low_water),
-            allowed=lambda host, port: self.forbidden(settings, host, port),
-            back=self.ourselves,
+            allowed=limits.denied,
+            itself=limits.itself,
             dead=self._dead,
         )
 
@@ -200,23 +208,13 @@ class SslInterceptService(Service):
         """Run what takes long on threads."""
         return deferToThreadPool(self.reactor, self._threads, call)
 
-    def forbidden(self, settings: Settings, host: str, port: int) -> str | None:
-        """Why an address may not be connected to: ourselves never, private networks by setting."""
-        if (why := self.ourselves(host, port)) is not None:
-            return why
-        if settings.http.private_destinations == "deny" and not ipaddress.ip_address(host).is_global:
-            return f"{host} is in a private network"
-        return None
+    def limits(self, settings: Settings) -> Limits:
+        """Where clients of a generation may not be led."""
+        return Limits(settings.http.private_destinations == "deny", self.addresses)
 
-    def ourselves(self, host: str, port: int) -> str | None:
-        """Whether an address is one of our ports, in words."""
-        if any(port == own.port and is_local(host) for own in self.addresses()):
-            return "the destination is this proxy itself"
-        return None
-
-    def addresses(self) -> list[Any]:
-        """Where we listen (Any: Twisted's IPv4Address or IPv6Address)."""
-        return [port.getHost() for port in self.ports.values()]
+    def addresses(self) -> list[Bound]:
+        """Where we listen."""
+        return [port.bound for port in self.ports.values()]
 
     # life
 
@@ -244,8 +242,7 @@ class SslInterceptService(Service):
         self._own_resolver = self.reactor.installNameResolver(ReactorResolver(self.resolve))
         self.cop.start()
         on_signals(self.reactor, self.reload)
-        for warning in [*self.authority.warnings, *self.gateway.warnings]:
-            self.log.warn("{warning}", warning=warning)
+        self._warn(self._warnings)
         # Whoever reads the banner may send signals: they must find the handlers in place.
         self.reactor.callWhenRunning(self.started)
 
@@ -259,13 +256,14 @@ class SslInterceptService(Service):
         try:
             self._open_ports()
             for listener in self.settings.listeners:
-                if listener.endpoint.split(":")[1:2] == ["0"]:
+                at = parse(listener.endpoint)
+                if at.kind != "systemd" and not at.port:
                     raise ConfigError(
                         "several workers cannot share a port that the kernel chooses for each",
                         where=f"[listen:{listener.name}] endpoint",
                         remedy="name a port, or set workers = 1",
                     )
-            return banner(self.settings, self.ports.values())
+            return banner(self.settings, self.addresses())
         finally:
             for port in self.ports.values():
                 port.stopListening()
@@ -289,8 +287,9 @@ class SslInterceptService(Service):
                 if is_waiting(vc):
                     vc.close()
             await deferLater(self.reactor, 0.05)
+        late = StoppedError("the process stopped", where="shutdown", remedy="see [sslintercept] drain_timeout")
         for vc in list(self.handler.connections):
-            vc.abort()
+            vc.abort(late)
         self.flows.close()
         await deferLater(self.reactor, 0)
         self.cop.stop()
@@ -307,6 +306,8 @@ class SslInterceptService(Service):
         before = self.settings
         try:
             settings = read(before.path, check_match, generation=before.generation + 1)
+            examined = examine(settings, before)
+            examined.refuse()
             gateway = Gateway(settings, self)
             self.settings = settings
             self._open_ports()
@@ -320,14 +321,19 @@ class SslInterceptService(Service):
         self.writer.reopen()
         for key in fixed_keys(before, settings):
             self.log.warn("{key} was changed; that takes effect at the next start", key=key)
-        for warning in gateway.warnings:
-            self.log.warn("{warning}", warning=warning)
+        self._warn(warning for warning in examined.warnings if warning not in self._warnings)
+        self._warnings = examined.warnings
         self.log.info("generation {number} of the settings is in force", number=settings.generation)
         return True
 
+    def _warn(self, warnings: Iterable[str]) -> None:
+        if self._speaks:
+            for warning in warnings:
+                self.log.warn("{warning}", warning=warning)
+
     def _open_ports(self) -> None:
         wanted = {listener.endpoint: listener for listener in self.settings.listeners}
-        opened: dict[str, IListeningPort] = {}
+        opened: dict[str, Listener | DatagramPort] = {}
         try:
             for endpoint, listener in wanted.items():
                 if endpoint not in self.ports:
@@ -340,20 +346,21 @@ class SslInterceptService(Service):
             self.ports.pop(endpoint).stopListening()
         self.ports = {endpoint: opened.get(endpoint) or self.ports[endpoint] for endpoint in wanted}
 
-    def _open_port(self, listener: ListenSettings) -> IListeningPort:
+    def _open_port(self, listener: ListenSettings) -> Listener | DatagramPort:
         name, endpoint = listener.name, listener.endpoint
-        if (at := datagram_endpoint(endpoint)) is not None:
+        at = parse(endpoint)
+        if at.transport == "UDP":
             if listener.accept == ("dns",):
-                questions = QuestionPort(self.handler, at, name, partial(self.asked_for, endpoint), share=self.share)
+                where = Address(at.host, at.port)
+                questions = QuestionPort(self.handler, where, name, partial(self.asked_for, endpoint), share=self.share)
                 return DatagramPort(questions.address, questions.close)
             door = UdpDoor(
                 self.handler,
                 self.flows,
                 self,
-                listener=name,
+                listening=lambda: self._listening(endpoint),
                 host=at.host,
                 port=at.port,
-                target=listener.target if isinstance(listener.target, Address) else None,
                 new_id=self.new_id,
                 wall_clock=self.wall_clock,
                 share=self.share,
@@ -374,22 +381,28 @@ class SslInterceptService(Service):
         opening.addBoth(found.append)
         if isinstance(found[0], Failure):
             found[0].raiseException()
-        port: IListeningPort = found[0]
+        port: Listener = found[0]
         return port
 
+    def _listener(self, endpoint: str) -> ListenSettings:
+        """Whose port this is; a reload may give it another name and send its clients elsewhere."""
+        return next(one for one in self.settings.listeners if one.endpoint == endpoint)
+
+    def _listening(self, endpoint: str) -> Listening:
+        """The same for datagrams."""
+        listener = self._listener(endpoint)
+        return Listening(listener.name, listener.target if isinstance(listener.target, Address) else None)
+
     def accepted(self, endpoint: str, vc: NetVConnection) -> None:
-        """A client has connected to a port, whose listener may have got another name since it was opened."""
-        gateway = self.gateway
-        listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
-        gateway.accepted(vc, self.adopt(vc, listener.name), listener)
+        """A client has connected to a port."""
+        listener = self._listener(endpoint)
+        self.gateway.accepted(vc, self.adopt(vc, listener.name), listener)
 
     def asked_for(
         self, endpoint: str, data: bytes, client: Address, reply: Callable[[Query | None, bytes], object]
     ) -> None:
-        """A datagram came to a port for questions, whose listener may have got another name since it was opened."""
-        gateway = self.gateway
-        listener = next(one for one in gateway.settings.listeners if one.endpoint == endpoint)
-        gateway.name_service.ask(data, client, listener.name, reply)
+        """A datagram came to a port for questions."""
+        self.gateway.name_service.ask(data, client, self._listener(endpoint).name, reply)
 
     def adopt(self, vc: NetVConnection, listener: str) -> Facts:
         """The facts of a new connection with a client; its line is written when it ends."""
@@ -432,25 +445,54 @@ class DatagramPort:
         self._close()
         return succeed(None)
 
+    @property
+    def bound(self) -> Bound:
+        """Where the port is."""
+        return Bound("UDP", *self._address)
+
     def getHost(self) -> IAddress:
         host, port = self._address
         return (IPv6Address if ":" in host else IPv4Address)("UDP", host, port)
 
 
-def banner(settings: Settings, ports: Iterable[IListeningPort]) -> str:
-    """What somebody who starts us wants to know: where we listen, where the CA is, and what to type."""
-    hosts: list[Any] = [port.getHost() for port in ports]  # Any: IPv4Address or IPv6Address
-    addresses = [Address(host.host, host.port) for host in hosts if host.type == "TCP"]
-    lines = [f"sslintercept listens on {address}" for address in addresses]
-    lines += [
-        f"sslintercept listens for datagrams on {Address(host.host, host.port)}" for host in hosts if host.type == "UDP"
-    ]
+def banner(settings: Settings, ports: Iterable[Bound]) -> str:
+    """
+    What somebody who starts us wants to know: where we listen, where the CA is, and what to type.
+
+    @param ports: those of the listeners, in their order.
+    """
+    bound = list(ports)
+    of = {"TCP": "sslintercept listens on", "UDP": "sslintercept listens for datagrams on"}
+    lines = [f"{of[kind]} {Address(at.host, at.port)}" for kind in of for at in bound if at.transport == kind]
     lines.append(f"the CA certificate that clients must trust: {settings.ca.certificate}")
-    if addresses:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(addresses[0].host, addresses[0].host)
-        proxy = Address(host, addresses[0].port)
-        lines.append(f"try: curl --proxy http://{proxy} --cacert {settings.ca.certificate} https://example.com/")
+    if (attempt := to_try(settings, zip(settings.listeners, bound, strict=True))) is not None:
+        lines.append(f"try: {attempt}")
     return "\n".join(lines)
+
+
+def to_try(settings: Settings, ports: Iterable[tuple[ListenSettings, Bound]]) -> str | None:
+    """A curl line for the first port that is a proxy for clients who know it, HTTP before all others."""
+    proxies = [(listener, at) for listener, at in ports if listener.target is None and at.transport == "TCP"]
+    ca = shlex.quote(str(settings.ca.certificate))
+    trusts = "" if settings.proxy_tls.certificate is not None else f"--proxy-cacert {ca} "
+    logs_in = "" if settings.socks.users is None else "--proxy-user NAME "
+    for word, scheme, more in (
+        ("http", "http", ""),
+        ("tls", "https", trusts),
+        ("socks5", "socks5h", logs_in),
+        ("socks4", "socks4a", ""),
+    ):
+        for listener, at in proxies:
+            if word in listener.accept:
+                host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(at.host, at.host)
+                where = f"{scheme}://{Address(host, at.port)}"
+                return f"curl --proxy {where} {more}--cacert {ca} https://example.com/"
+    return None
+
+
+def hashing_threads(cores: int) -> int:
+    """How many threads may hash passwords at once: a flood of logins must leave half of the machine to the traffic."""
+    return min(max(cores // 2, 1), MOST_THREADS)
 
 
 def is_waiting(vc: NetVConnection) -> bool:
@@ -490,7 +532,7 @@ def _keylog(path: Path | None) -> Callable[[bytes], object] | None:
 
 def fixed_keys(before: Settings, after: Settings) -> list[str]:
     """The keys that a reload changed in the file, but cannot change in a running process."""
-    pairs = {
+    pairs: dict[str, tuple[object, object]] = {
         "[sslintercept] state_dir": (before.state_dir, after.state_dir),
         "[sslintercept] workers": (before.workers, after.workers),
         "[sslintercept] max_connections": (before.max_connections, after.max_connections),
@@ -501,6 +543,12 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
         "[log] connections": (before.log.connections, after.log.connections),
         "[log] keylog": (before.log.keylog, after.log.keylog),
     }
+    opened = {listener.endpoint: listener for listener in before.listeners}
+    for listener in after.listeners:
+        port = opened.get(listener.endpoint, listener)
+        pairs[f"[listen:{listener.name}] transparent"] = port.transparent, listener.transparent
+        if parse(listener.endpoint).transport == "UDP":
+            pairs[f"[listen:{listener.name}] accept"] = port.accept, listener.accept
     return [name for name, (old, new) in pairs.items() if old != new]
 
 

@@ -159,7 +159,7 @@ class Supervisor(Service):
                 sys.executable,
                 "-m",
                 "twisted",
-                *("--log-level", "warn"),
+                *("--log-level", "warn", "--log-format", "text"),
                 "sslintercept",
                 "--config",
                 str(self._settings.path),

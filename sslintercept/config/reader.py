@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sslintercept.config import lines, schema
+from sslintercept.config.endpoint import parse
 from sslintercept.config.key import Key, Section
 from sslintercept.config.lines import Entry
 from sslintercept.config.schema import ListenSettings, ParentSettings, RuleSettings, Settings, SplitDnsSettings
@@ -27,6 +28,9 @@ MOST_BYTES: Final = 1 << 20
 """of an ini file"""
 MOST_MISTAKES: Final = 200
 """listed; beyond them the file is not what it should be at all"""
+
+NEAR: Final = 0.6
+"""how alike a word and a known one must be for a guess (difflib)"""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SECTIONS: Final = {section.name: section for section in schema.SECTIONS}
@@ -73,10 +77,26 @@ class ConfigMistakes(ConfigError):
 
 
 def find(given: str | None) -> Path:
-    """The ini file that was named, or the first that exists."""
+    """
+    The ini file that was named, or the first that is there, whether it can be read or not.
+
+    @raise ConfigError: none is.
+    """
     if given:
         return Path(given)
-    return next((place for place in PLACES if place.exists()), PLACES[0])
+    for place in PLACES:
+        try:
+            place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # whoever reads it says what is wrong
+        return place
+    raise ConfigError(
+        f"neither {PLACES[0].absolute()} nor {PLACES[1]} is there",
+        where="settings",
+        remedy="name an ini file with --config FILE; an empty one is a good one",
+    )
 
 
 def read(path: Path, check_match: Callable[[str], None] | None = None, generation: int = 1) -> Settings:
@@ -120,9 +140,9 @@ def _load(path: Path) -> bytes:
     return data
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like I{word}."""
-    return difflib.get_close_matches(word.lower(), list(known), 1, 0.0)[0]
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that I{word} was probably meant to be."""
+    return next(iter(difflib.get_close_matches(word.lower(), list(known), 1, NEAR)), None)
 
 
 class _Reading:
@@ -166,8 +186,10 @@ class _Reading:
         if kind in schema.NOT_YET:
             self.mistake(found.line, found.name, "", "", schema.NOT_YET[kind])
         elif section is None:
-            near = _SECTIONS[nearest(kind, _SECTIONS)].heading
-            self.mistake(found.line, found.name, "", "", f"unknown section; the nearest is {near}")
+            near = nearest(kind, _SECTIONS)
+            headings = ", ".join(one.heading for one in schema.SECTIONS)
+            hint = f"the nearest is {_SECTIONS[near].heading}" if near else f"there are {headings}"
+            self.mistake(found.line, found.name, "", "", f"unknown section; {hint}")
         elif section.named and not _NAME.fullmatch(name):
             allowed = "at most 64 letters, digits, dots, hyphens and underscores"
             self.mistake(found.line, found.name, "", "", f"needs a name; write {section.heading}", allowed)
@@ -231,13 +253,8 @@ class _Reading:
             missing = "key" if "certificate" in given else "certificate"
             what = f"missing, while {given[0]} is given; give both or none"
             self.mistake(self._line("proxy-tls", *given), "proxy-tls", missing, "", what)
-        first: dict[str, ListenSettings] = {}
-        for listener in self._listeners:
-            other = first.setdefault(listener.endpoint, listener)
-            if other is not listener:
-                section = f"listen:{listener.name}"
-                what = f"the same endpoint as [listen:{other.name}] in line {other.line}; give each its own"
-                self.mistake(self._line(section, "endpoint"), section, "endpoint", listener.endpoint, what)
+        for number, listener in enumerate(self._listeners):
+            self._check_endpoint(listener, self._listeners[:number])
             self._check_listener(listener)
         for parent in self._parents:
             self._check_parent(parent)
@@ -250,9 +267,18 @@ class _Reading:
                 f"{place}: [dns] servers: {len(servers)} addresses, only the first {schema.MOST_SERVERS} are used"
             )
 
+    def _check_endpoint(self, listener: ListenSettings, before: Iterable[ListenSettings]) -> None:
+        at = parse(listener.endpoint)
+        for other in before:
+            if listener.endpoint == other.endpoint or at.collides(parse(other.endpoint)):
+                section = f"listen:{listener.name}"
+                what = f"the same port as [listen:{other.name}] in line {other.line}; give each its own"
+                self.mistake(self._line(section, "endpoint"), section, "endpoint", listener.endpoint, what)
+                return
+
     def _check_listener(self, listener: ListenSettings) -> None:
         section = f"listen:{listener.name}"
-        datagrams = listener.endpoint.startswith(("udp:", "udp6:"))
+        datagrams = parse(listener.endpoint).transport == "UDP"
         if listener.transparent and listener.target != "original":
             line = self._line(section, "transparent")
             self.mistake(line, section, "transparent", "", "needs target = original")
@@ -270,6 +296,9 @@ class _Reading:
         if datagrams and listener.proxy_protocol:
             line = self._line(section, "proxy_protocol")
             self.mistake(line, section, "proxy_protocol", "", "not for datagrams")
+        if datagrams and (section, "accept") in self._lines and not questions:
+            line = self._line(section, "accept")
+            self.mistake(line, section, "accept", "", "not for datagrams, whose protocols are told apart by rules")
 
     def _check_split_dns(self) -> None:
         domains: dict[str, SplitDnsSettings] = {}
@@ -289,6 +318,11 @@ class _Reading:
         section = f"parent:{parent.name}"
         if parent.proxy != "direct" and parent.address is None:
             self.mistake(parent.line, section, "address", "", "missing; say where the parent listens")
+        if parent.proxy == "direct":
+            for key in ("address", "user", "password_file"):
+                if (section, key) in self._lines:
+                    what = "beside proxy = direct, which goes by no parent; remove one of them"
+                    self.mistake(self._line(section, key), section, key, "", what)
         if (parent.user is None) != (parent.password_file is None):
             given = "user" if parent.user is not None else "password_file"
             missing = "password_file" if given == "user" else "user"
@@ -300,6 +334,9 @@ class _Reading:
 
     def settings(self, generation: int) -> Settings:
         """What was read; there must be no mistakes."""
+        ca, state = self._single["ca"], self._single[schema.PROCESS.name]["state_dir"]
+        for key, name in (("certificate", "ca.pem"), ("key", "ca.key")):
+            ca[key] = ca[key] or state / name
         parts: Values = {
             section.attribute: section.settings(**self._single[section.name])
             for section in schema.SECTIONS
@@ -323,4 +360,6 @@ def _unknown(name: str, section: Section) -> str:
         return "not part of this version; remove the key"
     if home := next((other for other in schema.SECTIONS if name in (key.name for key in other.keys)), None):
         return f"unknown key; it belongs in {home.heading}"
-    return f"unknown key; the nearest is {nearest(name, (key.name for key in section.keys))}"
+    keys = [key.name for key in section.keys]
+    near = nearest(name, keys)
+    return "unknown key; " + (f"the nearest is {near}" if near else f"there are {', '.join(keys)}")

@@ -34,10 +34,15 @@ $ sslintercept check-config /etc/x.ini
 /etc/x.ini:12: [http] tls_timeout = 10parsecs: not a duration; allowed: a number with ms, s, m, h or d, from 1ms to 30d
 ```
 
-Every mistake is listed, each in one line: the file and line, the section, the key and its value, what is wrong, what is
-allowed. A section or key that is not known, or stands there twice, is a mistake. With a mistake the program does not
-start; on a reload (SIGHUP) it goes on with the settings it has. A reload reads the whole file anew; connections that
-are open keep the settings they began with.
+Every mistake is listed, each in one line: the file and line, the section, the key and its value, what is wrong, what
+is allowed. A section or key that is not known, or stands there twice, is a mistake. Then what the settings name is
+looked at: the CA, certificates and their keys, trust, users, passwords, files and folders that are written. With a
+mistake the program does not start; on a reload (SIGHUP) it goes on with the settings it has. A reload reads the whole
+file anew; connections that are open keep the settings they began with.
+
+`check-config` finds whatever a start would refuse, short of opening the ports, and makes nothing. What is no mistake
+but probably not meant is a warning, there and once at the start: a proxy that everybody can reach and that asks
+nobody for a password, users of SOCKS beside an open HTTP, names' files that are not there, rights that are too wide.
 
 ## How it is written
 
@@ -79,6 +84,9 @@ def _ini_section(section: Section) -> str:
     for key in section.keys:
         unset = not key.default and not (section is LISTEN and key.required)
         value = key.example if unset or key.required else key.default
+        if not value:
+            lines.append(f"# {key.name}: {key.doc}")  # reserved: no value would do
+            continue
         brief = f" ({key.unit.brief})" if key.unit.brief else ""
         lines += [f"# {key.doc}{brief}", f"{'; ' if unset else off}{key.name} = {value}"]
     return "\n".join(lines) + "\n"

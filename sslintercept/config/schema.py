@@ -95,7 +95,7 @@ class ListenSettings:
         metadata=described(
             units.endpoint(),
             None,
-            "where to listen; udp:PORT for datagrams",
+            "where to listen: tcp, tcp6, or systemd; udp:PORT or udp6:PORT for datagrams",
             example="tcp:8080:interface=127.0.0.1",
             required=True,
         )
@@ -128,10 +128,19 @@ class ListenSettings:
 class CaSettings:
     """C{[ca]}"""
 
-    certificate: Path = setting(
-        units.path(), "../var/ca.pem", "certificate of the CA; made if it and its key are missing"
+    certificate: Path = field(
+        metadata=described(
+            units.path(),
+            None,
+            "certificate of the CA, made if it and its key are missing; unset: ca.pem in state_dir",
+            example="../var/ca.pem",
+        )
     )
-    key: Path = setting(units.path(), "../var/ca.key", "private key of the CA")
+    key: Path = field(
+        metadata=described(
+            units.path(), None, "private key of the CA; unset: ca.key in state_dir", example="../var/ca.key"
+        )
+    )
     key_type: str = setting(units.choice("p256", "rsa2048"), "p256", "kind of key of a CA made on first start")
     leaf_lifetime: float = setting(units.duration("1h", "99d"), "30d", "how long a forged certificate is valid")
     name: str = setting(
@@ -304,7 +313,7 @@ class HttpSettings:
     private_destinations: str = setting(
         units.choice("allow", "deny"),
         "allow",
-        "loopback, private and link-local networks as destinations; the proxy itself is always denied",
+        "loopback, private and link-local networks where clients name them; the proxy itself is always denied",
     )
     connect_timeout: float = setting(units.duration(), "10s", "to connect to an origin")
     tls_timeout: float = setting(units.duration(), "15s", "for a TLS handshake on either side")
@@ -321,7 +330,7 @@ class SocksSettings:
     users: Path | None = setting(
         units.path(),
         None,
-        "file of users who must log in (SOCKS 5); unset: everybody may come in",
+        "file of users who must log in (SOCKS 5 only: HTTP on the same port asks nobody); unset: everybody may come in",
         example="socks-users",
     )
     bind: bool = setting(units.switch(), "on", "serve BIND: wait for one connection on a client's behalf")
@@ -334,7 +343,9 @@ class SocksSettings:
 class UdpSettings:
     """C{[udp]}"""
 
-    idle_timeout: float = setting(units.duration(), "60s", "how long a flow may carry nothing")
+    idle_timeout: float = setting(
+        units.duration(), "2m", "how long a flow may carry nothing; of DNS and NTP 30s at most"
+    )
     max_flows: int = setting(units.integer(1, 1_000_000), "4096", "flows at a time, in each process")
     per_client: int = setting(units.integer(1, 1_000_000), "256", "and for one client address")
     dtls_min_version: str = setting(units.choice("1.0", "1.2"), "1.2", "lowest version of DTLS on either side")
@@ -400,7 +411,7 @@ class CacheSettings:
         units.unit(_no_cache, "nothing"),
         None,
         "caching is not part of this version",
-        example="../var/cache",
+        example="",
     )
     decrypted: bool = setting(
         units.unit(_undecrypted, "no"), "no", "also what came out of TLS; not part of this version"

@@ -17,6 +17,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+from sslintercept.config.endpoint import ALLOWED, parse
 from sslintercept.facts import Address
 
 T = TypeVar("T")
@@ -40,8 +41,6 @@ _SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-_ENDPOINT: Final = re.compile(r"([A-Za-z][A-Za-z0-9]*):(.+)")
-_UNESCAPED_COLON: Final = re.compile(r"(?<!\\):")
 
 
 class NotAllowed(ValueError):
@@ -239,41 +238,15 @@ def token() -> Unit[str]:
 
 
 def endpoint() -> Unit[str]:
-    """
-    A server endpoint string (Twisted: serverFromString).
-
-    Only its shape is checked, and the port of C{tcp} and C{udp}; the rest shows when it is opened. C{udp} is ours.
-    """
+    """Where to listen (L{sslintercept.config.endpoint}); the text is kept as it is written."""
 
     def read(text: str) -> str:
-        match = _ENDPOINT.fullmatch(_one_line(text))
-        if match is None or len(text) > MOST_TEXT:
-            raise ValueError("not an endpoint")
-        if match[1] in ("tcp", "udp", "udp6"):
-            arguments = _UNESCAPED_COLON.split(match[2])
-            ports = [a.removeprefix("port=") for a in arguments if "=" not in a or a.startswith("port=")]
-            if not ports or not _INTEGER.fullmatch(ports[0]) or not 0 <= int(ports[0]) <= 65535:
-                raise ValueError("no port from 0 to 65535")
+        if len(_one_line(text)) > MOST_TEXT:
+            raise ValueError("too long")
+        parse(text)
         return text
 
-    return unit(read, "a Twisted server endpoint like tcp:8080:interface=127.0.0.1")
-
-
-def datagram_endpoint(text: str) -> Address | None:
-    """The interface and port of an endpoint for datagrams; C{None} for one of another kind. It was checked before."""
-    match = _ENDPOINT.fullmatch(text)
-    if match is None or match[1] not in ("udp", "udp6"):
-        return None
-    host, port = "::" if match[1] == "udp6" else "0.0.0.0", 0
-    for argument in _UNESCAPED_COLON.split(match[2]):
-        name, equals, value = argument.partition("=")
-        if not equals:
-            port = int(name)
-        elif name == "port":
-            port = int(value)
-        elif name == "interface":
-            host = value.replace("\\:", ":")
-    return Address(host, port)
+    return unit(read, ALLOWED)
 
 
 def path() -> Unit[Path]:

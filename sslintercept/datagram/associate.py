@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from sslintercept.datagram.session import Datagrams
-from sslintercept.errors import ClientError, InterceptError
+from sslintercept.errors import ClientError, InterceptError, LimitError
 from sslintercept.facts import Address, Facts
-from sslintercept.net.flow import Flow, FlowTable
+from sslintercept.net.flow import Flow, FlowTable, host_key
 from sslintercept.net.udp import BUFFER, DATAGRAMS, VIEW, bind
 from sslintercept.profile.profile import Bytes
 from sslintercept.profile.udp import UdpProfile
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_ASSOCIATIONS = 1024
 """sockets of a process"""
+MOST_OF_A_HOST = 64
+"""and of one client's host (L{sslintercept.net.flow.host_key})"""
 
 Read = Callable[[Bytes], tuple[Address, bytes] | None]
 Write = Callable[[Address, Bytes], bytes]
@@ -54,6 +56,7 @@ class SocksAssociations:
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
         most: int = MOST_ASSOCIATIONS,
+        most_of_a_host: int = MOST_OF_A_HOST,
     ) -> None:
         self.handler = handler
         self.table = table
@@ -63,7 +66,9 @@ class SocksAssociations:
         self.new_id = new_id
         self.wall_clock = wall_clock
         self.most = most
-        self.all: set[SocksAssociation] = set()
+        self.most_of_a_host = most_of_a_host
+        self.all: dict[SocksAssociation, str] = {}
+        """with the host they are counted for"""
 
     def open(
         self, facts: Facts, client: Address, expected: Address | None, local_host: str, closed: Callable[[], object]
@@ -79,13 +84,20 @@ class SocksAssociations:
         """
         where = "UDP association"
         if len(self.all) >= self.most:
-            raise InterceptError(f"{self.most} associations are open", where=where, remedy="close some")
+            raise LimitError(f"{self.most} associations are open", where=where, remedy="close some")
+        host = host_key(facts.client.host)
+        if sum(host == other for other in self.all.values()) >= self.most_of_a_host:
+            raise LimitError(
+                f"{self.most_of_a_host} associations of this client are open", where=where, remedy="close some"
+            )
         try:
             sock = bind(local_host, 0)
         except OSError as error:
             raise InterceptError(f"no socket ({error.strerror})", where=where, remedy="see the limits") from None
         port = expected.port if expected is not None and expected.host == client.host else 0
-        return SocksAssociation(self, facts, Address(client.host, port), sock, closed)
+        association = SocksAssociation(self, facts, Address(client.host, port), sock, closed)
+        self.all[association] = host
+        return association
 
     def close(self) -> None:
         """End them all."""
@@ -98,6 +110,7 @@ class SocksAssociation:
     The datagrams of one client.
 
     @ivar address: where the client sends them.
+    @ivar active: when a datagram last came from the client or left to it, on the handler's clock.
     @ivar dropped: datagrams from elsewhere, without a header, or in fragments.
     """
 
@@ -121,7 +134,7 @@ class SocksAssociation:
         self.address = Address(*sock.getsockname()[:2])
         self._flows: dict[Address, Flow] = {}
         self._open = True
-        owner.all.add(self)
+        self.active = owner.handler.now
         owner.handler.add(sock.fileno(), self, EPOLLIN)
 
     def readable(self) -> None:
@@ -150,6 +163,7 @@ class SocksAssociation:
             self.dropped += 1
             return
         self._client = Address(host, port)
+        self.active = self._owner.handler.now
         destination, payload = found
         flow = self._flows.get(destination) or self._new(destination)
         if flow is None:
@@ -175,6 +189,7 @@ class SocksAssociation:
         flow.release_key = lambda: self._flows.pop(destination)
 
         def send(data: Bytes) -> None:
+            self.active = owner.handler.now
             source = facts.upstream or destination
             self._sock.sendto(owner.write(source, data), tuple(self._client))
 
@@ -198,7 +213,7 @@ class SocksAssociation:
         """End the flows and close the socket. Twice is once."""
         if self._open:
             self._open = False
-            self._owner.all.discard(self)
+            self._owner.all.pop(self, None)
             for flow in list(self._flows.values()):
                 flow.close("the association ended")
             self._owner.handler.remove(self._sock.fileno())

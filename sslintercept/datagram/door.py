@@ -8,16 +8,18 @@ origin, shared by its clients. That, and receiving at all, needs CAP_NET_ADMIN.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Facts
 from sslintercept.net.flow import Flow, FlowTable
-from sslintercept.net.original import is_local
+from sslintercept.net.listener import way_out
+from sslintercept.net.local import is_local
 from sslintercept.net.udp import CONTROL, AnyPort, SocketAddress, UdpPort, bind
 from sslintercept.profile.profile import Bytes
 
@@ -138,11 +140,20 @@ class Server(Protocol):
     def serve(self, flow: Flow, facts: Facts) -> None: ...
 
 
+class Listening(NamedTuple):
+    """What the settings say of a port."""
+
+    name: str
+    target: Address | None
+    """where every client is sent, or C{None} for where it was going when it was redirected to us"""
+
+
 class UdpDoor:
     """
     A port for datagrams, and where they go.
 
-    @param target: where every client is sent, or C{None} for where it was going when it was redirected to us.
+    @param listening: what holds for a new flow; a reload may send it elsewhere, but cannot make a port for redirected
+        clients of another one.
     @param new_id: names a new flow in the log.
     """
 
@@ -152,10 +163,9 @@ class UdpDoor:
         table: FlowTable,
         datagrams: Server,
         *,
-        listener: str,
+        listening: Callable[[], Listening],
         host: str,
         port: int,
-        target: Address | None,
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
         share: bool = False,
@@ -163,9 +173,9 @@ class UdpDoor:
         self._handler = handler
         self._table = table
         self._datagrams = datagrams
-        self._listener = listener
+        self._listening = listening
         self._at = Address(host, port)
-        self._target = target
+        self._target: Address | None = None
         self._new_id = new_id
         self._wall_clock = wall_clock
         self._share = share
@@ -177,6 +187,7 @@ class UdpDoor:
 
         @raise ConfigError: it is taken or not allowed.
         """
+        name, self._target = self._listening()
         sock = None
         try:
             sock = bind(*self._at, share=self._share)
@@ -189,11 +200,10 @@ class UdpDoor:
             if sock is not None:
                 sock.close()
             what = f"cannot use UDP on {self._at} ({error.strerror or error})"
-            if isinstance(error, PermissionError) and self._target is None:
+            remedy = way_out(error)
+            if error.errno == errno.EPERM:
                 remedy = "give the process CAP_NET_ADMIN, which TPROXY needs"
-            else:
-                remedy = "end the program that has the port, or choose another one"
-            raise ConfigError(what, where=f"[listen:{self._listener}]", remedy=remedy) from None
+            raise ConfigError(what, where=f"[listen:{name}] endpoint", remedy=remedy) from None
         return self._port.address
 
     def stop(self) -> None:
@@ -203,8 +213,11 @@ class UdpDoor:
             port.close()
 
     def _opened(self, flow: Flow) -> None:
-        facts = Facts(self._new_id(), flow.peer, self._listener)
+        name, target = self._listening()
+        if self._target is not None:
+            self._target = target or self._target
+        facts = Facts(self._new_id(), flow.peer, name)
         facts.path = ["udp"]
         facts.started = self._wall_clock()
-        facts.destination = flow.local if self._target is None else self._target
+        facts.destination = self._target or flow.local
         self._datagrams.serve(flow, facts)

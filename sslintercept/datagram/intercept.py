@@ -19,7 +19,7 @@ from sslintercept.net.vconnection import NEVER
 from sslintercept.profile.dtls import DtlsProfile
 from sslintercept.profile.profile import ignore
 from sslintercept.tls.dtls import DtlsServerContext, DtlsUpstreamContext
-from sslintercept.tls.engine import Credential
+from sslintercept.tls.engine import Credential, of_client
 from sslintercept.tls.seen import Seen
 
 if TYPE_CHECKING:
@@ -198,20 +198,20 @@ class Interception:
         self._flow.close("refused")
 
     def _upstream_broke(self, error: TlsError) -> None:
-        if self._answered:
-            self._facts.error = error
-            self._flow.close("upstream", faithful=False)
-            return
-        self._facts.step("upstream_handshake_failed", self._name)
         refused = UpstreamTlsError(
             error.what,
             where=f"DTLS with {self._name}",
             remedy="the origin refuses, or speaks no DTLS that is accepted",
         )
+        if self._answered:
+            self._facts.error = refused
+            self._flow.close("upstream", faithful=False)
+            return
+        self._facts.step("upstream_handshake_failed", self._name)
         self._refuse(refused, HANDSHAKE_FAILURE)
 
     def _client_broke(self, error: TlsError) -> None:
-        self._facts.error = error
+        self._facts.error = of_client(error, self._facts.client)
         self._flow.close("client", faithful=False)
 
     def _too_slow(self) -> None:

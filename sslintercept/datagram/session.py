@@ -25,7 +25,7 @@ from sslintercept.datagram.hello import HEADER, Hello, HelloReader
 from sslintercept.datagram.probe import judge
 from sslintercept.errors import ConnectError, HelloError, InterceptError, UpstreamError
 from sslintercept.facts import Action, Address, Decision, Facts
-from sslintercept.net.connector import refusal
+from sslintercept.net.connector import Denied, refusal
 from sslintercept.net.udp import connect
 from sslintercept.profile.dtls import DtlsProfile
 from sslintercept.profile.profile import Bytes, Receiver
@@ -42,6 +42,8 @@ without cookies, and little to an attacker; QUIC holds itself to 3 (RFC 9000 8.1
 HELD = 8
 """datagrams kept while the hello is incomplete or the name is looked up; more are dropped"""
 HELD_BYTES = 16 * 1024
+BRIEF = frozenset(("dns", "ntp"))
+"""protocols whose clients ask each question from a port of its own"""
 
 
 class Decider(Protocol):
@@ -84,7 +86,7 @@ class Datagrams:
     What all flows of one generation of settings share.
 
     @param addresses: those of a destination that a client may be led to (L{sslintercept.net.route.Router.straight}).
-    @param allowed: why an address must not be used, or C{None}; asked before a packet leaves.
+    @param denied: why the address of a destination must not be used, or C{None}; asked before a packet leaves.
     @param ended: told each client flow's end once, for the log.
     @param opener: opens DTLS; without one what a rule wants opened is relayed.
     """
@@ -95,7 +97,7 @@ class Datagrams:
         rules: Decider,
         *,
         addresses: Callable[[Facts, Address], Awaitable[Sequence[str]]],
-        allowed: Callable[[str, int], str | None],
+        denied: Callable[[Facts, Address, str], Denied | None],
         ended: Callable[[Facts, FlowTotals], object],
         opener: Opener | None = None,
         factor: float = FACTOR,
@@ -103,7 +105,7 @@ class Datagrams:
         self.handler = handler
         self.rules = rules
         self.addresses = addresses
-        self.allowed = allowed
+        self.denied = denied
         self.ended = ended
         self.opener = opener
         self.factor = factor
@@ -120,7 +122,7 @@ class Datagrams:
         """
         last: UpstreamError | None = None
         for host in await self.addresses(facts, destination):
-            if (refused := self.allowed(host, destination.port)) is not None:
+            if (refused := self.denied(facts, destination, host)) is not None:
                 last = refusal(destination, refused)
                 continue
             try:
@@ -167,6 +169,7 @@ class Session:
         verdict = judge(bytes(data), self.destination.port)
         facts.verdicts.append(verdict)
         facts.protocol = verdict.protocol
+        self.flow.brief = verdict.protocol in BRIEF
         if verdict.protocol == "dtls":
             self.flow.read_to(self._hello)
             self._hello(data)

@@ -19,6 +19,9 @@ REFRESH_SHORTEST: Final = 10.0
 """seconds of a lifetime below which that is not worth it"""
 MOST_ADDRESSES: Final = 16
 """addresses of one family that are kept (ATS: round robin)"""
+NO_NAME: Final = "there is no such name"
+NO_ADDRESS: Final = "it has no address"
+"""what servers may know for certain of a name that leads nowhere"""
 BOTH: Final = (AAAA, A)
 """the families, in the order of preference"""
 
@@ -62,7 +65,7 @@ class Host:
             return None
         ttl = max(float(min(answer.ttl for answer in found.values())), SHORTEST)
         exists = any(answer.rcode == NOERROR for answer in found.values())
-        return cls((), (), "it has no address" if exists else "there is no such name", now, ttl, 0.0)
+        return cls((), (), NO_ADDRESS if exists else NO_NAME, now, ttl, 0.0)
 
     def addresses(self) -> Sequence[str]:
         """In the order they should be tried: the families by turns, IPv6 first (RFC 8305 4), every time one further."""

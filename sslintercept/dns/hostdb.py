@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from sslintercept.dns.alarm import Alarms, Clock
 from sslintercept.dns.answer import Answer
-from sslintercept.dns.host import BOTH, Host, mixed
+from sslintercept.dns.host import BOTH, NO_ADDRESS, NO_NAME, Host, mixed
 from sslintercept.dns.hosts import HostsFile, special
 from sslintercept.errors import ResolveError
 
@@ -274,14 +274,13 @@ class HostDB:
         """Nothing good is known of it: wait for a look-up."""
         if self.waiting >= MOST_WAITING or len(name) > LONGEST:
             self.counters.refused += 1
-            why = "the name is too long" if len(name) > LONGEST else "too many wait for names"
-            return fail(ResolveError(why, where=shown(host), remedy="check its spelling, or try again later"))
+            return fail(missing(host, TOO_LONG if len(name) > LONGEST else "too many wait for names"))
         lookup = self._lookups.get(name)
         new = lookup is None
         if lookup is None:
             if (meant := special(name.rstrip("."))) is not None:
                 self.counters.hosts += 1
-                return succeed(meant) if meant else fail(missing(host, "no server knows such names"))
+                return succeed(meant) if meant else fail(missing(host, NOWHERE))
             old = kept if kept is not None and not kept.why and now < kept.until else None
             lookup = self._lookups[name] = Lookup(self, name, old)
             self.counters.asked += 1
@@ -367,9 +366,18 @@ class HostDB:
         waiting.done.callback(old.addresses())
 
 
+TOO_LONG: Final = "the name is too long"
+NOWHERE: Final = "no server knows such names"
+ITS_OWN: Final = frozenset((NO_NAME, NO_ADDRESS, TOO_LONG, NOWHERE))
+"""why a name leads nowhere that is the name's own fault; anything else is the servers', or ours"""
+
+
 def missing(host: str, why: str) -> ResolveError:
     """The error for a name without addresses."""
-    return ResolveError(why, where=shown(host), remedy="check its spelling")
+    remedy = "check its spelling"
+    if why not in ITS_OWN:
+        remedy = "try again later; the name servers, or those of its zone, are slow, down or broken"
+    return ResolveError(why, where=shown(host), remedy=remedy)
 
 
 def shown(host: str) -> str:

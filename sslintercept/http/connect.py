@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sslintercept.errors import PolicyError
 from sslintercept.facts import Address, Facts
 from sslintercept.http.page import connect_established
 from sslintercept.http.pool import OriginKey
@@ -29,11 +30,11 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
     session = sm.session
     facts = session.facts
     client = session.vc
-    destination = sm.head.authority
+    facts.destination = destination = sm.head.authority
     if not _allowed(proxy.connect_ports, destination.port):
-        proxy.refuse(
-            sm, 403, "Tunnel forbidden", f"tunnels to port {destination.port} are not allowed", "http_request_denied"
-        )
+        what = f"tunnels to port {destination.port} are not allowed"
+        refused = PolicyError(what, where=str(destination), remedy="see [http] connect_ports")
+        proxy.refuse(sm, 403, "Tunnel forbidden", refused, "http_request_denied")
         return
     facts.step("connect_received", str(destination))
     try:
@@ -49,10 +50,12 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
         return
     facts.step("connect_response_built")
     client.write(connect_established())
+    facts.connect_status = 200
     facts.step("connect_answered")
+    facts.path.append("http-connect")
     peeked = session.taken_over()
     sm.hand_over()
-    proxy.entrance.enter(client, facts, entered, peeked, "http-connect")
+    proxy.entrance.enter(client, facts, entered, peeked)
 
 
 def _allowed(ports: tuple[int, ...] | None, port: int) -> bool:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
+from twisted.internet.error import ConnectionLost
+
+from sslintercept.errors import ClientError, MessageError
 from sslintercept.facts import Action, Address, Decision, Facts, RequestHead
 from sslintercept.http.fields import DEFAULT_PORTS
+from sslintercept.http.session import HttpSession
 from sslintercept.http.sm import HttpSM
 from sslintercept.log.access import AccessLog, ConnectionEntry, TransactionEntry
 from sslintercept.log.question import line as question_line
 from sslintercept.net.vconnection import NetVConnection
+
+METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+"""a token (RFC 9110 5.6.2)"""
 
 
 class AccessLines:
@@ -32,7 +41,7 @@ class AccessLines:
         session = sm.session
         facts = session.facts
         vc = session.vc
-        state = (facts.upstream_tls, facts.destination, sm.decision, facts.user)
+        state = (facts.upstream_tls, facts.destination, sm.decision, facts.user, facts.parent)
         if session.constant is None or session.constant_of != state:
             # Stack, probe and the client's TLS do not change while an HTTP session sits on top.
             session.constant = self._log.connection_part(facts, sm.decision)
@@ -51,21 +60,44 @@ class AccessLines:
             sm.upstream,
             sm.reused,
             sm.decision is not None and sm.decision.action is Action.BLOCK,
-            False,
             "",
             sm.error,
+            facts.parent,
         )
         self._log.transaction(entry, session.constant)
+
+    def refused(self, session: HttpSession, error: MessageError, head: bytes, sent: int) -> None:
+        """Write the line of a request that could not be read, of which C{head} came; C{sent}: bytes of the answer."""
+        facts, now = session.facts, session.vc.handler.now
+        method, target = words_of(head)
+        scope = facts.scope
+        if scope is not None and target.startswith("/"):
+            target = prefix("https" if scope.secure else "http", Address(scope.name, scope.destination.port)) + target
+        entry = TransactionEntry(
+            facts.id,
+            session.serial,
+            self._clock(),
+            now - session.began,
+            method,
+            target,
+            error.status,
+            len(head),
+            sent,
+            error=error,
+        )
+        self._log.transaction(entry, self._log.connection_part(facts, facts.decision))
 
     def connection(self, facts: Facts, vc: NetVConnection) -> None:
         """Write the line of a client connection that has ended."""
         now = self._clock()
         error = facts.error if facts.error is not None else vc.error
+        if isinstance(error, ConnectionLost):
+            error = ClientError("the connection broke", where=f"client {facts.client}", remedy="the client reset it")
         self._log.connection(
             ConnectionEntry(
                 now,
                 now - facts.started,
-                200 if "http-connect" in facts.path else 0,
+                facts.connect_status,
                 facts.transactions,
                 vc.tcp.read,
                 vc.tcp.sent,
@@ -86,6 +118,14 @@ class AccessLines:
         """Write the line of a client's flow of datagrams that has ended."""
         entry = ConnectionEntry(self._clock(), seconds, 0, 0, read, sent, facts.upstream, False, facts.error)
         self._log.connection(entry, facts, facts.decision)
+
+
+def words_of(head: bytes) -> tuple[str, str]:
+    """Method and target of a head that cannot be read, as far as it begins like one; C{-} for what does not."""
+    words = head.lstrip(b"\r\n").partition(b"\n")[0].split()
+    if not words or not METHOD.fullmatch(words[0]):
+        return "-", "-"
+    return words[0].decode("ascii"), words[1].decode("latin-1") if len(words) > 1 else "-"
 
 
 def shown(head: RequestHead) -> str:

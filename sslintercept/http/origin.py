@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITran
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sslintercept.errors import InterceptError, MessageError, TimedOut, UpstreamError
-from sslintercept.facts import ResponseHead
+from sslintercept.errors import InterceptError, MessageError, TimedOut
+from sslintercept.facts import ResponseHead, TlsLeg
 from sslintercept.http.head import find_end, read_response
 from sslintercept.http.pool import OriginKey, Pool
 from sslintercept.net.upstream import Handshake
@@ -36,16 +36,11 @@ class Transaction(Protocol):
     def origin_lost(self, error: Exception | None) -> None: ...
 
 
-class LostError(UpstreamError):
-    """The origin closed its connection before the response was complete."""
-
-    kind = "upstream_closed"
-
-
 @implementer(IProtocol, IHalfCloseableProtocol)
 class OriginSession:
     """
     @ivar key: what this connection may be used for.
+    @ivar leg: what TLS with the origin has agreed on, if there is any.
     @ivar uses: requests sent so far.
     @ivar body: the producer of the response body under way.
     @ivar handshake: the TLS handshake under way; its timer runs instead of ours.
@@ -64,6 +59,7 @@ class OriginSession:
         "body",
         "handshake",
         "key",
+        "leg",
         "sm",
         "usable",
         "uses",
@@ -75,6 +71,7 @@ class OriginSession:
     ) -> None:
         self.vc = vc
         self.key = key
+        self.leg: TlsLeg | None = None
         self._pool = pool
         self._pool_idle = pool_idle
         self._max_header = max_header

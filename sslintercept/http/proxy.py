@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sslintercept.config.schema import Settings
-from sslintercept.errors import InterceptError, MessageError
+from sslintercept.errors import InterceptError, LoopError, MessageError
 from sslintercept.facts import Action, Address, Decision, Facts, RequestHead, ResponseHead, TlsLeg
 from sslintercept.http.connect import kept_ready, open_tunnel
 from sslintercept.http.head import loops
@@ -50,16 +50,29 @@ PROXY_STATUS = {
     "http_message": (502, "http_protocol_error", "The origin's answer is malformed"),
     "timeout": (504, "http_response_timeout", "The origin did not answer in time"),
     "tls": (502, "tls_protocol_error", "No secure connection to the origin"),
+    "client": (400, "http_request_error", "Bad request"),
     "forbidden": (403, "destination_ip_prohibited", "This destination is not allowed"),
 }
 """for each kind of error: status, error token of Proxy-Status (RFC 9209 2.3), title"""
 INTERNAL = (500, "proxy_internal_error", "The request failed")
+REFUSED = {
+    408: "The request is too slow",
+    413: "The request is too large",
+    414: "The address is too long",
+    417: "An expectation that cannot be met",
+    431: "The request head is too large",
+    501: "Not implemented",
+    505: "This version of HTTP is not served",
+}
+"""titles of pages for request heads that are refused; without one it is a bad request"""
 
 
 class TransactionLog(Protocol):
     """Who writes the line of a transaction."""
 
     def transaction(self, sm: HttpSM) -> None: ...
+    def refused(self, session: HttpSession, error: MessageError, head: bytes, sent: int) -> None:
+        """The same for a request that could not be read, of which C{head} came; C{sent}: bytes of the answer."""
 
 
 class HttpProxy:
@@ -124,7 +137,8 @@ class HttpProxy:
             run(open_tunnel(self, sm), sm)
             return True
         if self.via is not None and loops(head, self.via):
-            self.refuse(sm, 508, "A loop", "this request has passed this proxy before", "http_loop_detected")
+            what, remedy = "this request has passed this proxy before", "two proxies in a row need different [http] via"
+            self.refuse(sm, 508, "A loop", LoopError(what, where="request", remedy=remedy), "http_loop_detected")
             return True
         if head.max_forwards == 0:
             self._answer_max_forwards(sm)
@@ -149,13 +163,9 @@ class HttpProxy:
             host, port = head.authority
             if (host != scope.name or port != scope.destination.port) and not self._leads_to(session, head):
                 sm.decision = decision
-                self.refuse(
-                    sm,
-                    421,
-                    "Misdirected request",
-                    f"this connection leads to {scope.name}; the request names {head.authority.host}",
-                    "http_request_denied",
-                )
+                what = f"this connection leads to {scope.name}; the request names {head.authority.host}"
+                misdirected = MessageError(what, where="request", status=421)
+                self.refuse(sm, 421, "Misdirected request", misdirected, "http_request_denied")
                 return True
         sm.decision = decision
         if facts.sequence is not None:
@@ -167,7 +177,7 @@ class HttpProxy:
 
     def _decide(self, facts: Facts, authority: Address) -> Decision:
         facts.destination = authority
-        facts.server_name = facts.client_hello = None
+        facts.server_name = facts.client_hello = facts.upstream_tls = facts.parent = None
         decision = self.rules.decide(facts, final=True) or self.default
         facts.decision = decision
         return decision
@@ -175,7 +185,7 @@ class HttpProxy:
     def _settle(self, facts: Facts) -> Decision | None:
         """The last word of the rules about a tunnel (L{Probe.settle})."""
         assert facts.scope is not None
-        facts.destination = facts.scope.destination
+        facts.destination = facts.scope.destination if facts.scope.destination.host else None
         return self.rules.decide(facts, final=True)
 
     def _leads_to(self, session: HttpSession, head: RequestHead) -> bool:
@@ -303,7 +313,7 @@ class HttpProxy:
         if key.secure and secured is None:
             self._secure(sm, session, key)
         elif secured is not None and secured is not self.plain:
-            sm.session.facts.upstream_tls = secured.leg
+            session.leg = secured.leg
         sm.send(session)
 
     def _secure(self, sm: HttpSM, session: OriginSession, key: OriginKey) -> None:
@@ -313,7 +323,7 @@ class HttpProxy:
         def done(secured: Secured | None, error: InterceptError | None) -> None:
             session.handshake = None
             if secured is not None:
-                facts.upstream_tls = secured.leg
+                facts.upstream_tls = session.leg = secured.leg
                 if facts.sequence is not None:
                     facts.step("upstream_handshake", secured.leg.version)
                     facts.step("upstream_flow_open")
@@ -326,13 +336,14 @@ class HttpProxy:
                     else:
                         self.carry_body(session)
             elif error is not None:
+                session.usable = False
+                waiting, session.sm = session.sm, None
+                if waiting is None:
+                    return  # the client has left, or has heard of it already
                 self.origins.forget(key.destination, key.name)
                 refused = error.kind == "certificate"
                 facts.step("certificate_refused" if refused else "upstream_handshake_failed", error.kind)
-                waiting, session.sm = session.sm, None
-                session.usable = False
-                if waiting is not None:
-                    waiting.origin_lost(error)
+                waiting.origin_lost(error)
 
         session.handshake = self.tls.push(session.vc, key.name, HTTP_1_1, hello, done)
         facts.step("upstream_profile_attached")
@@ -380,10 +391,10 @@ class HttpProxy:
         sm.session.facts.step("error", error.kind)
         self._page(sm, status, title, f"{error.where}: {error.what}", error.remedy, token, close)
 
-    def refuse(self, sm: HttpSM, status: int, title: str, what: str, token: str) -> None:
+    def refuse(self, sm: HttpSM, status: int, title: str, error: InterceptError, token: str) -> None:
         """Answer that the request itself is the problem."""
-        sm.error = MessageError(what, where="request", status=status)
-        self._page(sm, status, title, what, "nothing was forwarded", token)
+        sm.error = error
+        self._page(sm, status, title, error.what, error.remedy, token)
 
     def block(self, sm: HttpSM, decision: Decision) -> None:
         """Answer with the page that says which rule."""
@@ -416,22 +427,26 @@ class HttpProxy:
             close,
         )
 
-    def refused(self, session: HttpSession, error: MessageError) -> None:
-        """Answer a request whose head cannot be read."""
-        session.facts.error = error
+    def refused(self, session: HttpSession, error: MessageError, head: bytes) -> None:
+        """Answer a request whose head, or what there is of it, cannot be read."""
+        facts, tcp = session.facts, session.vc.tcp
+        facts.error = error
+        facts.transactions += 1
+        sent = tcp.sent + tcp.queued
         session.vc.write(
             page(
                 error.status,
-                title="Bad request",
+                title=REFUSED.get(error.status, "Bad request"),
                 what=error.what,
                 remedy=error.remedy,
-                id=f"{session.facts.id}-{session.serial}",
+                id=f"{facts.id}-{session.serial}",
                 accept=b"",
                 close=True,
                 error="http_request_error",
                 via_name=self.name,
             )
         )
+        self.transactions.refused(session, error, head, tcp.sent + tcp.queued - sent)
 
     def ended(self, sm: HttpSM) -> None:
         """A transaction is over: write its line."""

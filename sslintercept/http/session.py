@@ -38,6 +38,7 @@ DRAIN = 10.0
 class HttpSession:
     """
     @ivar serial: transactions begun on this connection.
+    @ivar began: when the first byte of the present request came.
     @ivar key: what connections to the tunnel's origin must be; made with the first request.
     @ivar identity: this connection's own, once a login is bound to its server connection; else empty.
     @ivar drains: the client was answered before it had said everything; it may finish, nobody listens.
@@ -53,6 +54,7 @@ class HttpSession:
         "_paused",
         "_proxy",
         "_scanned",
+        "began",
         "constant",
         "constant_of",
         "drains",
@@ -77,6 +79,7 @@ class HttpSession:
         self.drains = False
         self.sm: HttpSM | None = None
         self.serial = 0
+        self.began = vc.handler.now
         self.key: OriginKey | None = None
         self.identity = ""
         self.constant: str | None = None
@@ -145,16 +148,18 @@ class HttpSession:
         vc = self.vc
         proxy = self._proxy
         if size > proxy.max_header:
-            self._refuse(
-                MessageError(f"the request head is larger than {proxy.max_header} bytes", where="request", status=431)
-            )
+            what = f"the request head is larger than {proxy.max_header} bytes"
+            self._refuse(MessageError(what, where="request", status=431), bytes(self._buffer))
             return
         self._scanned = len(self._buffer)
         if vc.deadline == NEVER:
-            vc.deadline = vc.handler.now + proxy.header_timeout
+            self.began = vc.handler.now
+            vc.deadline = self.began + proxy.header_timeout
 
     def _begin(self, raw: bytes, rest: bytes) -> None:
         """Begin a transaction with a whole head; C{rest} came behind it, and what is in the buffer after that."""
+        if not self._scanned:
+            self.began = self.vc.handler.now
         self._scanned = 0
         self.vc.deadline = NEVER
         scope = self.facts.scope
@@ -165,7 +170,7 @@ class HttpSession:
                 scope.destination if scope is not None else None,
             )
         except MessageError as error:
-            self._refuse(error)
+            self._refuse(error, raw)
             return
         if head.length and self._buffer:
             rest += bytes(self._buffer)
@@ -182,10 +187,10 @@ class HttpSession:
                 self._paused = True
                 self.vc.pauseProducing()
 
-    def _refuse(self, error: MessageError) -> None:
+    def _refuse(self, error: MessageError, head: bytes) -> None:
         """Answer a request that cannot be read, and close: where the next one would begin is not known."""
         self.serial += 1
-        self._proxy.refused(self, error)
+        self._proxy.refused(self, error, head)
         self.drains = error.status != 408
         self._drain()
 
@@ -259,7 +264,8 @@ class HttpSession:
             sm.client_stands_still()
             return
         if kind == "deadline" and not self._closing and bytes(self._buffer).strip(b"\r\n"):
-            self._refuse(MessageError("the request head did not come in time", where="request", status=408))
+            late = MessageError("the request head did not come in time", where="request", status=408)
+            self._refuse(late, bytes(self._buffer))
             return
         vc.close()
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sslintercept.errors import ClientError, InterceptError, MessageError, TimedOut, UpstreamError
+from sslintercept.errors import ClientError, InterceptError, LostError, MessageError, TimedOut, UpstreamError
 from sslintercept.facts import CHUNKED, Action, Address, Decision, RequestHead, ResponseHead, Scope
 from sslintercept.http.head import write_request, write_response
-from sslintercept.http.origin import LostError, OriginSession
+from sslintercept.http.origin import OriginSession
 from sslintercept.net.vconnection import NEVER
 from sslintercept.probe.accept import Hanging
 from sslintercept.tunnel.tunnel import HttpTunnel, Producer
@@ -154,6 +154,7 @@ class HttpSM:
         """There is a server connection: forward the request."""
         self.origin = origin
         self.upstream = origin.vc.peer
+        self._session.facts.upstream_tls = origin.leg
         head = self._head
         proxy = self._proxy
         try:
@@ -358,7 +359,7 @@ class HttpSM:
         """Let the client see that its response is not all there; without TLS only a reset can say that of some."""
         vc = self._session.vc
         if self._delimited and not self._session.facts.depth:
-            vc.abort()
+            vc.abort(self.error if isinstance(self.error, InterceptError) else None)
         else:
             vc.close(faithful=False)
 
@@ -437,6 +438,8 @@ class HttpSM:
             return
         session = self._session
         self.status = status
+        if self.method == b"CONNECT":
+            session.facts.connect_status, session.facts.error = status, self.error
         session.vc.write(page)
         session.drains = not self._whole
         self._end()
@@ -461,9 +464,10 @@ class HttpSM:
         if self._answered:
             if origin is not None and origin.body is not None:
                 self.received = origin.body.ndone
-            self.error = error or LostError(
-                "the origin closed in the middle of the response", where=str(self._head.authority), remedy="try again"
-            )
+            if not isinstance(error, InterceptError):
+                what = "the origin closed in the middle of the response"
+                error = LostError(what, where=str(self._head.authority), remedy="try again")
+            self.error = error
             self._end()
             if origin is not None and origin.vc.error is not None:
                 self._session.vc.mirror(origin.vc)
@@ -511,18 +515,18 @@ class HttpSM:
         if body is not None and body.alive and not self._answered:
             body.fail(MessageError("the request body stands still", where="request", status=408))
             return
-        self.client_lost(
-            TimedOut("the client stands still", where="client connection", remedy="see [tunnel] idle_timeout")
-        )
-        self._session.vc.abort()
+        why = TimedOut("the client stands still", where="client connection", remedy="see [tunnel] idle_timeout")
+        self.client_lost(why)
+        self._session.vc.abort(why)
 
     def client_lost(self, error: Exception | None) -> None:
         """The client is gone: nobody waits for the response (ATS: background fill needs a cache writer)."""
         if self._over:
             return
-        self.error = error or ClientError(
-            "the client went away", where=str(self._session.facts.client), remedy="it did not wait for the response"
-        )
+        if not isinstance(error, InterceptError):
+            where = str(self._session.facts.client)
+            error = ClientError("the client went away", where=where, remedy="it did not wait for the response")
+        self.error = error
         self._leave_origin()
         self._end()
 

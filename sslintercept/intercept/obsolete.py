@@ -7,7 +7,7 @@ later version (RFC 5246 E.1, E.2). In a tunnel that a rule leaves closed they pa
 
 from __future__ import annotations
 
-from sslintercept.errors import TlsError
+from sslintercept.errors import ClientTlsError
 from sslintercept.facts import Facts
 from sslintercept.net.vconnection import NetVConnection
 
@@ -26,14 +26,14 @@ class ObsoleteHello:
         """
         Refuse (L{sslintercept.interfaces.IAcceptor}).
 
-        @raise TlsError: always, after the refusal was written.
+        @raise ClientTlsError: always, after the refusal was written.
         """
         later = peeked[3:4] == b"\x03"
         vc.write(PROTOCOL_VERSION if later else NO_CIPHER)
         facts.path.append("sslv2")
         facts.step("client_handshake_failed", "SSL 2")
         offer = "a hello in the form of SSL 2" if later else "SSL 2"
-        raise TlsError(
+        raise ClientTlsError(
             f"the client offers {offer}, which is not served (RFC 6176)",
             where=f"client {facts.client}",
             alert=70 if later else None,

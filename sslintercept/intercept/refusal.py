@@ -6,7 +6,7 @@ Inside a tunnel they are nobody's business but the tunnel's policy.
 
 from __future__ import annotations
 
-from sslintercept.errors import InterceptError
+from sslintercept.errors import ClientError
 from sslintercept.facts import Facts
 from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.net.vconnection import NetVConnection
@@ -29,13 +29,13 @@ class Refusal:
         """
         Refuse (L{sslintercept.interfaces.IAcceptor}).
 
-        @raise InterceptError: always, on a proxy's own port, after the refusal was written.
+        @raise ClientError: always, on a proxy's own port, after the refusal was written.
         """
         if facts.scope is not None:
             self._unknown.accept(vc, facts, peeked)
             return
         vc.write(REFUSALS[self.protocol])
-        raise InterceptError(
+        raise ClientError(
             f"{self.protocol} is recognised but has no session here",
             where=f"listener {facts.listener}",
             remedy="use HTTP CONNECT",

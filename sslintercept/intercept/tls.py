@@ -18,7 +18,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sslintercept.config.schema import Settings
-from sslintercept.errors import CertificateError, HelloError, InterceptError, TimedOut, TlsError, UpstreamError
+from sslintercept.errors import (
+    CertificateError,
+    ClientTlsError,
+    HelloError,
+    InterceptError,
+    PolicyError,
+    TimedOut,
+    TlsError,
+    UpstreamError,
+)
 from sslintercept.facts import UNKNOWN, Action, Address, ClientHello, Decision, Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.upstream import Secured
@@ -30,7 +39,7 @@ from sslintercept.profile.ssl import SslProfile
 from sslintercept.rule.decide import Rules
 from sslintercept.rule.learned import Learned
 from sslintercept.tls.context import ServerContext
-from sslintercept.tls.engine import Credential
+from sslintercept.tls.engine import REJECTIONS, Credential, of_client
 from sslintercept.tls.hello import HelloReader
 from sslintercept.tls.seen import Origins, Seen
 from sslintercept.tunnel.blind import BlindTunnel
@@ -42,8 +51,6 @@ LATER_HTTP = frozenset({b"h2", b"h2c", b"h3"})
 """versions of HTTP without a session here; they are never agreed on"""
 AT_ONCE = 1.0
 """seconds after the handshake: a client that leaves within them without a word did not like our certificate"""
-REJECTIONS = {42: "bad_certificate", 43: "unsupported_certificate", 46: "certificate_unknown", 48: "unknown_ca"}
-"""alerts by which a client refuses our certificate (RFC 8446 6.2)"""
 
 
 class Credentials(Protocol):
@@ -91,9 +98,9 @@ class TlsAcceptor:
         @raise InterceptError: there are too many layers of TLS already.
         """
         if facts.depth >= self.settings.client_tls.max_layers:
-            raise InterceptError(
+            raise PolicyError(
                 f"TLS layer {facts.depth + 1} was refused",
-                where="client connection",
+                where=f"client {facts.client}",
                 remedy="see [client-tls] max_layers",
             )
         if facts.scope is not None and facts.scope.secure:
@@ -211,7 +218,7 @@ class TlsAccept:
             await self._tunnel(decision)
             return
         if alpn is None:
-            raise InterceptError(decision.reason, where=f"TLS with {scope.name}", remedy="see [probe] unknown")
+            raise PolicyError(decision.reason, where=f"TLS with {scope.name}", remedy="see [probe] unknown")
         if decision.action is Action.BLOCK:
             if (server := self._vc.pick_up()) is not None:
                 facts.step("slot_dropped")
@@ -336,23 +343,12 @@ class TlsAccept:
             lambda secured, error: self._looked(scope, waiting, secured, error),
             scope.resume(),
         )
-        hanging.lost = lambda error: self._looked(
-            scope,
-            waiting,
-            None,
-            UpstreamError(
-                "the origin closed the connection during the handshake",
-                where=f"TLS with {scope.name}",
-                remedy="the origin refuses, or is down",
-            ),
-        )
         facts.upstream = server.peer
         facts.step("server_first")
         if facts.sequence is not None:
             handshake.profile.progress = facts.step
         handshake.begin()
         secured = await waiting
-        hanging.lost = lambda error: None
         if self._gone(None):
             return
         if secured is None:
@@ -378,9 +374,8 @@ class TlsAccept:
     def _looked(
         scope: Scope, waiting: Deferred[Secured | None], secured: Secured | None, error: InterceptError | None
     ) -> None:
-        if not waiting.called:
-            scope.failure = error
-            waiting.callback(secured)
+        scope.failure = error
+        waiting.callback(secured)
 
     # the client's layer
 
@@ -470,8 +465,9 @@ class TlsAccept:
     def _broke(self, error: TlsError) -> None:
         """The client's layer failed."""
         facts = self._facts
+        told = of_client(error, facts.client)
         if facts.error is None:
-            facts.error = error
+            facts.error = told
         if not self._over:
             facts.step("client_handshake_failed", error.what)
         if self._name and not self._accepted:
@@ -480,7 +476,7 @@ class TlsAccept:
             elif not self._over and error.alert is None and not error.sent_by_peer and self._vc.tcp.fin_received:
                 self._rejected("closed during the handshake")
         self._over = True
-        self._vc.tls_broke(error)
+        self._vc.tls_broke(told)
 
     def _rejected(self, why: str) -> None:
         a, facts = self._a, self._facts
@@ -509,7 +505,8 @@ class TlsAccept:
     def readConnectionLost(self) -> None:
         self._over = True
         if self._facts.error is None:
-            self._facts.error = TlsError("the client closed in the middle of its hello", where="client TLS")
+            where = f"TLS with client {self._facts.client}"
+            self._facts.error = ClientTlsError("it closed in the middle of its hello", where=where)
         self._vc.close()
 
     def writeConnectionLost(self) -> None:

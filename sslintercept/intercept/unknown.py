@@ -11,10 +11,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sslintercept.config.schema import Settings
-from sslintercept.errors import InterceptError
+from sslintercept.errors import InterceptError, PolicyError
 from sslintercept.facts import Action, Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.vconnection import NetVConnection
+from sslintercept.probe.entrance import Blocked
 from sslintercept.probe.reach import Waiting, reach
 from sslintercept.tunnel.blind import BlindTunnel
 
@@ -38,10 +39,13 @@ class UnknownAcceptor:
         scope = facts.scope
         verdict = facts.verdicts[-1] if facts.verdicts else None
         what = verdict.reason if verdict is not None else "unknown"
-        if scope is None or scope.decision.action is Action.BLOCK:
-            raise InterceptError(f"blocked ({what})", where="tunnel", remedy="see the rules")
+        if scope is None:
+            where = f"listener {facts.listener}"
+            raise PolicyError(f"nobody said where this leads ({what})", where=where, remedy="use CONNECT or SOCKS")
+        if scope.decision.action is Action.BLOCK:
+            raise Blocked(scope.decision, scope.destination)
         if self._settings.probe.unknown != "tunnel" and scope.decision.action is not Action.TUNNEL:
-            raise InterceptError(f"not relayed ({what})", where="tunnel", remedy="see [probe] unknown")
+            raise PolicyError(f"not relayed ({what})", where=str(scope.destination), remedy="see [probe] unknown")
         session = Waiting(vc, peeked)
         deferred = Deferred.fromCoroutine(self._relay(vc, facts, scope, session))
 

@@ -18,7 +18,7 @@ from json import JSONEncoder
 from typing import Final, NamedTuple
 
 from sslintercept.errors import InterceptError
-from sslintercept.facts import Address, ClientHello, Decision, Facts, TlsLeg
+from sslintercept.facts import Action, Address, ClientHello, Decision, Facts, TlsLeg
 from sslintercept.log.writer import json_notice
 
 MAX_URL: Final = 4096
@@ -62,18 +62,16 @@ class TransactionEntry(NamedTuple):
     """the upstream connection had served before"""
     denied: bool = False
     """a rule answered instead of the origin"""
-    hit: bool = False
-    """the cache answered"""
     content_type: str = ""
     error: BaseException | None = None
+    parent: str | None = None
+    """the parent that the way to the origin goes by"""
 
     @property
     def result(self) -> str:
         """Squid's result code."""
-        if self.denied:
+        if self.denied or is_denial(self.error):
             return "TCP_DENIED"
-        if self.hit:
-            return "TCP_HIT"
         if self.upstream is None:
             return "NONE"
         return "TCP_MISS" if self.error is None else "TCP_MISS_ABORTED"
@@ -99,13 +97,30 @@ class ConnectionEntry:
     error: BaseException | None = None
 
 
-TUNNEL_RESULTS: Final = {"tunnel": "TCP_TUNNEL", "block": "TCP_DENIED", "intercept": "NONE"}
+DENIALS: Final = frozenset({"blocked", "forbidden", "policy"})
+"""kinds of errors by which we refuse what a client wants, whether it could be had or not"""
+UNOPENED: Final = "tunnel"
+"""the last layer of a connection that was relayed as it is, whatever the rules would have allowed"""
 
 
-def connection_result(entry: ConnectionEntry, decision: Decision | None) -> str:
+def is_denial(error: BaseException | None) -> bool:
+    return isinstance(error, InterceptError) and error.kind in DENIALS
+
+
+def connection_result(entry: ConnectionEntry, facts: Facts, decision: Decision | None) -> str:
     """Squid's result code; C{NONE} stands for a connection whose transactions have lines of their own."""
-    result = TUNNEL_RESULTS[decision.action.value] if decision else "NONE"
-    return "TCP_TUNNEL_ABORTED" if result == "TCP_TUNNEL" and entry.error is not None else result
+    action = decision.action if decision is not None else Action.INTERCEPT
+    if action is Action.BLOCK or is_denial(entry.error):
+        return "TCP_DENIED"
+    if action is Action.TUNNEL or facts.path[-1] == UNOPENED:
+        return "TCP_TUNNEL" if entry.error is None else "TCP_TUNNEL_ABORTED"
+    return "NONE"
+
+
+def destination_of(facts: Facts) -> Address | None:
+    """Where the client wants to go, if it has said so."""
+    destination = facts.destination
+    return destination if isinstance(destination, Address) and destination.host else None
 
 
 def shown_url(url: str, queries: bool = False) -> str:
@@ -190,7 +205,7 @@ class JsonFormat:
     def part(self, facts: Facts, decision: Decision | None) -> str:
         hello = facts.client_hello
         ja4 = hello.ja4 if isinstance(hello, ClientHello) else None
-        destination = facts.destination if isinstance(facts.destination, Address) else None
+        destination = destination_of(facts)
         verdicts = facts.verdicts[-MAX_VERDICTS:]
         probe = ",".join(json_text(f"{verdict.protocol}: {verdict.reason}") for verdict in verdicts)
         return (
@@ -221,7 +236,7 @@ class JsonFormat:
             f'"transactions":{entry.transactions},'
             f'"status":{entry.status},"bytes_in":{entry.bytes_in},"bytes_out":{entry.bytes_out},'
             f'"duration_ms":{entry.duration * 1000:.1f},"upstream":{json_address(entry.upstream)},'
-            f'"reused":{json_bool(entry.reused)},"result":"{connection_result(entry, decision)}",'
+            f'"reused":{json_bool(entry.reused)},"result":"{connection_result(entry, facts, decision)}",'
             f"{json_error(entry.error)}}}"
         )
 
@@ -244,22 +259,25 @@ class SquidFormat:
         return (
             f"{entry.time:.3f} {entry.duration * 1000:6.0f} {client} {entry.result}/{entry.status:03} "
             f"{entry.bytes_out} {percent_encoded(entry.method[:MAX_WORD])} "
-            f"{percent_encoded(shown_url(entry.url, self.queries))} {user} {hierarchy(entry.upstream)} "
+            f"{percent_encoded(shown_url(entry.url, self.queries))} {user} {hierarchy(entry.upstream, entry.parent)} "
             f"{percent_encoded(entry.content_type.partition(';')[0].strip()[:MAX_WORD])}"
         )
 
     def connection(self, entry: ConnectionEntry, facts: Facts, decision: Decision | None) -> str:
         client, _, user = self.part(facts, decision).partition(" ")
-        destination = str(facts.destination) if isinstance(facts.destination, Address) else ""
+        destination = str(destination_of(facts) or "")
         return (
             f"{entry.time:.3f} {entry.duration * 1000:6.0f} {client} "
-            f"{connection_result(entry, decision)}/{entry.status:03} {entry.bytes_out} CONNECT "
-            f"{percent_encoded(destination[:MAX_URL])} {user} {hierarchy(entry.upstream)} -"
+            f"{connection_result(entry, facts, decision)}/{entry.status:03} {entry.bytes_out} CONNECT "
+            f"{percent_encoded(destination[:MAX_URL])} {user} {hierarchy(entry.upstream, facts.parent)} -"
         )
 
 
-def hierarchy(upstream: Address | None) -> str:
-    return f"HIER_DIRECT/{percent_encoded(upstream.host)}" if upstream else "HIER_NONE/-"
+def hierarchy(upstream: Address | None, parent: str | None) -> str:
+    """By which way, and to whom: Squid knows the first parent that is up, and shows its address."""
+    if upstream is None:
+        return "HIER_NONE/-"
+    return f"{'HIER_DIRECT' if parent is None else 'FIRSTUP_PARENT'}/{percent_encoded(upstream.host)}"
 
 
 FORMATS: Final[dict[str, type[JsonFormat] | type[SquidFormat]]] = {"json": JsonFormat, "squid": SquidFormat}

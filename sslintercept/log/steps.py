@@ -171,7 +171,6 @@ DECK_STEPS: Final = (
 OTHER_STEPS: Final = (
     # the probe and the rules
     Step("probed", "lvc", "lvc", "Probe says", "a probe has its verdict; detail: the protocol and why", arrow=NOTE),
-    Step("probe_waits", "lvc", "lvc", "Probe needs more bytes", "the first bytes do not decide", arrow=NOTE),
     Step(
         "greeting_relayed", "Server", "Client", "Greeting relayed, probe goes on", "a server-first origin spoke first"
     ),
@@ -179,13 +178,8 @@ OTHER_STEPS: Final = (
     Step("learned_bypass", "lvc", "lvc", "Learned bypass", "a remembered rejection made it a tunnel", arrow=NOTE),
     Step("learned_rejection", "Client", "lvcssl", "Client rejects our certificate", "the client refused the leaf"),
     # other ways in
-    Step("proxy_line_received", "Client", "lvc", "PROXY protocol header", "a PROXY header gave the client's address"),
     Step("socks_received", "Client", "lvc", "SOCKS request", "a SOCKS request is complete; detail: its target"),
     Step("socks_answered", "lvc", "Client", "SOCKS reply", "the reply was written; detail: its code"),
-    Step(
-        "destination_found", "lvc", "lvc", "Original destination", "a redirected or fixed target is known", arrow=NOTE
-    ),
-    Step("session_resolved", "lvc", "lvc", "Do OSDNS lookup", "a target that no HttpSM asked for has addresses"),
     Step(
         "session_opened", "lvc", "Server", "TCP connect", "a connection for SOCKS, a fixed or original target is opened"
     ),
@@ -203,21 +197,10 @@ OTHER_STEPS: Final = (
     # more about requests
     Step("request_body_relayed", "Client", "Server", "Request body", "a request's body has ended", arrow="-->"),
     Step("continue_sent", "httpsm", "Client", "HTTP/1.1 100 Continue", "an interim response was written"),
-    Step(
-        "cache_hit", "httpsm", "httpsm", "Serve from cache", "a kept response answers; no origin is asked", arrow=NOTE
-    ),
-    Step(
-        "transform_attached",
-        "httpsm",
-        "httpsm",
-        "Attach TransformVConnection",
-        "a stage stands in the tunnel; its name",
-    ),
     Step("pool_reused", "httpsm", "rvc", "Take kept connection", "a kept connection serves this request", wakes="rvc"),
     Step("pool_kept", "httpsm", "rvc", "Keep connection", "an upstream connection went to the pool", sleeps="rvc"),
     Step("retried", "httpsm", "httpsm", "Retry on a new connection", "a kept connection died before it answered"),
     Step("upgraded", "httpsm", "Client", "HTTP/1.1 101 Switching Protocols", "101 was written; detail: the protocol"),
-    Step("stream_opened", "Client", "httpsm", "HTTP/2 stream", "a stream of HTTP/2 has its request's head"),
     Step(
         "http_sm_ended",
         "httpsm",
@@ -232,24 +215,6 @@ OTHER_STEPS: Final = (
         "slot_dropped", "lvc", "rvc", "Close server_vc in the slot", "the hung connection is not needed", sleeps="rvc"
     ),
     # profiles and certificates
-    Step(
-        "client_stage", "lvc", "lvcssl", "Client profile", "a profile changed its stage; its name and stage", arrow=NOTE
-    ),
-    Step(
-        "upstream_stage",
-        "rvcssl",
-        "rvc",
-        "Server profile",
-        "a profile changed its stage; its name and stage",
-        arrow=NOTE,
-    ),
-    Step(
-        "client_profile_popped", "lvcssl", "lvc", "Detach SSL ProfileSM", "a TLS profile was removed", sleeps="lvcssl"
-    ),
-    Step(
-        "upstream_profile_popped", "rvcssl", "rvc", "Detach SSL ProfileSM", "a TLS profile was removed", sleeps="rvcssl"
-    ),
-    Step("leaf_made", "lvcssl", "lvcssl", "Forge leaf", "the leaf is ready; detail: its name, new or kept"),
     Step(
         "server_first",
         "lvc",
@@ -276,8 +241,6 @@ OTHER_STEPS: Final = (
         arrow=NOTE,
     ),
     Step("replayed", "lvc", "Server", "Replay peeked bytes", "the bytes the probe had read were sent on; how many"),
-    Step("client_half_closed", "Client", "Server", "End of data", "the client's half of a tunnel ended"),
-    Step("upstream_half_closed", "Server", "Client", "End of data", "the origin's half of a tunnel ended"),
     Step("tunnel_ended", "lvc", "rvc", "Blind Tunnel ends", "a tunnel ended; detail: bytes each way", arrow=NOTE),
     # refusals and faults
     Step("blocked", "httpsm", "Client", "Send block page", "a rule's page was written; detail: status and rule"),
@@ -286,17 +249,7 @@ OTHER_STEPS: Final = (
     Step(
         "error_answered", "httpsm", "Client", "Send error page", "our error page was written; detail: status and kind"
     ),
-    Step("timeout", "lvc", "rvc", "Timeout", "a wait ended; detail: the timer's name", arrow=NOTE),
     # closing
-    Step("client_close_notify", "lvcssl", "Client", "close_notify", "we said goodbye in TLS to the client"),
-    Step("upstream_close_notify", "rvcssl", "Server", "close_notify", "we said goodbye in TLS to the origin"),
-    Step("client_ended", "Client", "lvc", "FIN", "the client ended its side"),
-    Step("upstream_ended", "Server", "rvc", "FIN", "the origin ended its side"),
-    Step("client_reset", "Client", "lvc", "RST", "the client's connection was lost"),
-    Step("upstream_reset", "Server", "rvc", "RST", "the origin's connection was lost"),
-    Step("client_aborted", "lvc", "Client", "RST", "we aborted the client's connection"),
-    Step("upstream_aborted", "rvc", "Server", "RST", "we aborted the origin's connection"),
-    Step("upstream_closed", "rvc", "Server", "Close", "the origin's connection is gone", sleeps="rvc"),
     Step("client_closed", "lvc", "Client", "Close", "the client's connection is gone; always the last", sleeps="lvc"),
     Step("note", "lvc", "rvc", "Note", "anything worth a line; detail: the words", arrow=NOTE),
 )

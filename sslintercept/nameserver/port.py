@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address
 from sslintercept.nameserver.reply import Query, shortened
+from sslintercept.net.listener import way_out
 from sslintercept.net.nearness import Near, nearness
 from sslintercept.net.udp import BUFFER, CONTROL, DATAGRAMS, VIEW, SocketAddress, answer_from, ask_local, bind
 
@@ -52,8 +53,8 @@ class QuestionPort:
         except OSError as error:
             raise ConfigError(
                 f"cannot use UDP on {at} ({error.strerror or error})",
-                where=f"[listen:{listener}]",
-                remedy="end the program that has the port, or choose another one",
+                where=f"[listen:{listener}] endpoint",
+                remedy=way_out(error),
             ) from None
         ask_local(self._sock)
         self.address = Address(*self._sock.getsockname()[:2])

@@ -17,8 +17,9 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 
-from sslintercept.errors import InterceptError, TimedOut
+from sslintercept.errors import InterceptError, LimitError, TimedOut
 from sslintercept.facts import Address, Side
+from sslintercept.net.flow import host_key
 from sslintercept.net.handler import option
 from sslintercept.net.listener import address
 from sslintercept.net.vconnection import NetVConnection
@@ -26,6 +27,8 @@ from sslintercept.profile.tcp import TcpProfile
 
 MOST_BINDS: Final = 64
 """ports open at once"""
+MOST_OF_A_HOST: Final = 16
+"""and for one client's host (L{sslintercept.net.flow.host_key}), so that others find some left"""
 ACCEPTS: Final = 16
 """connections looked at in one turn; the same number may wait in the kernel"""
 
@@ -38,7 +41,7 @@ class Binds:
 
     @param addresses: the addresses of a name, or of an address itself (L{sslintercept.net.connector.Connector}).
     @param timeout: seconds that a port is open.
-    @param most: ports open at once.
+    @param most: ports open at once; C{most_of_a_host}: and for one client.
     """
 
     def __init__(
@@ -47,11 +50,14 @@ class Binds:
         *,
         timeout: float = 60.0,
         most: int = MOST_BINDS,
+        most_of_a_host: int = MOST_BINDS,
     ) -> None:
         self._addresses = addresses
         self._timeout = timeout
         self._most = most
-        self._open: set[Bind] = set()
+        self._most_of_a_host = most_of_a_host
+        self._open: dict[Bind, str] = {}
+        """with the host they are counted for"""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -66,22 +72,26 @@ class Binds:
             return None
         return frozenset(map(_plain, await self._addresses(host)))
 
-    def open(self, client: NetVConnection, welcome: frozenset[str] | None) -> Bind:
+    def open(self, client: NetVConnection, welcome: frozenset[str] | None, host: str = "") -> Bind:
         """
         Open a port for C{client}.
 
+        @param host: whom it is counted for, if it is not the connection's peer.
         @raise InterceptError: too many are open, or none can be.
         """
         if len(self._open) >= self._most:
-            raise InterceptError(f"{self._most} ports are open already", where=_WHERE, remedy="try again")
+            raise LimitError(f"{self._most} ports are open already", where=_WHERE, remedy="try again")
+        key = host_key(host or client.peer.host)
+        if sum(key == other for other in self._open.values()) >= self._most_of_a_host:
+            raise LimitError(f"{self._most_of_a_host} ports are open for this client", where=_WHERE, remedy="use them")
         try:
-            bind = Bind(client, welcome, self._timeout, self._open.discard)
+            bind = Bind(client, welcome, self._timeout, self._open.pop)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "not an IP address"
             raise InterceptError(
                 f"no port can be opened on {client.local.host} ({why})", where=_WHERE, remedy="reach the proxy over TCP"
             ) from None
-        self._open.add(bind)
+        self._open[bind] = key
         return bind
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -28,6 +28,17 @@ MOST_ADDRESSES = 32
 DOWN = "the origin or the way to it is down"
 
 
+class Denied(NamedTuple):
+    """Why an address may not be used, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+May = Callable[[str, int], Denied | None]
+"""asked for every address before a packet leaves (L{sslintercept.net.limits.Limits})"""
+
+
 class Resolver(Protocol):
     """Who knows the addresses of a name (L{sslintercept.interfaces.IResolver})."""
 
@@ -39,8 +50,8 @@ class Connector:
     Opens server connections.
 
     @param water: the high and low water marks of the connections.
-    @ivar allowed: asked for every address before a packet leaves; it returns a reason to refuse it, or C{None}.
-    @ivar back: the same for L{connect_back}.
+    @ivar allowed: why an address may not be used that a client names, or C{None}.
+    @ivar itself: the same for one that no client names.
     @param dead: addresses that did not answer lately, whoever tried them.
     """
 
@@ -51,8 +62,8 @@ class Connector:
         *,
         timeout: float,
         water: tuple[int, int] = (HIGH_WATER, LOW_WATER),
-        allowed: Callable[[str, int], str | None] = lambda host, port: None,
-        back: Callable[[str, int], str | None] = lambda host, port: None,
+        allowed: May = lambda host, port: None,
+        itself: May = lambda host, port: None,
         dead: Dead | None = None,
     ) -> None:
         self._handler = handler
@@ -60,7 +71,7 @@ class Connector:
         self._timeout = timeout
         self._water = water
         self.allowed = allowed
-        self.back = back
+        self.itself = itself
         self._dead = dead or Dead()
 
     async def addresses(self, host: str) -> Sequence[str]:
@@ -74,16 +85,19 @@ class Connector:
         except ValueError:
             return (await self._resolver.resolve(host))[:MOST_ADDRESSES]
 
-    async def connect(self, destination: Address, addresses: Sequence[str] | None = None) -> NetVConnection:
+    async def connect(
+        self, destination: Address, addresses: Sequence[str] | None = None, *, configured: bool = False
+    ) -> NetVConnection:
         """
         A connection with its base in place and nothing on top.
 
+        @param configured: the settings name the destination, and no client.
         @raise ResolveError: the name has no address.
         @raise ConnectError: no address answered, or none may be used.
         """
         if addresses is None:
             addresses = await self.addresses(destination.host)
-        return await self._try(destination, addresses, self.allowed)
+        return await self._try(destination, addresses, self.itself if configured else self.allowed)
 
     async def connect_back(self, client: Address) -> NetVConnection:
         """
@@ -91,11 +105,9 @@ class Connector:
 
         @raise ConnectError: it does not answer, or it is a port of our own.
         """
-        return await self._try(client, [client.host], self.back)
+        return await self._try(client, [client.host], self.itself)
 
-    async def _try(
-        self, destination: Address, addresses: Sequence[str], allowed: Callable[[str, int], str | None]
-    ) -> NetVConnection:
+    async def _try(self, destination: Address, addresses: Sequence[str], allowed: May) -> NetVConnection:
         last: UpstreamError | None = None
         peers = []
         for host in addresses:
@@ -122,6 +134,6 @@ class Forbidden(ConnectError):
     kind = "forbidden"
 
 
-def refusal(destination: Address, why: str) -> Forbidden:
+def refusal(destination: Address, why: Denied) -> Forbidden:
     """The error for an address that may not be used."""
-    return Forbidden(why, where=str(destination), remedy="see [http] private_destinations")
+    return Forbidden(why.what, where=str(destination), remedy=why.remedy)

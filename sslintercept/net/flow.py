@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from sslintercept.net.handler import NetHandler
 
-MOST_FLOWS = 8192
+MOST_FLOWS = 4096
 """client flows of a process; each may have one socket upstream"""
-MOST_OF_A_HOST = 512
+MOST_OF_A_HOST = 256
 """client flows of one host; for IPv6 of one /64, which one host may have for itself"""
 IDLE = 120.0
 """seconds without a datagram after which a flow is over (RFC 4787 4.3: not below two minutes)"""
 UNANSWERED = 30.0
-"""seconds after which one is over that nobody has answered"""
+"""seconds after which one is over that nobody has answered, or that is brief"""
 PERIOD = 1.0
 """seconds between two sweeps, and so the precision of every limit"""
 WARN_EVERY = 60.0
@@ -47,19 +47,21 @@ class Flow(ProfileChain):
 
     @ivar local: the address of ours, or of whom we stand in for, that the peer sends to.
     @ivar udp: the base; it counts.
+    @ivar brief: one question and its answer, as of DNS, so that it is over sooner (RFC 4787 4.3, REQ-5 a).
     @ivar own: bytes that we sent of our own accord to an address that is not proven (a cookie): no answer.
     @ivar deadline: the time on the handler's clock after which C{timed_out} is called once, traffic or not.
     @ivar closed: called once with this flow when it is over; C{why} says in one word what ended it.
     @ivar release_key: called once at the end, before C{closed}: whoever finds the flow by its address forgets it.
     """
 
-    __slots__ = ("closed", "deadline", "local", "own", "peer", "release_key", "timed_out", "udp", "why")
+    __slots__ = ("brief", "closed", "deadline", "local", "own", "peer", "release_key", "timed_out", "udp", "why")
 
     def __init__(self, peer: Address, local: Address) -> None:
         super().__init__()
         self.peer = peer
         self.local = local
         self.own = 0
+        self.brief = False
         self.deadline = NEVER
         self.why = ""
         self.udp: UdpProfile
@@ -214,7 +216,7 @@ class FlowTable:
                 if flow.deadline <= now:
                     flow.deadline = NEVER
                     flow.timed_out()
-                elif flow.udp.active + (self._idle if flow.answered else self._patience) <= now:
+                elif flow.udp.active + (self._idle if flow.answered and not flow.brief else self._patience) <= now:
                     flow.close("idle")
             except Exception:
                 # A defect in one session must not keep the others from being looked at.

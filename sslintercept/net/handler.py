@@ -28,6 +28,12 @@ BATCH = 512
 ROUNDS = 64
 """times the postponed calls of one turn may postpone others before the loop gets its turn again"""
 
+KEEP_IDLE, KEEP_INTERVAL, KEEP_COUNT = 120, 30, 4
+"""
+seconds of silence until the kernel asks whether the peer is still there, seconds between two questions, and how many
+stay unanswered before the connection is lost: after four minutes
+"""
+
 
 class Reactor(Protocol):
     """What is needed of Twisted's reactor."""
@@ -180,7 +186,15 @@ class NetHandler:
 
 
 def option(sock: socket.socket) -> None:
-    """What every TCP socket of ours has: no blocking, and no waiting for more bytes, since we batch ourselves."""
+    """
+    What every TCP socket of ours has: no blocking; no waiting for more bytes, since we batch ourselves; urgent bytes
+    (RFC 9293 3.8.5) in their place among the others, or each would be missing; and an end for peers that vanished.
+    """
     sock.setblocking(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEP_COUNT)

@@ -21,9 +21,11 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from sslintercept.config.endpoint import ALLOWED, parse
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Side
 from sslintercept.net.handler import option
+from sslintercept.net.local import Bound
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.profile.tcp import TcpProfile
 
@@ -110,6 +112,13 @@ class Listener:
                 self._rests = None
             self._sock.close()
         return succeed(None)
+
+    @property
+    def bound(self) -> Bound:
+        """Where the port is."""
+        host, port = self._sock.getsockname()[:2]
+        six = self._sock.family == socket.AF_INET6
+        return Bound("TCP", host, port, six and not self._sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
 
     def getHost(self) -> IAddress:
         host = self._sock.getsockname()
@@ -218,6 +227,22 @@ class Door:
         return listener
 
 
+WAYS_OUT: Final = {
+    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE: give it to the process, or choose a higher port",
+    errno.EPERM: "give the process the right to do so, or choose another port",
+    errno.EADDRINUSE: "end the program that has the port, or choose another one",
+    errno.EADDRNOTAVAIL: "give an address of this machine as interface, or none",
+    errno.EAFNOSUPPORT: "this machine has no such addresses; choose an interface of the other family",
+}
+
+
+def way_out(error: OSError) -> str:
+    """What to do about a port that cannot be opened."""
+    if isinstance(error, socket.gaierror):
+        return "give an address of this machine as interface, and no name"
+    return WAYS_OUT.get(error.errno or 0, "choose another port or interface")
+
+
 async def listen(
     handler: NetHandler,
     description: str,
@@ -227,7 +252,7 @@ async def listen(
     share: bool = False,
     transparent: bool = False,
     where: str = "endpoint",
-) -> IListeningPort:
+) -> Listener:
     """
     Open the port that an endpoint string describes.
 
@@ -236,8 +261,12 @@ async def listen(
     @raise ConfigError: the string is wrong, the port is taken or not allowed.
     """
     try:
+        parse(description)
+    except ValueError as error:
+        raise ConfigError(f"cannot use {description!r} ({error})", where=where, remedy=f"write {ALLOWED}") from None
+    try:
         endpoint = serverFromString(Door(handler, accepted, limit, share, transparent), description)
-        port: IListeningPort = await endpoint.listen(Factory())
+        port: Listener = await endpoint.listen(Factory())
         return port
     except NotTransparent as error:
         raise ConfigError(
@@ -245,13 +274,13 @@ async def listen(
             where=where,
             remedy="give the process CAP_NET_ADMIN, or set transparent = off",
         ) from None
-    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+    except LookupError:
         raise ConfigError(
-            f"cannot use endpoint {description!r} ({error})", where=where, remedy="write tcp:PORT[:interface=ADDRESS]"
+            f"cannot listen on {description} (systemd has handed over no such socket)",
+            where=where,
+            remedy="see FileDescriptorName in the socket's unit",
         ) from None
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {description} ({error.strerror or error})",
-            where=where,
-            remedy="end the program that has the port, or choose another one",
+            f"cannot listen on {description} ({error.strerror or error})", where=where, remedy=way_out(error)
         ) from None

@@ -13,6 +13,7 @@ from typing import Final
 
 from sslintercept.errors import ClientError
 from sslintercept.facts import Address
+from sslintercept.net.local import is_local
 from sslintercept.net.vconnection import NetVConnection
 
 SO_ORIGINAL_DST: Final = 80
@@ -58,14 +59,3 @@ def _tracked(vc: NetVConnection) -> Address:
             remedy="use a REDIRECT rule",
         ) from None
     return Address(host, struct.unpack_from("!H", raw, 2)[0])
-
-
-def is_local(host: str) -> bool:
-    """Whether an address is one of this machine's: only such can be bound to."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind((host, 0))
-        except OSError:
-            return False
-    return True

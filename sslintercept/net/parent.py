@@ -11,7 +11,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -64,6 +65,32 @@ class ParentError(UpstreamError):
 
 class NoProxy(ParentError):
     """Who was asked for a way is no proxy at all."""
+
+
+WAYS_OUT = {
+    "connect": "is it up? See [parent:{}] address",
+    "dns": "see [parent:{}] address",
+    "certificate": "see [parent:{}] address, and [upstream-tls] extra_trust",
+    "upstream_tls": "does it speak TLS? See [parent:{}] proxy",
+    "forbidden": "see [parent:{}] address",
+}
+"""what to do about an error on the way to a parent, by its kind"""
+LOOK = "look at the parent"
+
+
+@contextmanager
+def blamed(parent: Parent) -> Iterator[None]:
+    """Whatever goes wrong in here is told as that parent's fault, and not as the destination's."""
+    where = f"parent {parent.name}"
+    try:
+        yield
+    except ParentError:
+        raise
+    except TimedOut as error:
+        raise TimedOut(error.what, where=where, remedy=LOOK) from None
+    except UpstreamError as error:
+        remedy = WAYS_OUT.get(error.kind, LOOK).format(parent.name)
+        raise ParentError(error.what, where=where, remedy=remedy) from None
 
 
 NOT_SERVED = (b"400", b"404", b"405", b"501")
@@ -169,9 +196,7 @@ async def open_way(vc: NetVConnection, parent: Parent, destination: Address, tls
             await secure(vc, tls, parent.address.host, None)
 
         def too_slow(_kind: str) -> None:
-            conversation.fail(
-                TimedOut("it did not open the way in time", where=f"parent {parent.name}", remedy="look at the parent")
-            )
+            conversation.fail(TimedOut("it did not open the way in time", where=f"parent {parent.name}", remedy=LOOK))
 
         vc.deadline = vc.handler.now + timeout
         vc.timed_out = too_slow
@@ -195,8 +220,7 @@ async def secure(vc: NetVConnection, tls: UpstreamTls, name: str, hello: ClientH
     waiting: Deferred[None] = Deferred()
 
     def done(_secured: Secured | None, error: InterceptError | None) -> None:
-        if not waiting.called:
-            waiting.callback(None) if error is None else waiting.errback(error)
+        waiting.callback(None) if error is None else waiting.errback(error)
 
     handshake = tls.push(vc, name, (b"http/1.1",), hello, done)
     handshake.begin()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
+from sslintercept.errors import ClientError
 from sslintercept.facts import Address, Facts, Scope
-from sslintercept.net.connector import Connector, refusal
+from sslintercept.net.connector import Connector, Denied, refusal
 from sslintercept.net.nearness import Guard, Near
-from sslintercept.net.parent import Parent, open_way, secure
+from sslintercept.net.parent import Parent, blamed, open_way, secure
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 
 Choose = Callable[[Facts], Parent | None]
+NO_TARGETS: Final[Mapping[str, Address]] = MappingProxyType({})
 
 
 class Router:
@@ -23,6 +27,7 @@ class Router:
         where there are no parents at all.
     @param guard: looks at where names lead; absent where nobody does.
     @param timeout: seconds for a parent to open the way.
+    @param targets: where the settings send everybody, by the listener's name.
     """
 
     def __init__(
@@ -32,15 +37,28 @@ class Router:
         choose: Choose | None,
         timeout: float,
         guard: Guard | None = None,
+        targets: Mapping[str, Address] = NO_TARGETS,
     ) -> None:
         self.connector = connector
         self.tls = tls
         self.choose = choose
         self.guard = guard
         self._timeout = timeout
+        self._targets = targets
+
+    def configured(self, facts: Facts, destination: Address) -> bool:
+        """Whether it is the settings that send this client to C{destination}, and not its own wish."""
+        return self._targets.get(facts.listener) == destination
 
     def parent(self, facts: Facts, destination: Address) -> Parent | None:
-        """The parent that the way to C{destination} goes by."""
+        """
+        The parent that the way to C{destination} goes by.
+
+        @raise ClientError: nobody has said where to: a hello should have, and did not come.
+        """
+        if not destination.host:
+            where = f"listener {facts.listener}"
+            raise ClientError("the client names no server", where=where, remedy="target = sni takes TLS with a name")
         if self.choose is None:
             return None
         facts.destination = destination
@@ -66,7 +84,9 @@ class Router:
         @raise ResolveError, Forbidden: see L{addresses}.
         """
         addresses = await self.connector.addresses(destination.host)
-        return addresses if self.guard is None else self.guard.passable(facts, destination, addresses)
+        if self.guard is None or self.configured(facts, destination):
+            return addresses
+        return self.guard.passable(facts, destination, addresses)
 
     def reach(self, facts: Facts) -> int:
         """How near a name may lead this client (L{sslintercept.net.nearness.Near})."""
@@ -84,7 +104,8 @@ class Router:
         if parent is None:
             if addresses is None:
                 addresses = await self.straight(facts, destination)
-            return await self.connector.connect(destination, addresses)
+            configured = self.configured(facts, destination)
+            return await self.connector.connect(destination, addresses, configured=configured)
         return await self.by(facts, parent, destination)
 
     async def lead(self, facts: Facts, scope: Scope) -> NetVConnection:
@@ -114,16 +135,20 @@ class Router:
         await open_way(vc, parent, scope.destination, self.tls, self._timeout)
 
     async def by(self, facts: Facts, parent: Parent, destination: Address) -> NetVConnection:
-        """A connection by a certain parent."""
-        refused = self._refused(destination)
-        if refused is not None:
+        """
+        A connection by a certain parent.
+
+        @raise UpstreamError: it may not be asked for that, or C{ParentError}, which names it.
+        """
+        if not self.configured(facts, destination) and (refused := self._refused(destination)) is not None:
             raise refusal(destination, refused)
-        vc = await self.connector.connect(parent.address)
-        facts.step("note", f"by parent {parent.name}")
-        await open_way(vc, parent, destination, self.tls, self._timeout)
+        with blamed(parent):
+            vc = await self.connector.connect(parent.address, configured=True)
+            facts.step("note", f"by parent {parent.name}")
+            await open_way(vc, parent, destination, self.tls, self._timeout)
         return vc
 
-    def _refused(self, destination: Address) -> str | None:
+    def _refused(self, destination: Address) -> Denied | None:
         """What an address may not be used for, it may not be used for by a parent either."""
         try:
             host = str(ipaddress.ip_address(destination.host))

@@ -52,7 +52,8 @@ class Handshake:
         self._vc = vc
         self._name = name
         self._done: Done | None = done
-        self._before = (vc.deadline, vc.timed_out)
+        self._before = (vc.deadline, vc.timed_out, vc.closed)
+        vc.closed = self._gone
         self.profile: SslProfile
 
     def begin(self) -> None:
@@ -62,8 +63,21 @@ class Handshake:
     def _finished(self, secured: Secured | None, error: InterceptError | None) -> None:
         done, self._done = self._done, None
         if done is not None:
-            self._vc.deadline, self._vc.timed_out = self._before
+            self._vc.deadline, self._vc.timed_out, self._vc.closed = self._before
             done(secured, error)
+
+    def _gone(self, vc: NetVConnection) -> None:
+        """The connection was reset, or cut by us, before TLS could say anything; its session knows already."""
+        closed = self._before[2]
+        self._finished(
+            None,
+            UpstreamTlsError(
+                "the connection was lost in the handshake",
+                where=f"TLS with {self._name}",
+                remedy="the origin refuses, or is down",
+            ),
+        )
+        closed(vc)
 
     def complete(self, profile: SslProfile) -> None:
         """The handshake is complete; is it the origin?"""
@@ -152,7 +166,7 @@ class UpstreamTls:
         @param name: whom the certificate must be for; also the SNI, unless it is an address.
         @param hello: the client's own offer, below which we do not go.
         @param resume: the L{sslintercept.tls.context.Resumable} of another connection with this origin.
-        @param done: called once with the outcome, unless the connection dies before there is one.
+        @param done: called once with the outcome, whatever becomes of the connection.
         """
         handshake = Handshake(self, vc, name, done)
         handshake.profile = vc.push_ssl(

@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sslintercept.errors import InterceptError, TimedOut
+from sslintercept.errors import ClientError, InterceptError, LostError, TimedOut
 from sslintercept.facts import Address, Side
 from sslintercept.profile.chain import ProfileChain
 from sslintercept.profile.profile import Bytes, Profile, Receiver, ignore, ignore_end
@@ -47,7 +47,6 @@ STALLED = 60.0
 NEVER = float("inf")
 
 DONE = Failure(ConnectionDone())
-_ABORTED = Failure(ConnectionAborted())
 
 
 @implementer(ITransport, IConsumer, IPushProducer, ITCPTransport)
@@ -65,6 +64,8 @@ class NetVConnection(ProfileChain):
         again.
     @ivar closed: called once with this connection when nothing of it is left.
     @ivar truncated: the peer's direction ended without the goodbye of the top layer.
+    @ivar cut: it ended by a reset, the peer's or ours.
+    @ivar error: why it ended, if not in order; of a reset that nobody explains it is Twisted's.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class NetVConnection(ProfileChain):
         "_streaming",
         "closed",
         "closing",
+        "cut",
         "dead",
         "deadline",
         "ended_by_peer",
@@ -115,7 +117,7 @@ class NetVConnection(ProfileChain):
         self.deadline = NEVER
         self.timed_out: Callable[[str], object] = self._cut_by_timer
         self.closed: Callable[[NetVConnection], object] = lambda vc: None
-        self.closing = self.dead = self.finished = self.ended_by_peer = self.truncated = False
+        self.closing = self.dead = self.finished = self.ended_by_peer = self.truncated = self.cut = False
         self.trimmed = -1.0
         """when the layers last gave back what idle connections do not need"""
         self.error: Exception | None = None
@@ -222,6 +224,7 @@ class NetVConnection(ProfileChain):
             self.close()
 
     def _broke(self, error: Exception) -> None:
+        self.cut = True
         self.fail(ConnectionLost(str(error)))
 
     def fail(self, error: Exception) -> None:
@@ -325,17 +328,19 @@ class NetVConnection(ProfileChain):
             # What the kernel still has goes on its way without us; a reset would throw it away.
             self.tcp.leave()
         else:
-            self.abort()
+            where = f"{self.side.value} connection"
+            self.abort(TimedOut("nobody takes what is left", where=where, remedy="it was cut"))
 
     def _fin_out(self) -> None:
         if self.closing and not self.dead and self.deadline == NEVER:
             self.deadline = self.handler.now + LINGER
 
-    def abort(self) -> None:
+    def abort(self, why: InterceptError | None = None) -> None:
         """Cut the connection so that the peer sees RST (RFC 9293 3.10.5)."""
         if not self.dead:
+            self.cut = True
             if self.error is None:
-                self.error = ConnectionAborted()
+                self.error = why or ConnectionAborted()
             self.tcp.cut()
             self._die()
 
@@ -344,8 +349,8 @@ class NetVConnection(ProfileChain):
         Close the way C{other} ended: a reset there is a reset here, and a truncation, or a record that was refused,
         never looks like a goodbye.
         """
-        if other.error is not None and not isinstance(other.error, InterceptError):
-            self.abort()
+        if other.cut:
+            self.abort(cut_by(other))
         else:
             self.close(faithful=other.error is None and not other.truncated)
 
@@ -459,6 +464,15 @@ class NetVConnection(ProfileChain):
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         self.tcp.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(enabled))
+
+
+def cut_by(vc: NetVConnection) -> InterceptError:
+    """What is told of a connection that was cut because C{vc} was."""
+    if isinstance(vc.error, InterceptError):
+        return vc.error
+    if vc.side is Side.UPSTREAM:
+        return LostError("the origin reset the connection", where=str(vc.peer), remedy="the origin refuses, or is down")
+    return ClientError("the client reset the connection", where=str(vc.peer), remedy="it did not wait for the end")
 
 
 def _twisted(address: Address) -> IPv4Address | IPv6Address:

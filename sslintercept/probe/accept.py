@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sslintercept.errors import InterceptError, TimedOut
+from sslintercept.errors import ClientError, InterceptError, PolicyError, TimedOut
 from sslintercept.facts import Action, Decision, Facts, Scope, Verdict
 from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
@@ -31,6 +31,10 @@ EARLY = 64 * 1024
 """bytes of an eager server that are kept while nobody has picked its connection up"""
 HEARD = 4096
 """bytes of a relayed greeting that are kept as evidence, and for a session that reads along"""
+
+
+SECURED = frozenset(("http/1", "http/2"))
+"""what TLS with a proxy itself carries, whether its port serves that in the clear or not"""
 
 
 class Acceptor(Protocol):
@@ -199,7 +203,8 @@ class Probe:
         acceptor = self.acceptors.get(verdict.protocol)
         scope = facts.scope
         if scope is None:
-            if verdict.protocol not in self.allowed.get(facts.listener, frozenset()):
+            allowed = self.allowed.get(facts.listener, frozenset())
+            if verdict.protocol not in (allowed | SECURED if facts.depth else allowed):
                 acceptor = None
         else:
             if verdict.protocol != "tls":
@@ -209,12 +214,7 @@ class Probe:
                     acceptor = None
             acceptor = acceptor or self.acceptors.get("unknown")
         if acceptor is None:
-            error = InterceptError(
-                f"{verdict.protocol} is not served here ({verdict.reason})",
-                where=f"listener {facts.listener}",
-                remedy="speak one of the protocols that [listen:...] accept names",
-            )
-            facts.error = error
+            facts.error = not_served(facts, verdict)
             facts.step("dropped", verdict.protocol)
             vc.close()
             return
@@ -233,6 +233,15 @@ class Probe:
         if decision is not None:
             facts.decision = scope.decision = decision
             facts.step("decided", f"{decision.action.value} by rule {decision.rule}")
+
+
+def not_served(facts: Facts, verdict: Verdict) -> PolicyError:
+    """Why a proxy's own port has nothing for a protocol."""
+    what, remedy = f"{verdict.protocol} is not served here ({verdict.reason})", f"see [listen:{facts.listener}] accept"
+    if verdict.protocol.startswith("proxy-"):
+        what = f"a PROXY header of {facts.client.host}, which is none of the balancers that are believed"
+        remedy = f"see [listen:{facts.listener}] proxy_protocol"
+    return PolicyError(what, where=f"listener {facts.listener}", remedy=remedy)
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
@@ -368,9 +377,12 @@ class ProbeAccept:
         )
         if verdict is None:
             return False
-        if self._carries is not None and verdict.protocol != "tls":
-            self._no_tls()
-            return True
+        if self._carries is not None:
+            if verdict.protocol != "tls":
+                self._no_tls()
+                return True
+            # On whatever port: the two have just agreed on it.
+            verdict = Verdict("tls", f"both sides of {self._carries} had agreed on it", "tls")
         if verdict.protocol == UNRECOGNISED or verdict.hint == verdict.protocol:
             verdict = self._by_greeting(head) or verdict
         self._hand_over(verdict, head)
@@ -386,7 +398,7 @@ class ProbeAccept:
     def _no_tls(self) -> None:
         """Somebody goes on in the clear where TLS was agreed on."""
         self._release()
-        self._facts.error = InterceptError(
+        self._facts.error = ClientError(
             "the client did not begin with TLS, although both had agreed on it",
             where=f"{self._carries} of {self._facts.client}",
             remedy="nothing of it was passed on",

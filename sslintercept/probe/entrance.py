@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sslintercept.errors import InterceptError
+from sslintercept.errors import BlockedError
 from sslintercept.facts import UNKNOWN, Action, Address, Decision, Facts, Scope
 from sslintercept.net.parent import NoProxy
 from sslintercept.net.route import Router
@@ -24,10 +24,8 @@ from sslintercept.rule.decide import Rules
 from sslintercept.tunnel.blind import BlindTunnel
 
 
-class Blocked(InterceptError):
+class Blocked(BlockedError):
     """A rule blocks the destination."""
-
-    kind = "blocked"
 
     def __init__(self, decision: Decision, destination: Address) -> None:
         super().__init__(
@@ -140,15 +138,13 @@ class Entrance:
             return None
         return server
 
-    def enter(self, vc: NetVConnection, facts: Facts, entered: Entered, peeked: bytes, layer: str) -> None:
+    def enter(self, vc: NetVConnection, facts: Facts, entered: Entered, peeked: bytes) -> None:
         """
         The client has been answered: go on with what it says inside.
 
         @param peeked: what it said already.
-        @param layer: what the request was, for C{facts.path}.
         """
         scope, server = entered
-        facts.path.append(layer)
         facts.scope = scope
         outer = vc.pick_up()
         if outer is not None:

@@ -74,25 +74,19 @@ async def _secure(server: NetVConnection, facts: Facts, scope: Scope, router: Ro
     waiting: Deferred[Secured] = Deferred()
 
     def done(secured: Secured | None, error: InterceptError | None) -> None:
-        if waiting.called:
-            return
         if secured is not None:
             waiting.callback(secured)
         else:
-            waiting.errback(error or InterceptError("no TLS", where=str(scope.destination), remedy="try again"))
+            assert error is not None
+            waiting.errback(error)
 
-    hanging = Hanging(server)
-    hanging.lost = lambda error: done(
-        None, InterceptError("the origin closed the connection", where=str(scope.destination), remedy="try again")
-    )
+    Hanging(server)
     leg = facts.client_tls
     alpn = (leg.alpn.encode("latin-1"),) if leg is not None and leg.alpn else ()
     handshake = router.tls.push(server, scope.name, alpn, scope.hello, done, scope.resume())
     facts.step("server_first")
     handshake.begin()
-    secured = await waiting
-    hanging.lost = lambda error: None
-    return secured
+    return await waiting
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)

@@ -323,11 +323,12 @@ CONDITIONS: Final[dict[str, Kind]] = {
 class Condition:
     """One C{name:values} or its opposite."""
 
-    __slots__ = ("kind", "name", "negated", "shown", "table")
+    __slots__ = ("kind", "name", "negated", "several", "shown", "table")
 
     def __init__(self, name: str, values: Sequence[str], negated: bool) -> None:
         self.name, self.negated, self.kind = name, negated, CONDITIONS[name]
         self.table = self.kind.table(values)
+        self.several = len(values) > 1
         more = len(values) - SHOWN_VALUES
         self.shown = ", ".join(values[:SHOWN_VALUES]) + (f" and {more} more" if more > 0 else "")
 
@@ -347,8 +348,11 @@ class Condition:
             return f"{self.name} is absent"
         text = value[:MAX_NAME]
         text = text if text.isprintable() else ascii(text)
-        found = self.table.find(value)
-        return f"{self.name} {text} matches " + (f"none of {self.shown}" if found is None else found)
+        if isinstance(self.table, YesNo):
+            return f"{self.name} is {text}"
+        if (found := self.table.find(value)) is not None:
+            return f"{self.name} {text} matches {found}"
+        return f"{self.name} {text} {'matches none of' if self.several else 'does not match'} {self.shown}"
 
 
 class Match:

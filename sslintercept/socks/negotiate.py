@@ -54,6 +54,8 @@ class Association(Protocol):
 
     address: Address
     """where the client sends them"""
+    active: float
+    """when one last came or left, on the handler's clock"""
 
     def close(self) -> None: ...
 
@@ -79,6 +81,7 @@ class SocksAcceptor:
     Serves the verdict C{socks4} or C{socks5} (L{sslintercept.interfaces.IAcceptor}).
 
     @param timeout: seconds a client has, from its first byte on, until its request is complete.
+    @param idle: seconds that an association may carry nothing.
     @param users: who may come in; C{None} for everybody.
     @param binds: serves BIND, C{associations} UDP ASSOCIATE; C{None} where that is off.
     """
@@ -89,6 +92,7 @@ class SocksAcceptor:
         *,
         entrance: Entrance,
         timeout: float,
+        idle: float,
         users: Users | None = None,
         binds: Binds | None = None,
         associations: Associations | None = None,
@@ -96,6 +100,7 @@ class SocksAcceptor:
         self.protocol = protocol
         self.entrance = entrance
         self.timeout = timeout
+        self.idle = idle
         self.users = users
         self.binds = binds
         self.associations = associations
@@ -129,6 +134,7 @@ class SocksSession:
     def begin(self) -> None:
         """Read the client's first message."""
         vc = self._vc
+        self._facts.path.append(self._acceptor.protocol)
         vc.idle_limit = 0.0
         vc.deadline = vc.handler.now + self._acceptor.timeout
         vc.timed_out = self._timed_out
@@ -186,7 +192,7 @@ class SocksSession:
         users = self._users
         assert users is not None  # nobody else is asked to log in
         self._state = VERIFYING
-        self._wait_for(self._verify(users.verify(*said), said.user))
+        self._wait_for(self._verify(users.verify(*said, self._facts.client.host), said.user))
 
     async def _verify(self, verified: Deferred[bool], user: bytes) -> None:
         right = await verified
@@ -239,7 +245,7 @@ class SocksSession:
         welcome = await binds.welcome(request.destination.host)
         if vc.closing:
             return
-        bind = binds.open(vc, welcome)
+        bind = binds.open(vc, welcome, facts.client.host)
         self._answer(Reply.GRANTED, bind.address)
         self._state = LISTENING
         vc.resumeProducing()
@@ -262,7 +268,6 @@ class SocksSession:
             raise SocksError("UDP ASSOCIATE is not served", remedy="see [socks] udp", reply=Reply.NO_COMMAND)
         association = associations.open(facts, vc.peer, _expected(request, vc), vc.local.host, self._done)
         self._association = association
-        facts.path.append(self._acceptor.protocol)
         outer = vc.pick_up()
         if outer is not None:
             # It leads to where the tunnel around this one goes.
@@ -270,6 +275,8 @@ class SocksSession:
             outer.close()
         self._answer(Reply.GRANTED, association.address)
         self._state = ASSOCIATED
+        vc.idle_limit = self._acceptor.idle
+        vc.timed_out = self._unused
         vc.resumeProducing()
         vc.handler.soon(self._go)
 
@@ -301,7 +308,7 @@ class SocksSession:
             return
         self._answer(Reply.GRANTED, bound)
         self._state = OVER
-        self._acceptor.entrance.enter(self._vc, self._facts, entered, self._reader.rest(), self._acceptor.protocol)
+        self._acceptor.entrance.enter(self._vc, self._facts, entered, self._reader.rest())
 
     def _refuse(self, error: InterceptError) -> None:
         if self._state is OVER:
@@ -318,6 +325,20 @@ class SocksSession:
         self._refuse(
             TimedOut("no request in time", where=str(self._facts.client), remedy=f"see [socks] timeout = {limit:g}s")
         )
+
+    def _unused(self, kind: str) -> None:
+        """Nothing came on the connection of an association for a while; its datagrams count as well."""
+        vc, association = self._vc, self._association
+        if association is not None and association.active > vc.tcp.active:
+            vc.tcp.active = association.active
+            vc.idle_limit = self._acceptor.idle
+            return
+        self._facts.error = TimedOut(
+            "the association carried nothing",
+            where=str(self._facts.client),
+            remedy=f"see [tunnel] idle_timeout = {self._acceptor.idle:g}s",
+        )
+        self._done()
 
     def _left(self) -> None:
         self._refuse(SocksError("the client left in the middle", where=str(self._facts.client)))

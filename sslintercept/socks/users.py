@@ -21,7 +21,8 @@ from typing import Final, NamedTuple, TypeAlias
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.errors import ConfigError, LimitError
+from sslintercept.net.flow import host_key
 
 MAX_FILE: Final = 4 * 1024 * 1024
 """bytes of the file"""
@@ -34,6 +35,8 @@ MAX_BLOCKS: Final = 16
 """the highest p: how often that memory is gone through"""
 MAX_WAITING: Final = 64
 """logins being verified at once"""
+MAX_OF_A_HOST: Final = 8
+"""and of one client's host (L{sslintercept.net.flow.host_key}): who guesses must not keep the others out"""
 SALT: Final = range(8, 65)
 HASH: Final = range(16, 65)
 """bytes of a salt, and of a hash"""
@@ -77,7 +80,7 @@ class Users:
     def __init__(self, secrets: Mapping[str, Secret], run: Run) -> None:
         self._secrets = dict(secrets)
         self._run = run
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
         (cost, length), _ = Counter((one.cost, len(one.hash)) for one in secrets.values()).most_common(1)[0]
         self._nobody = Secret(cost, os.urandom(16), os.urandom(length))
 
@@ -126,24 +129,30 @@ class Users:
             )
         return cls(secrets, run), warnings
 
-    def verify(self, name: bytes, password: bytes) -> Deferred[bool]:
+    def verify(self, name: bytes, password: bytes, host: str) -> Deferred[bool]:
         """
         Whether this name has this password. Whoever cancels does not wait any longer; the thread goes on.
 
-        @raise InterceptError: too many logins wait already.
+        @param host: the client's address.
+        @raise LimitError: too many logins wait already, of all or of this client.
         """
-        if self._waiting >= MAX_WAITING:
-            raise InterceptError("too many logins at once", where="[socks] users", remedy="try again")
+        if self._waiting.total() >= MAX_WAITING:
+            raise LimitError("too many logins at once", where="[socks] users", remedy="try again")
+        key = host_key(host)
+        if self._waiting[key] >= MAX_OF_A_HOST:
+            raise LimitError("too many logins of this client at once", where="[socks] users", remedy="try again")
         try:
             known = self._secrets.get(name.decode("utf-8"))
         except UnicodeDecodeError:
             known = None
         secret = known or self._nobody
         answer: Deferred[bool] = Deferred()
-        self._waiting += 1
+        self._waiting[key] += 1
 
         def done(fits: bool | Failure) -> None:
-            self._waiting -= 1
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
             if answer.called:
                 return
             if isinstance(fits, Failure):

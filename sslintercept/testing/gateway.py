@@ -42,6 +42,7 @@ from sslintercept.nameserver.answers import AnswerTable
 from sslintercept.nameserver.service import Counters
 from sslintercept.net.connector import Connector, refusal
 from sslintercept.net.flow import FlowTable
+from sslintercept.net.limits import Limits
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.rule.decide import check_match
 from sslintercept.testing.loop import Loop
@@ -199,11 +200,13 @@ class ScriptedConnector(Connector):
             raise ResolveError(f"{host} has no address", where="resolver", remedy="look at the name")
         return ["192.0.2.7"]
 
-    async def connect(self, destination: Address, addresses: Sequence[str] | None = None) -> NetVConnection:
+    async def connect(
+        self, destination: Address, addresses: Sequence[str] | None = None, *, configured: bool = False
+    ) -> NetVConnection:
         """Open a connection to a scripted origin, or fail as the test wants it."""
         if addresses is None:
             await self.addresses(destination.host)
-        if (refused := self.allowed("192.0.2.7", destination.port)) is not None:
+        if (refused := (self.itself if configured else self.allowed)("192.0.2.7", destination.port)) is not None:
             raise refusal(destination, refused)
         self.opened.append(destination)
         await self._moment()
@@ -220,7 +223,7 @@ class ScriptedConnector(Connector):
 
     async def connect_back(self, client: Address) -> NetVConnection:
         """Open a connection to a client that waits for one: it is scripted like an origin."""
-        return await self.connect(client, [client.host])
+        return await self.connect(client, [client.host], configured=True)
 
     def _moment(self) -> Deferred[None]:
         """What takes a while takes a turn here, or as long as the test holds it."""
@@ -293,6 +296,8 @@ class MemoryGateway:
         self.trusted_leaves, self.untrusted_leaves = _sources()
         self.lines = AccessLines(self._line, "json", True, self.wall_clock)
         self.connector = ScriptedConnector(loop, (settings.tunnel.high_water, settings.tunnel.low_water))
+        limits = self.limits(settings)
+        self.connector.allowed, self.connector.itself = limits.denied, limits.itself
         self.gateway = Gateway(self.settings, self)
         self.pool = self.gateway.pool
         self.learned = self.gateway.learned
@@ -301,6 +306,10 @@ class MemoryGateway:
     def known_here(self, host: str) -> bool:
         """Nobody has said where names are."""
         return False
+
+    def limits(self, settings: Settings) -> Limits:
+        """As everywhere; there are no ports."""
+        return Limits(settings.http.private_destinations == "deny", list)
 
     def new_connector(self, settings: Settings) -> ScriptedConnector:
         """Who leads to scripted origins, whatever the settings."""

@@ -49,6 +49,25 @@ def serial() -> int:
     return secrets.randbits(126) | 1 << 126
 
 
+def is_there(path: Path, where: str) -> bool:
+    """
+    Whether a file exists.
+
+    @raise ConfigError: nobody can tell: the way to it is closed.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigError(
+            f"cannot look at {path} ({error.strerror})",
+            where=where,
+            remedy="run as the user its folder belongs to, or let this one enter it",
+        ) from None
+    return True
+
+
 def write_secret(path: Path, data: bytes) -> None:
     """
     Write a file that only we can read, whole or not at all, and never over one that is there.
@@ -124,16 +143,11 @@ class Authority:
         The CA in these files; both are made if both are missing.
 
         @return: the CA, and whether it was made just now.
-        @raise ConfigError: one is missing, or they cannot be used.
+        @raise ConfigError: see L{load}; or they cannot be made.
         """
-        have = [path.exists() for path in (certificate, key)]
-        if all(have):
-            return cls._load(certificate, key, now), False
-        if any(have):
-            there, missing = (certificate, key) if have[0] else (key, certificate)
-            raise ConfigError(
-                f"{missing} is missing, but {there} is there", where="[ca]", remedy="bring both files, or remove both"
-            )
+        found = cls.load(certificate, key, now)
+        if found is not None:
+            return found, False
         authority = cls.make(key_type, name, now)
         try:
             write_secret(key, private_pem(authority.key))
@@ -150,6 +164,23 @@ class Authority:
                 remedy="make the folder writable for this user",
             ) from None
         return authority, True
+
+    @classmethod
+    def load(cls, certificate: Path, key: Path, now: datetime) -> Authority | None:
+        """
+        The CA in these files; C{None} if both are missing.
+
+        @raise ConfigError: one is missing, or they cannot be reached or used.
+        """
+        have = [is_there(certificate, "[ca] certificate"), is_there(key, "[ca] key")]
+        if all(have):
+            return cls._load(certificate, key, now)
+        if any(have):
+            there, missing = (certificate, key) if have[0] else (key, certificate)
+            raise ConfigError(
+                f"{missing} is missing, but {there} is there", where="[ca]", remedy="bring both files, or remove both"
+            )
+        return None
 
     @classmethod
     def make(cls, key_type: str, name: str, now: datetime) -> Authority:

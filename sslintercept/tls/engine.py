@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import SSL, crypto
 
-from sslintercept.errors import TlsError
-from sslintercept.facts import TlsLeg
+from sslintercept.errors import ClientTlsError, TlsError
+from sslintercept.facts import Address, TlsLeg
 
 STEP: Final = 32 * 1024
 """bytes given to a memory BIO at once: BIOs never shrink, so they are kept from growing"""
@@ -84,6 +84,20 @@ def _tls_error(errors: list[tuple[str, int]], what: str) -> TlsError:
     if sent_by_peer:
         text = f"{what}: the peer sent alert {code - ALERT_REASONS} ({reason})"
     return TlsError(text, where="TLS", alert=code - ALERT_REASONS if sent_by_peer else None, sent_by_peer=sent_by_peer)
+
+
+REJECTIONS: Final = {42: "bad_certificate", 43: "unsupported_certificate", 46: "certificate_unknown", 48: "unknown_ca"}
+"""alerts by which a client refuses our certificate (RFC 8446 6.2)"""
+NOT_TRUSTED: Final = "the client does not trust our CA; see README, Trusting the CA"
+
+
+def of_client(error: TlsError, client: Address) -> ClientTlsError:
+    """A fault of the layer with a client, with its side; and with what to do about the commonest one."""
+    what, remedy = error.what, error.remedy
+    if error.sent_by_peer and error.alert in REJECTIONS:
+        what, remedy = f"it refused our certificate (alert {error.alert}, {REJECTIONS[error.alert]})", NOT_TRUSTED
+    where = f"{error.where} with client {client}"
+    return ClientTlsError(what, where=where, remedy=remedy, alert=error.alert, sent_by_peer=error.sent_by_peer)
 
 
 def _leg(connection: SSL.Connection, server_name: str, verified: str, resumed: bool) -> TlsLeg:

@@ -20,8 +20,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import SubjectKeyIdentifier
 
-from sslintercept.errors import ClientError
-from sslintercept.tls.authority import Authority, SigningKey, load_key, make_key, private_pem, serial, write_secret
+from sslintercept.errors import ClientError, ConfigError
+from sslintercept.tls.authority import (
+    Authority,
+    SigningKey,
+    is_there,
+    load_key,
+    make_key,
+    private_pem,
+    serial,
+    write_secret,
+)
 
 MOST_LEAVES = 4096
 """leaves kept"""
@@ -151,16 +160,22 @@ class LeafSource:
 
 
 def _kept_key(path: Path | None, key_type: str) -> SigningKey:
+    """@raise ConfigError: it cannot be read, or kept."""
     if path is None:
         return make_key(key_type)
-    if not path.exists():
-        key = make_key(key_type)
-        try:
-            write_secret(path, private_pem(key))
-        except FileExistsError:
-            return load_key(path, "leaf key")
-        return key
-    return load_key(path, "leaf key")
+    where = "leaf key"
+    if is_there(path, where):
+        return load_key(path, where)
+    key = make_key(key_type)
+    try:
+        write_secret(path, private_pem(key))
+    except FileExistsError:
+        return load_key(path, where)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path} ({error.strerror})", where=where, remedy="make the folder writable for this user"
+        ) from None
+    return key
 
 
 class _LeafKey:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslintercept.config import schema
-from sslintercept.config.reader import MOST_MISTAKES, ConfigMistakes, Mistake, nearest, read
+from sslintercept.config import endpoint, reader, schema
+from sslintercept.config.reader import MOST_MISTAKES, ConfigMistakes, Mistake, find, nearest, read
 from sslintercept.config.schema import ListenSettings, RuleSettings, Settings
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address
@@ -59,6 +59,13 @@ def test_an_empty_file_gives_the_defaults(ini: Path, tmp_path: Path) -> None:
     assert s.aio == schema.AioSettings("auto")
     assert s.log == schema.LogSettings("-", "json", True, None, None)
     assert s.admin == schema.AdminSettings()
+
+
+def test_the_ca_lies_in_the_state_folder_unless_it_is_placed_elsewhere(ini: Path, tmp_path: Path) -> None:
+    moved = settings(ini, "[sslintercept]\nstate_dir = /srv/state\n")
+    assert (moved.ca.certificate, moved.ca.key) == (Path("/srv/state/ca.pem"), Path("/srv/state/ca.key"))
+    placed = settings(ini, "[sslintercept]\nstate_dir = /srv/state\n[ca]\nkey = own.key\n")
+    assert (placed.ca.certificate, placed.ca.key) == (Path("/srv/state/ca.pem"), tmp_path / "etc/own.key")
 
 
 def test_every_key_can_be_given_another_value(ini: Path, tmp_path: Path) -> None:
@@ -277,7 +284,7 @@ accept = https
         "x.ini:7: [http] haeder_timeout: unknown key; the nearest is header_timeout",
         "x.ini:8: [http] max_header: given twice, first in line 6; keep one of the two",
         "x.ini:9: [http]: not understood; write [SECTION], key = value, or a comment that begins with ; or #",
-        "x.ini:10: [listen:a] endpoint: missing; allowed: a Twisted server endpoint like tcp:8080:interface=127.0.0.1",
+        f"x.ini:10: [listen:a] endpoint: missing; allowed: {endpoint.ALLOWED}",
         f"x.ini:11: [listen:a] accept = https: not one of the choices: https; allowed: {every}",
     ]
 
@@ -297,7 +304,9 @@ accept = https
             "1: [rule:a b]: needs a name; write [rule:NAME]; "
             "allowed: at most 64 letters, digits, dots, hyphens and underscores",
         ),
-        ("[:a]", "1: [:a]: unknown section; the nearest is [upstream-tls]"),
+        ("[foo]", f"1: [foo]: unknown section; there are {', '.join(s.heading for s in schema.SECTIONS)}"),
+        ("[:a]", f"1: [:a]: unknown section; there are {', '.join(s.heading for s in schema.SECTIONS)}"),
+        ("[proxy-tls]\nfoo = 1", "2: [proxy-tls] foo: unknown key; there are certificate, key"),
         ("[http:a]", "1: [http:a]: takes no name; write [http]"),
         (
             "[http]\nvia =",
@@ -392,10 +401,11 @@ def test_the_proxys_own_certificate_and_key_come_together(ini: Path) -> None:
     ]
 
 
-def test_two_listeners_cannot_have_the_same_endpoint(ini: Path) -> None:
-    assert mistakes(
-        ini, "[listen:a]\nendpoint = tcp:1\n[listen:b]\nendpoint = tcp:1\n[listen:c]\nendpoint = tcp:2\n"
-    ) == ["x.ini:4: [listen:b] endpoint = tcp:1: the same endpoint as [listen:a] in line 1; give each its own"]
+@pytest.mark.parametrize("second", ["tcp:1", "tcp:port=1:interface=127.0.0.1", "tcp6:1"])
+def test_two_listeners_cannot_have_the_same_port(ini: Path, second: str) -> None:
+    text = f"[listen:a]\nendpoint = tcp:1\n[listen:b]\nendpoint = {second}\n[listen:c]\nendpoint = tcp:2\n"
+    what = "the same port as [listen:a] in line 1; give each its own"
+    assert mistakes(ini, text) == [f"x.ini:4: [listen:b] endpoint = {second}: {what}"]
 
 
 @pytest.mark.parametrize(("given_", "used", "warnings"), [(32, 32, 0), (33, 32, 1)])
@@ -500,7 +510,7 @@ def test_any_file_gives_settings_or_mistakes(tmp_path_factory: pytest.TempPathFa
 
 def test_the_nearest_name_forgives_case_and_slips() -> None:
     assert nearest("HEADER_TIMOUT", ["header_timeout", "tls_timeout"]) == "header_timeout"
-    assert nearest("zzz", ["only"]) == "only"
+    assert nearest("zzz", ["only"]) is None
 
 
 @pytest.mark.parametrize(
@@ -511,6 +521,8 @@ def test_the_nearest_name_forgives_case_and_slips() -> None:
         ("[listen:a]\nendpoint = udp:1\ntarget = sni", "datagrams name no destination"),
         ("[listen:a]\nendpoint = udp:1\ntarget = original", "needs transparent = on for datagrams (TPROXY)"),
         ("[listen:a]\nendpoint = udp:1\ntarget = a.test:1\nproxy_protocol = 192.0.2.1", "not for datagrams"),
+        ("[listen:a]\nendpoint = udp:1\ntarget = a.test:1\naccept = http", "accept: not for datagrams"),
+        ("[parent:a]\nproxy = direct\naddress = p.test:1", "address: beside proxy = direct"),
         ("[parent:a]\nproxy = http", "address: missing; say where the parent listens"),
         ("[parent:a]\nproxy = http\naddress = p.test:1\nuser = u", "password_file: missing, while user is given"),
         ("[parent:a]\nproxy = http\naddress = p.test:1\npassword_file = f", "user: missing, while password_file"),
@@ -531,3 +543,33 @@ def test_parents_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     b, a = read(file).parents
     assert (b.name, b.proxy, b.address, b.match) == ("b", "direct", None, "host:x.test")
     assert (a.name, a.proxy, a.address, a.user) == ("a", "https", ("p.test", 3128), None)
+
+
+def test_the_file_that_was_named_is_taken_else_the_first_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "etc" / "one.ini", tmp_path / "two.ini"
+    monkeypatch.setattr(reader, "PLACES", (first, second))
+    assert find("three.ini") == Path("three.ini")
+    second.touch()
+    assert find(None) == second
+    first.parent.mkdir()
+    first.touch()
+    assert find(None) == first
+
+
+def test_where_no_file_is_both_places_are_named_and_how_to_name_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = tmp_path / "one.ini", tmp_path / "two.ini"
+    monkeypatch.setattr(reader, "PLACES", places)
+    with pytest.raises(ConfigError, match=f"neither {places[0]} nor {places[1]} is there; .*--config"):
+        find(None)
+
+
+def test_a_place_that_cannot_be_looked_at_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path / ("x" * 300) / "one.ini"
+    monkeypatch.setattr(reader, "PLACES", (closed, tmp_path))
+    assert find(None) == closed
+    with pytest.raises(ConfigMistakes, match=r"cannot be read .*make it readable for the user"):
+        read(closed)

@@ -40,7 +40,7 @@ def test_every_key_stands_in_the_reference_file_once() -> None:
     for line in reference.ini().splitlines():
         if heading := re.fullmatch(r"(?:; )?\[([a-z-]+)(:[a-z]+)?\]", line):
             section = heading[1]
-        elif key := re.match(r"(?:; )?([a-z_]+) = \S", line):
+        elif key := re.match(r"(?:; )?([a-z_]+) = \S", line) or re.match(r"# (path): caching is not", line):
             found.append((section, key[1]))
         else:
             assert not line or line.startswith("# ")
@@ -53,17 +53,10 @@ def test_every_line_of_the_reference_file_fits_a_screen() -> None:
 
 def test_what_is_commented_out_works_once_it_is_not(tmp_path: Path) -> None:
     path = tmp_path / "all.ini"
-    path.write_text(re.sub("(?m)^; (?!path = )", "", reference.ini()), encoding="utf-8")
+    path.write_text(re.sub("(?m)^; ", "", reference.ini()), encoding="utf-8")
     settings = read(path)
     assert [rule.name for rule in settings.rules] == ["banks"]
     assert settings.proxy_tls.certificate == tmp_path / "proxy.pem"
-
-
-def test_the_one_that_does_not_work_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "all.ini"
-    path.write_text(re.sub("(?m)^; (?=path = )", "", reference.ini()), encoding="utf-8")
-    with pytest.raises(ConfigMistakes, match="caching is not part of this version; remove the key"):
-        read(path)
 
 
 def test_the_page_has_a_row_for_every_key() -> None:

@@ -9,9 +9,10 @@ from itertools import count
 
 from twisted.internet.defer import Deferred
 
-from sslintercept.datagram.door import UdpDoor
+from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.session import FACTOR, Datagrams, FlowTotals, Opener
 from sslintercept.facts import Action, Address, Decision, Facts
+from sslintercept.net.connector import Denied
 from sslintercept.net.flow import FlowTable
 from sslintercept.testing.loop import Loop
 
@@ -96,26 +97,26 @@ class Site:
         self.rules = Fixed(action)
         self.ended: list[tuple[Facts, FlowTotals]] = []
         self.waiting: list[Deferred[Sequence[str]]] = []
-        self.refused: str | None = None
+        self.refused: Denied | None = None
         self.table = FlowTable(loop.handler)
         self.datagrams = Datagrams(
             loop.handler,
             self.rules,
             addresses=self.addresses,
-            allowed=lambda host, port: self.refused,
+            denied=lambda facts, destination, host: self.refused,
             ended=lambda facts, totals: self.ended.append((facts, totals)),
             opener=opener,
             factor=factor,
         )
+        self.target: Address | None = Address(name, self.origin.getsockname()[1])
         ids = count(1)
         self.door = UdpDoor(
             loop.handler,
             self.table,
             self.datagrams,
-            listener="test",
+            listening=lambda: Listening("test", self.target),
             host="127.0.0.1",
             port=0,
-            target=Address(name, self.origin.getsockname()[1]),
             new_id=lambda: f"t-{next(ids)}",
             wall_clock=lambda: 1e9,
         )

@@ -9,8 +9,9 @@ from itertools import count
 import pytest
 
 from sslintercept.datagram.associate import SocksAssociation, SocksAssociations
-from sslintercept.errors import InterceptError
+from sslintercept.errors import InterceptError, LimitError
 from sslintercept.facts import Address, Facts
+from sslintercept.net.connector import Denied
 from sslintercept.net.udp import DATAGRAMS
 from sslintercept.profile.profile import Bytes
 from sslintercept.socks.wire import read_datagram, write_datagram
@@ -107,7 +108,7 @@ def test_rules_and_forbidden_addresses_hold_for_each_flow(loop: Loop, made: Made
     loop.pump()
     assert [facts.protocol for facts in made.site.rules.asked] == ["stun", "dtls"]
     assert made.site.rules.asked[1].server_name == "a.example"
-    made.site.refused = "it is private"
+    made.site.refused = Denied("it is private", "leave it")
     client.send(to(Address("127.0.0.1", 10), b"x"))
     loop.pump()
     association.close()
@@ -171,6 +172,35 @@ def test_flows_and_associations_are_bounded(loop: Loop, made: Made) -> None:
     loop.pump()
     assert len(made.site.table) == 2
     assert association.dropped == 3
+
+
+def test_one_client_cannot_take_all_associations(made: Made) -> None:
+    made.associations.most_of_a_host = 1
+    first = made.open()
+    with pytest.raises(LimitError, match="1 associations of this client"):
+        made.open()
+    made.facts = Facts("t-2", Address("127.0.0.2", 40000), "socks")
+    made.open()
+    first.close()
+    made.facts = Facts("t-3", Address("127.0.0.1", 40000), "socks")
+    made.open()
+
+
+def test_datagrams_of_either_side_keep_an_association_active(loop: Loop, made: Made) -> None:
+    association = made.open()
+    client = made.site.plug(association.address)
+    loop.pass_time(10)
+    client.send(to(made.origin, b"question"))
+    [(_, source)] = made.site.received_from(made.site.origin)
+    asked = association.active
+    assert asked >= 10
+    loop.pass_time(10)
+    made.site.origin.sendto(b"answer", source)
+    assert made.site.received(client) == [to(made.origin, b"answer")]
+    assert association.active >= asked + 10
+    client.send(b"no header")
+    loop.pass_time(10)
+    assert association.active < asked + 20
 
 
 def test_without_a_socket_there_is_no_association(made: Made) -> None:

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from sslintercept.datagram.door import OriginalPort, Stand, UdpDoor, transparent
+from sslintercept.datagram.door import Listening, OriginalPort, Stand, UdpDoor, transparent
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address
 from sslintercept.net.flow import Flow, FlowTable
@@ -22,10 +22,9 @@ def door(loop: Loop, site: Site, host: str, port: int, target: Address | None, *
         loop.handler,
         site.table,
         site.datagrams,
-        listener="l",
+        listening=lambda: Listening("l", target),
         host=host,
         port=port,
-        target=target,
         new_id=lambda: "x",
         wall_clock=lambda: 0.0,
         share=share,
@@ -35,13 +34,33 @@ def door(loop: Loop, site: Site, host: str, port: int, target: Address | None, *
 def test_a_door_that_is_taken_says_so_and_one_that_is_shared_is_not(loop: Loop) -> None:
     site = Site(loop)
     target = Address("127.0.0.1", 9)
-    with pytest.raises(ConfigError, match="cannot use UDP on 127"):
+    with pytest.raises(ConfigError, match=r"cannot use UDP on 127.*in use\); end the program"):
         door(loop, site, *site.address, target).start()
+    with pytest.raises(ConfigError, match=r"cannot use UDP on 192.*\); give an address of this machine"):
+        door(loop, site, "192.0.2.1", 5353, target).start()
     first = door(loop, site, "127.0.0.1", 0, target, share=True)
     second = door(loop, site, *first.start(), target, share=True)
     second.start()
     for one in (first, second, second):
         one.stop()
+    site.close()
+
+
+def test_a_new_flow_goes_where_the_settings_say_now_and_an_older_one_stays(loop: Loop) -> None:
+    site = Site(loop)
+    first, second = site.client(), site.client()
+    before, after = site.origin, site.plug()
+    first.send(b"one")
+    assert site.received(before) == [b"one"]
+    site.target = Address(*after.getsockname())
+    first.send(b"two")
+    second.send(b"three")
+    assert site.received(before) == [b"two"]
+    assert site.received(after) == [b"three"]
+    site.target = None  # as if it were for redirected clients, which this port cannot be
+    third = site.client()
+    third.send(b"four")
+    assert site.received(after) == [b"four"]
     site.close()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sslintercept.datagram.door import UdpDoor
+from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.hello import Cookies
 from sslintercept.datagram.intercept import DtlsInterceptor
 from sslintercept.datagram.session import Datagrams, FlowTotals
@@ -125,7 +125,7 @@ class Way:
             handler,
             Fixed(action),
             addresses=addresses,
-            allowed=lambda host, port: None,
+            denied=lambda facts, destination, host: None,
             ended=lambda facts, totals: self.ended.append((facts, totals)),
             opener=opener,
         )
@@ -134,10 +134,9 @@ class Way:
             handler,
             FlowTable(handler),
             datagrams,
-            listener="test",
+            listening=lambda: Listening("test", target),
             host="127.0.0.1",
             port=0,
-            target=target,
             new_id=lambda: "t",
             wall_clock=lambda: NOW,
         )

@@ -8,35 +8,51 @@ from twisted.internet.defer import Deferred
 from sslintercept.datagram.session import HELD, HELD_BYTES
 from sslintercept.errors import ConnectError, ResolveError
 from sslintercept.facts import Action, Address, Facts
+from sslintercept.net.connector import Denied
 from sslintercept.net.flow import IDLE, UNANSWERED
 from sslintercept.testing.loop import Loop
 from tests.datagram.support import BLOCK, INTERCEPT, TUNNEL, Site, hello, hello_body, message, record
 from tests.datagram.test_probe import QUERY, quic
+
+QUIC = quic(0xC3, 1)
 
 
 @pytest.mark.parametrize("action", [TUNNEL, INTERCEPT])
 def test_datagrams_are_relayed_one_for_one_both_ways(loop: Loop, action: Action) -> None:
     site = Site(loop, action)
     client = site.client()
-    for datagram in (QUERY, b"", b"two" * 100):
+    for datagram in (QUIC, b"", b"two" * 100):
         client.send(datagram)
     got = site.received_from(site.origin)
-    assert [data for data, _ in got] == [QUERY, b"", b"two" * 100]
+    assert [data for data, _ in got] == [QUIC, b"", b"two" * 100]
     for answer in (b"one", b"", b"2" * 500):
         site.origin.sendto(answer, got[0][1])
     assert site.received(client) == [b"one", b"", b"2" * 500]
     loop.pass_time(IDLE + 1)
     [(facts, totals)] = site.ended
     assert (facts.id, facts.client, facts.listener) == ("t-1", Address(*client.getsockname()), "test")
-    assert facts.protocol == "dns"
+    assert facts.protocol == "quic"
     assert facts.stack == "udp/tunnel"
     assert facts.upstream == Address(*site.origin.getsockname())
     assert facts.started == 1e9
     assert (facts.server_name, facts.client_hello) == (None, None)
     assert facts.decision is not None
     assert facts.decision.action is action
-    assert totals == ("idle", totals.seconds, len(QUERY) + 300, 503, 3, 3, 0)
+    assert totals == ("idle", totals.seconds, len(QUIC) + 300, 503, 3, 3, 0)
     assert IDLE <= totals.seconds <= IDLE + 2
+    site.close()
+
+
+def test_a_question_and_its_answer_are_over_sooner(loop: Loop) -> None:
+    site = Site(loop)
+    client = site.client()
+    client.send(QUERY)
+    [(_, source)] = site.received_from(site.origin)
+    site.origin.sendto(b"answer", source)
+    assert site.received(client) == [b"answer"]
+    loop.pass_time(UNANSWERED + 1)
+    [(facts, totals)] = site.ended
+    assert (facts.protocol, totals.why) == ("dns", "idle")
     site.close()
 
 
@@ -137,7 +153,7 @@ def test_a_look_up_is_given_up_when_the_flow_is_over(loop: Loop) -> None:
 
 def test_an_address_that_must_not_be_used_gets_no_packet(loop: Loop) -> None:
     site = Site(loop, TUNNEL)
-    site.refused = "it is private"
+    site.refused = Denied("it is private", "leave it")
     site.client().send(b"x")
     assert site.received(site.origin) == []
     site.close()

@@ -162,6 +162,22 @@ def test_that_there_is_nothing_is_kept_as_long_as_the_zone_says(rcode: int, why:
     assert table.ask("no.test") == []
 
 
+@pytest.mark.parametrize("failure", ["servfail", "silence", "missing", "special"])
+def test_only_a_name_that_leads_nowhere_by_itself_is_said_to_be_misspelt(failure: str) -> None:
+    table = Table(patience=10.0)
+    found = table.ask("www.invalid" if failure == "special" else "www.test")
+    if failure == "servfail":
+        table.servers.break_("www.test")
+    elif failure == "silence":
+        table.clock.advance(10)
+    elif failure == "missing":
+        table.servers.know("www.test")
+    (error,) = found
+    assert isinstance(error, ResolveError)
+    assert ("spelling" in error.remedy) is (failure in ("missing", "special"))
+    assert ("the name servers" in error.remedy) is (failure in ("servfail", "silence"))
+
+
 def test_a_failure_is_kept_for_a_moment() -> None:
     table = Table()
     found = table.ask("www.test")

@@ -10,6 +10,7 @@ import pytest
 
 from sslintercept.http.head import MAX_TARGET
 from sslintercept.http.session import PIPELINE, HttpSession
+from sslintercept.net.connector import Denied
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway, ScriptedOrigin, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
@@ -535,7 +536,7 @@ def test_a_request_that_cannot_be_read_is_answered_and_the_connection_ends(
     assert client.ended
     client.close()
     gateway.pump()
-    assert gateway.log[-1]["error"] == "http_message"
+    assert gateway.log[-1]["error"] == ("unsupported" if status in (501, 505) else "http_message")
     assert gateway.connector.opened == []
 
 
@@ -784,7 +785,7 @@ def test_a_page_for_head_has_no_body(gateway: MemoryGateway) -> None:
 def test_a_defect_while_an_origin_is_opened_is_a_page_and_a_traceback_in_the_log(loop: Loop) -> None:
     gateway = MemoryGateway(loop)
     gateway.origin("origin.test:80")
-    gateway.connector.allowed = lambda host, port: str(1 // 0)
+    gateway.connector.allowed = lambda host, port: Denied(str(1 // 0), "")
     (answer,) = asked(gateway, GET)
     assert (answer.status, b"proxy_internal_error" in answer.head) == (500, True)
     assert loop.failures.pop().type is ZeroDivisionError

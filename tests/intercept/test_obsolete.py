@@ -45,7 +45,7 @@ def test_an_obsolete_hello_gets_the_right_alert_and_a_line_in_the_log(
     client.close()
     gateway.pump()
     line = gateway.log[-1]
-    assert line["error"] == "tls"
+    assert line["error"] == "client_tls"
     assert word in line["error_text"]
     assert not any(hello in peer.wire for peer in origin.peers)
 

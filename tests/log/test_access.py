@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslintercept.errors import ConnectError
+from sslintercept.errors import ConnectError, PolicyError
 from sslintercept.facts import Action, Address, ClientHello, Decision, Facts, TlsLeg, Verdict
 from sslintercept.log.access import (
     FORMATS,
@@ -24,6 +24,9 @@ LEG = TlsLeg("TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "http/1.1", "www.exa
 ORIGIN = Address("203.0.113.9", 443)
 DECISION = Decision(Action.INTERCEPT, "default", "no rule matched")
 GONE = ConnectError("refused", where="connect to 203.0.113.9:443", remedy="is it up?")
+
+
+REFUSED = PolicyError("not that port", where="origin:25", remedy="see [http] connect_ports")
 
 
 def facts() -> Facts:
@@ -175,6 +178,10 @@ def test_a_connection_in_squids_columns() -> None:
     assert connection("squid", made, decision=Decision(Action.TUNNEL, "banks", "x")) == (
         "1732340001.000  12500 192.0.2.7 TCP_TUNNEL/200 2000 CONNECT www.example.com:443 - HIER_DIRECT/203.0.113.9 -"
     )
+    about = facts()
+    about.parent = "uplink"
+    assert "FIRSTUP_PARENT/203.0.113.9" in connection("squid", made, about)
+    assert "FIRSTUP_PARENT/203.0.113.9" in line("squid", entry(parent="uplink"))
     nowhere = Facts("c1", Address("192.0.2.7", 1), "proxy")
     assert connection("squid", ConnectionEntry(1732340001.0, 0.0), nowhere, None) == (
         "1732340001.000      0 192.0.2.7 NONE/000 0 CONNECT - - HIER_NONE/- -"
@@ -189,7 +196,7 @@ def test_a_connection_in_squids_columns() -> None:
         ({"upstream": None}, "NONE"),
         ({"upstream": None, "error": GONE}, "NONE"),
         ({"denied": True}, "TCP_DENIED"),
-        ({"hit": True, "upstream": None}, "TCP_HIT"),
+        ({"error": REFUSED}, "TCP_DENIED"),
     ],
 )
 def test_a_transaction_has_squids_result(changes: dict[str, object], result: str) -> None:
@@ -206,12 +213,30 @@ def test_a_transaction_has_squids_result(changes: dict[str, object], result: str
         (Action.BLOCK, GONE, "TCP_DENIED"),
         (Action.INTERCEPT, None, "NONE"),
         (Action.INTERCEPT, GONE, "NONE"),
+        (Action.INTERCEPT, REFUSED, "TCP_DENIED"),
     ],
 )
 def test_a_connection_has_squids_result(action: Action, error: Exception | None, result: str) -> None:
     made = ConnectionEntry(1.0, 1.0, error=error)
     assert json.loads(connection("json", made, decision=Decision(action, "r", "w")))["result"] == result
     assert f" {result}/000 " in connection("squid", made, decision=Decision(action, "r", "w"))
+
+
+@pytest.mark.parametrize(("error", "result"), [(None, "TCP_TUNNEL"), (GONE, "TCP_TUNNEL_ABORTED")])
+def test_what_was_relayed_unopened_is_a_tunnel_whatever_the_rules_would_have_allowed(
+    error: Exception | None, result: str
+) -> None:
+    about = facts()
+    about.path = ["tcp", "http-connect", "tunnel"]
+    told_of = json.loads(connection("json", ConnectionEntry(1.0, 1.0, error=error), about))
+    assert (told_of["action"], told_of["result"]) == ("intercept", result)
+
+
+def test_a_destination_without_a_host_is_none() -> None:
+    about = facts()
+    about.destination = Address("", 443)
+    assert told(entry(), about)["destination"] is None
+    assert " CONNECT - - " in connection("squid", ConnectionEntry(1.0, 1.0), about)
 
 
 def test_an_error_of_ours_is_logged_with_its_kind_and_words() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslintercept.log import sequence
+from sslintercept.log import sequence, steps
 from sslintercept.log.sequence import DECK, STEPS, Sequence
 from sslintercept.log.steps import BOXES, DECK_STEPS, NOTE, OTHER_STEPS, PARTICIPANTS
 
@@ -62,6 +62,12 @@ def test_every_step_is_named_once_and_stands_between_participants() -> None:
         assert step.when
         assert step.arrow in ("->", "-->", "<-->", NOTE)
     assert {participant.box for participant in PARTICIPANTS} == set(BOXES)
+
+
+def test_every_step_is_recorded_somewhere() -> None:
+    package = Path(steps.__file__).parents[1]
+    source = "".join(path.read_text() for path in package.rglob("*.py") if path != Path(steps.__file__))
+    assert [name for name in STEPS if f'"{name}"' not in source] == []
 
 
 def test_the_page_about_logs_lists_every_step_as_it_is() -> None:

@@ -160,5 +160,5 @@ def test_a_turn_is_bounded(server: Server, client: Client) -> None:
 
 
 def test_a_port_that_is_taken_says_so(server: Server) -> None:
-    with pytest.raises(ConfigError, match=r"\[listen:dns\]: cannot use UDP on .* \(Address already in use\)"):
+    with pytest.raises(ConfigError, match=r"\[listen:dns\] endpoint: cannot use UDP on .* \(Address already in use\)"):
         QuestionPort(server.loop.handler, server.port.address, "dns", server.ask)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sslintercept.errors import ResolveError, TimedOut
+from sslintercept.errors import LimitError, ResolveError, TimedOut
 from sslintercept.facts import Address, Side
 from sslintercept.net.bind import ACCEPTS, Bind, Binds
 from sslintercept.net.vconnection import NetVConnection
@@ -172,6 +172,21 @@ def test_ports_are_counted(loop: Loop) -> None:
     assert port.said(HELLO, ANYBODY).take() == b"\x05\x00\x05\x01" + NOBODY
     assert port.error is not None
     assert "2 ports are open already" in str(port.error)
+
+
+def test_one_client_cannot_take_all_ports(loop: Loop) -> None:
+    port = Port(loop, binds=Binds(known, most_of_a_host=2))
+    first, _ = port.said(HELLO, ANYBODY), port.said(HELLO, ANYBODY)
+    assert port.said(HELLO, ANYBODY).take() == b"\x05\x00\x05\x01" + NOBODY
+    assert isinstance(port.error, LimitError)
+    other = port.client()
+    port.last.client = Address("192.0.2.77", 1)
+    other.send(HELLO + ANYBODY)
+    loop.pump()
+    bound(other)
+    first.close()
+    loop.pump()
+    bound(port.said(HELLO, ANYBODY))
 
 
 def test_what_the_rules_block_is_not_waited_for(loop: Loop) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from sslintercept.errors import ConnectError, ResolveError
 from sslintercept.facts import Address, Side
-from sslintercept.net.connector import MOST_ADDRESSES, Connector, Forbidden
+from sslintercept.net.connector import MOST_ADDRESSES, Connector, Denied, Forbidden
 from sslintercept.net.race import DEAD, DELAY, Attempt, Dead
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.testing.loop import Loop
@@ -132,11 +132,12 @@ def test_a_forbidden_address_gets_no_packet(loop: Loop, door: socket.socket) -> 
         loop.handler,
         Names(origin=["127.0.0.1"]),
         timeout=10,
-        allowed=lambda host, port: f"{host} is in a private network",
+        allowed=lambda host, port: Denied(f"{host} is in a private network", "see the settings"),
     )
     found, _ = begin(loop, made, "origin", door.getsockname()[1])
     loop.pump()
     assert found[0].check(Forbidden)
+    assert str(found[0].value).endswith(": 127.0.0.1 is in a private network; see the settings")
     door.setblocking(False)
     with pytest.raises(BlockingIOError):
         door.accept()

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from sslintercept.config.schema import UdpSettings
 from sslintercept.facts import Address
-from sslintercept.net.flow import Flow, FlowTable, host_key
+from sslintercept.net.flow import IDLE, MOST_FLOWS, MOST_OF_A_HOST, Flow, FlowTable, host_key
 from sslintercept.profile.udp import UdpProfile
 from sslintercept.testing.loop import Loop
+from sslintercept.tls.dtls import MTU
 
 HERE = Address("192.0.2.9", 53)
 
@@ -178,3 +180,9 @@ def test_a_flood_of_sources_does_not_grow_the_table_and_warns_once_a_minute(loop
 )
 def test_addresses_of_one_network_of_64_bits_are_one_host(one: str, other: str, same: bool) -> None:
     assert (host_key(one) == host_key(other)) is same
+
+
+def test_the_limits_are_those_of_the_settings_unless_somebody_says_otherwise() -> None:
+    settings = UdpSettings()
+    assert (settings.max_flows, settings.per_client, settings.idle_timeout) == (MOST_FLOWS, MOST_OF_A_HOST, IDLE)
+    assert settings.mtu == MTU

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from sslintercept.net import handler as module
+from sslintercept.net.handler import KEEP_COUNT, KEEP_IDLE, KEEP_INTERVAL, option
 from sslintercept.testing.loop import Loop
 from tests.support import Listening, read_all
 
@@ -202,3 +203,11 @@ def test_many_connections_are_served_in_turns(loop: Loop) -> None:
         peer.send(b"echo")
     loop.pump()
     assert all(read_all(peer) == b"echo" for _, peer in pairs)
+
+
+def test_the_kernel_looks_after_every_connection_of_ours() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        option(sock)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [KEEP_IDLE, KEEP_INTERVAL, KEEP_COUNT]

@@ -26,6 +26,7 @@ from sslintercept.net.listener import (
     NotTransparent,
     address,
     listen,
+    way_out,
 )
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.testing.loop import Loop
@@ -223,11 +224,45 @@ def test_a_client_that_is_gone_when_it_is_accepted_leaves_nothing(loop: Loop) ->
 
 @pytest.mark.parametrize(
     "description",
-    ["nonsense", "tcp:port", "tcp:99999", "unix:/tmp/x", "systemd:domain=INET:index=7", "tcp:1:2:3:4", "ssl:443", ""],
+    ["nonsense", "tcp:port", "tcp:99999", "unix:/tmp/x", "tcp:1:2:3:4", "tcp:1:iface=lo", "ssl:443", ""],
 )
 def test_an_endpoint_that_is_wrong_is_told_in_words(loop: Loop, description: str) -> None:
-    with pytest.raises(ConfigError, match=r"\[listen:main\] endpoint"):
+    with pytest.raises(ConfigError, match=r"\[listen:main\] endpoint") as wrong:
         opened(loop, lambda vc: None, description=description)
+    assert "Door" not in str(wrong.value)
+    assert "_parse" not in str(wrong.value)
+
+
+@pytest.mark.parametrize("which", ["index=7", "name=proxy"])
+def test_a_socket_that_systemd_did_not_hand_over_is_told_in_words(loop: Loop, which: str) -> None:
+    with pytest.raises(ConfigError, match=r"systemd has handed over no such socket\); see FileDescriptorName"):
+        opened(loop, lambda vc: None, description=f"systemd:domain=INET:{which}")
+
+
+@pytest.mark.parametrize(
+    ("interface", "what"),
+    [
+        ("192.0.2.1", r"Cannot assign requested address\); give an address of this machine"),
+        ("no.such.interface.invalid", r"\); give an address of this machine as interface, and no name"),
+    ],
+)
+def test_an_interface_that_is_not_here_is_told_from_a_port_that_is_taken(loop: Loop, interface: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        opened(loop, lambda vc: None, description=f"tcp:0:interface={interface}")
+
+
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (errno.EACCES, "CAP_NET_BIND_SERVICE"),
+        (errno.EADDRINUSE, "end the program"),
+        (errno.EADDRNOTAVAIL, "an address of this machine"),
+        (errno.EAFNOSUPPORT, "the other family"),
+        (errno.EMFILE, "choose another port or interface"),
+    ],
+)
+def test_each_reason_why_a_port_stays_shut_has_its_own_way_out(number: int, what: str) -> None:
+    assert what in way_out(OSError(number, "no"))
 
 
 def test_a_port_that_is_taken_is_told_in_words(loop: Loop) -> None:

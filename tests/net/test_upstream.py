@@ -138,6 +138,21 @@ def test_an_origin_that_hangs_in_the_handshake_is_given_up(loop: Loop) -> None:
     assert len(it.told) == 1
 
 
+def test_a_connection_that_is_lost_in_the_handshake_is_an_outcome_too(loop: Loop) -> None:
+    for end in ("fail", "abort", "close"):
+        it = Pushed(loop, answer=False)
+        it.handshake.begin()
+        if end == "fail":
+            it.server.fail(ConnectionResetError())  # as the tcp profile does at a reset
+        else:
+            getattr(it.server, end)()
+        loop.pass_time(70)
+        ((secured, error),) = it.told
+        assert secured is None
+        assert isinstance(error, UpstreamTlsError)
+        assert str(error).startswith("TLS with origin.test: the connection was lost in the handshake")
+
+
 def test_a_failure_after_the_handshake_is_the_connection_s_end_and_no_second_outcome(loop: Loop) -> None:
     it = Pushed(loop)
     it.handshake.begin()

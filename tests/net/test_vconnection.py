@@ -13,7 +13,7 @@ from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from sslintercept.errors import TimedOut, TlsError
+from sslintercept.errors import ClientError, TimedOut, TlsError
 from sslintercept.facts import Address, Side
 from sslintercept.net.vconnection import LINGER, NEVER, STALLED, NetVConnection
 from sslintercept.profile.tcp import TcpProfile
@@ -374,7 +374,7 @@ def test_an_end_is_mirrored_the_way_it_was(loop: Loop, layers: int) -> None:
         elif ending == "fault":
             first.error = TlsError("a record was refused", where="TLS")
         elif ending == "reset":
-            first.error = ConnectionResetError()
+            first.tcp.broke(ConnectionResetError())
         server.mirror(first)
         loop.pump()
         if layers and expected != "lost":
@@ -383,6 +383,7 @@ def test_an_end_is_mirrored_the_way_it_was(loop: Loop, layers: int) -> None:
         assert server.closing
         if expected == "lost":
             assert server.dead
+            assert isinstance(server.error, ClientError), "whose reset it was can be told"
         for vc in (first, client):
             vc.abort()
 

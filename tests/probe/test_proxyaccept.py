@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from zope.interface.verify import verifyObject
 
-from sslintercept.errors import TimedOut
+from sslintercept.errors import PolicyError, TimedOut
 from sslintercept.facts import Address, Facts
 from sslintercept.log.sequence import Sequence
 from sslintercept.net.vconnection import NEVER, NetVConnection
@@ -150,5 +150,6 @@ def test_on_a_port_of_our_own_the_probe_lets_no_header_of_a_stranger_pass(loop: 
     sock.send(header)
     loop.pump()
     assert is_ended(sock)
-    assert "proxy-v" in str(facts.error)
-    assert "is not served here" in str(facts.error)
+    assert isinstance(facts.error, PolicyError)
+    assert "a PROXY header of 192.0.2.1, which is none of the balancers" in str(facts.error)
+    assert str(facts.error).endswith("see [listen:main] proxy_protocol")

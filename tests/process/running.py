@@ -23,9 +23,6 @@ state_dir = state
 drain_timeout = 10s
 [listen:proxy]
 endpoint = tcp:0:interface=127.0.0.1
-[ca]
-certificate = state/ca.pem
-key = state/ca.key
 [upstream-tls]
 trust = {trust}
 [dns]
@@ -36,6 +33,8 @@ access = access.log
 """The settings of every proxy here, before those of the test; ports are the kernel's choice."""
 PROBLEMS: Final = ("Traceback", "Unhandled", "#critical", "#error", "Warning")
 """Words that have no place in the output of a proxy that does well."""
+AUTHORITY: Final = "the CA certificate that clients must trust: "
+"""in the banner, behind the ports; it is written at once"""
 
 
 def settings(text: str, trust: Path, hosts: Path) -> str:
@@ -121,7 +120,7 @@ class Proxy:
         self.pid = self.process.pid
         self.killed = False
         try:
-            wait_for("a banner", lambda: "try: curl" in self.said() or self.process.poll() is not None)
+            wait_for("a banner", lambda: AUTHORITY in self.said() or self.process.poll() is not None)
             if self.process.poll() is not None:
                 pytest.fail(f"the proxy ended with {self.process.returncode}:\n{self.said()}", pytrace=False)
             self.banner = self.said().splitlines()

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from tests.process.servers import NAME, Dnsmasq
 from tests.process.test_redirect import routed
 from tests.process.tools import ENVIRONMENT, PATIENCE, run, server_port, tool, wait_for
 
+Ini = Callable[[str], str]
 ANSWER = "203.0.113.9"
 QUERY = b"\x12\x34\x01\x00\0\1\0\0\0\0\0\0\x03www\x04real\x04test\0\0\1\0\1"
 QUIC = b"\xc0\0\0\0\1\x08" + bytes(8) + b"\0\0\x44\x9e" + bytes(1200)
@@ -63,6 +64,27 @@ def test_a_fixed_target_answers_and_the_log_names_the_protocol(
     assert line["destination"] == f"127.0.0.1:{dnsmasq.port}"
 
 
+def test_a_reload_sends_new_flows_to_another_target(proxy: ProxyMaker, ini: Ini) -> None:
+    port = server_port()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as before,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as after,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        for origin in (before, after):
+            origin.bind(("127.0.0.1", 0))
+            origin.settimeout(PATIENCE)
+        doors = [
+            f"[listen:udp]\nendpoint = udp:{port}:interface=127.0.0.1\ntarget = 127.0.0.1:{one.getsockname()[1]}\n"
+            for one in (before, after)
+        ]
+        gateway = proxy(doors[0])
+        gateway.reload(ini(doors[1]))
+        wait_for("the reload", lambda: "generation 2 of the settings" in gateway.said())
+        client.sendto(b"hello", ("127.0.0.1", port))
+        assert after.recv(100) == b"hello"
+
+
 def associated(gateway: Proxy) -> tuple[socket.socket, socket.socket]:
     """A client of SOCKS 5, and its socket for datagrams."""
     control = gateway.connect()
@@ -93,6 +115,17 @@ def test_a_client_of_socks_reaches_servers_by_address_and_by_name(gateway: Proxy
         sock.settimeout(0.5)
         with pytest.raises((TimeoutError, ConnectionRefusedError)):
             sock.recv(2000)
+
+
+def test_a_server_of_datagrams_may_have_the_number_of_our_tcp_port(gateway: Proxy) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as beside:
+        beside.bind(gateway.address)
+        beside.settimeout(PATIENCE)
+        control, sock = associated(gateway)
+        with control, sock:
+            port = struct.pack("!H", gateway.address[1])
+            sock.send(b"\0\0\0\x01" + socket.inet_aton("127.0.0.1") + port + b"hello")
+            assert beside.recv(2000) == b"hello"
 
 
 def test_quic_is_dropped_where_a_rule_says_so(proxy: ProxyMaker) -> None:

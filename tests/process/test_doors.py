@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_tls_in_tls_carries_ten_megabytes_both_ways(gateway: Proxy, origin: Body
     assert line["stack"] == "tcp/tls1.3/http1/http-connect/tls1.3/http1"
 
 
+def test_an_urgent_byte_passes_a_tunnel_in_its_place_both_ways(gateway: Proxy) -> None:
+    """Telnet and FTP send some (RFC 854, RFC 959 4.1.3)."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as origin,
+        gateway.tunnel(f"127.0.0.1:{origin.getsockname()[1]}") as client,
+    ):
+        server, _ = origin.accept()
+        server.settimeout(PATIENCE)
+        with server:
+            for sender, receiver in ((client, server), (server, client)):
+                sender.sendall(b"\xff\xf4")
+                sender.send(b"\xff", socket.MSG_OOB)
+                sender.sendall(b"\xf2ABOR\r\n")
+                got = b""
+                while not got.endswith(b"\n"):
+                    piece = receiver.recv(100)
+                    assert piece
+                    got += piece
+                assert got == b"\xff\xf4\xff\xf2ABOR\r\n"
+
+
 def test_users_of_socks_must_log_in(proxy: ProxyMaker, nginx: Nginx, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text(make_line("alice", "wonder land") + "\n")
@@ -68,6 +90,22 @@ def test_users_of_socks_must_log_in(proxy: ProxyMaker, nginx: Nginx, tmp_path: P
     assert gateway.curl(nginx.url(), by=by).code == 97
     assert gateway.curl(nginx.url(), by=f"socks4a://{gateway.ports[0]}").code == 97
     assert "wonder" not in gateway.said() + str(gateway.log())
+
+
+def test_a_flood_of_bad_logins_keeps_nobody_else_out(proxy: ProxyMaker, nginx: Nginx, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(make_line("alice", "secret") + "\n")
+    users.chmod(0o600)
+    gateway = proxy(f"[socks]\nusers = {users}\n")
+    with ExitStack() as stack:
+        for _ in range(200):
+            guesser = socket.create_connection(gateway.address, PATIENCE, ("127.0.0.2", 0))
+            stack.enter_context(guesser)
+            guesser.sendall(b"\x05\x01\x02\x01\x05alice\x05guess")
+        got = gateway.curl(nginx.url(), "--proxy-user", "alice:secret", by=f"socks5h://{gateway.ports[0]}")
+        assert got.status == 200, got.said
+    line = gateway.logged(lambda line: line["client"] == "127.0.0.2" and line["error"] == "limit")
+    assert "too many logins of this client" in line["error_text"]
 
 
 @pytest.mark.parametrize("kind", ["http", "https", "socks5"])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import shlex
 import stat
 
+import pytest
+
 from tests.process.conftest import ProxyMaker
 from tests.process.origins import Nginx
 from tests.process.tools import ROOT, run
 
 
+@pytest.mark.parametrize("accept", ["http, tls, socks4, socks5", "tls", "socks5", "socks4"])
 def test_the_last_lines_on_the_screen_say_where_it_listens_where_the_ca_lies_and_what_to_type(
-    proxy: ProxyMaker, nginx: Nginx
+    proxy: ProxyMaker, nginx: Nginx, accept: str
 ) -> None:
-    made = proxy("")
+    made = proxy(f"[listen:proxy]\naccept = {accept}\n")
     listens, authority, attempt = made.said().splitlines()[-3:]
     assert listens == f"sslintercept listens on 127.0.0.1:{made.address[1]}"
     assert authority == f"the CA certificate that clients must trust: {made.ca}"

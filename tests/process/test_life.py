@@ -125,9 +125,14 @@ def test_a_reload_opens_and_closes_ports_or_changes_none(proxy: ProxyMaker, ngin
 
 def test_what_a_reload_cannot_change_is_said(proxy: ProxyMaker, ini: Ini) -> None:
     made = proxy("")
-    made.reload(ini("[sslintercept]\nmax_connections = 10\n[log]\nformat = squid\n"))
+    made.reload(
+        ini(
+            "[sslintercept]\nmax_connections = 10\n[log]\nformat = squid\nkeylog = keys.log\n"
+            "[listen:proxy]\ntarget = original\ntransparent = on\n"
+        )
+    )
     wait_for("the reload", lambda: "generation 2 of the settings" in made.said())
-    for key in (r"[sslintercept] max_connections", "[log] format"):
+    for key in ("[sslintercept] max_connections", "[log] format", "[log] keylog", "[listen:proxy] transparent"):
         assert f"{key} was changed; that takes effect at the next start" in made.said()
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import socket
 import stat
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from twisted.internet.defer import execute
 
-from tests.process.tools import ours, run, tool
+from sslintercept.socks.users import Users
+from tests.process.conftest import ProxyMaker
+from tests.process.tools import free_port, ours, run, tool
 
 MISTAKES = """\
 [sslintercept]
@@ -157,6 +164,115 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path, ini: Ini) -> None
     assert "nowhere" in line
 
 
+# what belongs to somebody else
+
+NOBODY = 65534
+LOW = 81
+"""a port that not everybody may open"""
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that everybody may enter; those of pytest are closed to others."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start programs as somebody else")
+    with tempfile.TemporaryDirectory(prefix="sslintercept-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def as_nobody(folder: Path, *command: str) -> Done:
+    """Run a program of ours as a user who owns nothing."""
+    return run(ours(command[0]), *command[1:], folder=folder, user=NOBODY)
+
+
+START = ("twistd", "-n", "--pidfile=", "sslintercept", "--config", "proxy.ini")
+
+
+@pytest.mark.parametrize("asked", [START, ("sslintercept", "ca", "show", "-c", "proxy.ini")])
+def test_a_state_folder_that_cannot_be_entered_is_named(shared_folder: Path, asked: tuple[str, ...]) -> None:
+    state = shared_folder / "state"
+    state.mkdir(mode=0o700)
+    (shared_folder / "proxy.ini").write_text("[sslintercept]\nstate_dir = state\n")
+    line = line_of(as_nobody(shared_folder, *asked))
+    assert line == (
+        f"[ca] certificate: cannot look at {state}/ca.pem (Permission denied); "
+        "run as the user its folder belongs to, or let this one enter it"
+    )
+
+
+def test_a_low_port_needs_a_right_which_is_named(shared_folder: Path) -> None:
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= LOW:
+        pytest.skip("everybody may open low ports here")
+    (shared_folder / "state").mkdir()
+    os.chown(shared_folder / "state", NOBODY, NOBODY)
+    for endpoint in (f"tcp:{LOW}:interface=127.0.0.1", f"udp:{LOW}:interface=127.0.0.1"):
+        target = "target = 127.0.0.1:9\n" if endpoint.startswith("udp") else ""
+        (shared_folder / "proxy.ini").write_text(
+            f"[sslintercept]\nstate_dir = state\n[listen:low]\nendpoint = {endpoint}\n{target}"
+        )
+        line = line_of(as_nobody(shared_folder, *START))
+        assert line.startswith("[listen:low] endpoint: cannot ")
+        assert "(Permission denied); ports below 1024 need CAP_NET_BIND_SERVICE" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[log]\naccess = x.log\n", "[log] access: cannot write into"),
+        ("[log]\naccess = kept.log\n", "[log] access: cannot append to"),
+        ("[log]\naccess = closed/x.log\n", "[log] access: cannot look at"),
+        ("[log]\nkeylog = keys\n", "[log] keylog: cannot write into"),
+        ("[log]\nsequence = sequences\n", "[log] sequence: cannot make"),
+        ("[sslintercept]\nstate_dir = other\n", "[sslintercept] state_dir: cannot make"),
+    ],
+)
+def test_what_the_user_may_not_write_is_refused_by_the_start_and_by_check_config(
+    shared_folder: Path, text: str, where: str
+) -> None:
+    (shared_folder / "closed").mkdir(mode=0o700)
+    (shared_folder / "kept.log").touch(mode=0o644)
+    (shared_folder / "state").mkdir()
+    os.chown(shared_folder / "state", NOBODY, NOBODY)
+    usual = "[listen:p]\nendpoint = tcp:0:interface=127.0.0.1\n"
+    if "[sslintercept]" not in text:
+        usual += "[sslintercept]\nstate_dir = state\n"
+    (shared_folder / "proxy.ini").write_text(usual + text)
+    for asked in (START, ("sslintercept", "check-config", "proxy.ini")):
+        line = line_of(as_nobody(shared_folder, *asked))
+        assert line.startswith(where), line
+        assert "(Permission denied)" in line
+    assert list((shared_folder / "state").iterdir()) == []
+
+
+def test_a_folder_of_settings_that_cannot_be_entered_is_named(shared_folder: Path) -> None:
+    (shared_folder / "etc").mkdir(mode=0o700)
+    (shared_folder / "etc" / "sslintercept.ini").touch()
+    line = line_of(as_nobody(shared_folder, "sslintercept", "explain", "https://a.example/"))
+    assert line.startswith(
+        f"{shared_folder}/etc/sslintercept.ini: cannot be read (Permission denied); make it readable"
+    )
+
+
+def test_the_start_and_check_config_tell_every_mistake_of_what_is_named_at_once(tmp_path: Path, ini: Ini) -> None:
+    text = ini("[socks]\nusers = none\n[log]\naccess = nowhere/access.log\n[proxy-tls]\ncertificate = a\nkey = b\n")
+    for done in (start(tmp_path, text), command(tmp_path, "check-config", "proxy.ini")):
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 1
+        lines = [line for line in done.stderr.splitlines() if "[twisted" not in line]
+        assert len(lines) == 3, lines
+        assert [word in line for word, line in zip(("[proxy-tls]", "none: ", "[log] access"), lines, strict=True)]
+    assert not (tmp_path / "state").exists()
+
+
+def test_warnings_are_told_by_check_config_and_once_by_the_start(proxy: ProxyMaker, tmp_path: Path) -> None:
+    made = proxy(f"[sslintercept]\nworkers = 2\n[listen:proxy]\nendpoint = tcp:{free_port()}\n")
+    assert made.said().count("[listen:proxy] is an open proxy: ") == 1
+    done = run(ours("sslintercept"), "check-config", str(made.ini), folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("warning: [listen:proxy] is an open proxy: ")
+
+
 # the commands
 
 
@@ -220,6 +336,51 @@ def test_the_plugins_of_the_docs_are_found(folder: Path, page: str, names: tuple
     assert str(home / "example.py") in done.stdout
 
 
+def test_a_user_of_socks_is_made_from_a_password_on_standard_input(folder: Path) -> None:
+    done = run(ours("sslintercept"), "socks-user", "alice", folder=folder, given=b"wonder land\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder / "users").write_text(done.stdout)
+    users = Users.load(folder / "users", execute)[0]
+    answers: list[bool] = []
+    for password in (b"wonder land", b"wonder"):
+        users.verify(b"alice", password, "127.0.0.1").addCallback(answers.append)
+    assert answers == [True, False]
+    assert "wonder" not in done.stdout
+
+
+@pytest.mark.parametrize(("name", "given"), [("a:b", b"x\n"), ("alice", b""), ("alice", b"\n")])
+def test_a_user_that_could_not_log_in_is_refused_in_one_line(folder: Path, name: str, given: bytes) -> None:
+    assert line_of(run(ours("sslintercept"), "socks-user", name, folder=folder, given=given)).startswith(
+        "socks-user: a"
+    )
+
+
+@pytest.mark.parametrize(("second", "code"), [(b"wonder land", 0), (b"wonder", 1)])
+def test_a_password_is_asked_for_twice_on_a_terminal_and_never_shown(second: bytes, code: int) -> None:
+    ours_end, its_end = pty.openpty()
+    with subprocess.Popen(
+        [ours("sslintercept"), "socks-user", "alice"],
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        start_new_session=True,
+    ) as program:
+        os.close(its_end)
+        said = b""
+        for question, typed in ((b"password of alice: ", b"wonder land"), (b"once more: ", second)):
+            while not said.endswith(question):
+                said += os.read(ours_end, 1000)
+            os.write(ours_end, typed + b"\n")
+        with suppress(OSError):  # how a terminal ends
+            while piece := os.read(ours_end, 1000):
+                said += piece
+        os.close(ours_end)
+    assert program.returncode == code
+    assert b"wonder" not in said
+    assert (b"alice:scrypt:" in said) is (code == 0)
+    assert (b"the two passwords differ" in said) is (code == 1)
+
+
 def test_explain_says_listener_rule_and_tls(folder: Path) -> None:
     done = command(folder, "explain", "https://www.bank.example/account")
     assert (done.returncode, done.stderr) == (0, "")
@@ -252,4 +413,6 @@ def test_explain_refuses_in_one_line_what_it_cannot_explain(folder: Path, argume
 
 
 def test_commands_without_a_file_say_where_they_looked(tmp_path: Path) -> None:
-    assert "etc/sslintercept.ini" in line_of(command(tmp_path, "explain", "https://a.example/"))
+    line = line_of(command(tmp_path, "explain", "https://a.example/"))
+    assert f"neither {tmp_path}/etc/sslintercept.ini nor /etc/sslintercept/sslintercept.ini is there" in line
+    assert "--config FILE" in line

@@ -260,7 +260,10 @@ def test_a_stranger_is_served_without_a_header_and_refused_with_one(world: World
         with sock:
             sock.sendall(header + b"GET http://body.test/ HTTP/1.1\r\nHost: body.test\r\n\r\n")
             assert is_closed(sock)
-        assert "is not served here" in world.line("connection", "strange", client_port=client)["error_text"]
+        line = world.line("connection", "strange", client_port=client)
+        assert (line["error"], line["result"]) == ("policy", "TCP_DENIED")
+        assert "a PROXY header of" in line["error_text"]
+        assert "[listen:strange] proxy_protocol" in line["error_text"]
 
 
 def by(world: World, listener: str, *options: str) -> Answer:

@@ -50,8 +50,13 @@ def run(
     given: bytes = b"",
     timeout: float = PATIENCE,
     environment: dict[str, str] | None = None,
+    user: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; its output comes as text with what is not UTF-8 replaced."""
+    """
+    Run a program to its end; its output comes as text with what is not UTF-8 replaced.
+
+    @param user: whose rights it has, if not ours.
+    """
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -59,6 +64,7 @@ def run(
         capture_output=True,
         timeout=timeout,
         env={**ENVIRONMENT, "HOME": str(folder), **(environment or {})},
+        user=user,
     )
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")

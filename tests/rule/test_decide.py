@@ -93,7 +93,7 @@ def test_the_trail_tells_of_every_rule_in_words() -> None:
         ("rest", "", "block"),
     )
     assert found.trail(facts()) == [
-        "rule mail (line 10), block: does not match, because port 443 matches none of 993",
+        "rule mail (line 10), block: does not match, because port 443 does not match 993",
         "rule banks (line 11), tunnel: decides, because host www.example.com matches *.example.com",
         "rule rest (line 12), block: not reached",
         "rule default, intercept: not reached",

@@ -246,17 +246,25 @@ def test_the_facts_a_match_waits_for_are_named() -> None:
         ("host:Example.com", "example.com", "host example.com matches Example.com"),
         ("host:192.0.2.0/24", "192.0.2.9", "host 192.0.2.9 matches 192.0.2.0/24"),
         ("host:a.example port:400-500", "a.example", "host a.example matches a.example, port 443 matches 400-500"),
-        ("host:a.example port:80", "a.example", "port 443 matches none of 80"),
+        ("host:a.example port:80", "a.example", "port 443 does not match 80"),
         ("!port:443", "a.example", "port 443 matches 443"),
-        ("!port:80", "a.example", "port 443 matches none of 80"),
+        ("!port:80", "a.example", "port 443 does not match 80"),
         ("host:a.example sni:b.example", "a.example", "sni is not yet known"),
         ("host:a,b,c,d,e,f", "z", "host z matches none of a, b, c, d and 2 more"),
         ("host:a,b,c,d", "z", "host z matches none of a, b, c, d"),
-        ("host:a", "\x1b[2J", "host '\\x1b[2J' matches none of a"),
+        ("!client:10.0.0.0/8", "a", "client 192.0.2.7 does not match 10.0.0.0/8"),
+        ("host:a", "\x1b[2J", "host '\\x1b[2J' does not match a"),
     ],
 )
 def test_an_answer_comes_with_its_reason(text: str, host: str, words: str) -> None:
     assert parse(text).words(to(host)) == words
+
+
+@pytest.mark.parametrize("text", ["mismatch:yes", "!mismatch:yes", "mismatch:no", "sni_mismatch:yes"])
+def test_what_is_yes_or_no_is_told_as_such(text: str) -> None:
+    facts = to("a")
+    facts.protocol, facts.server_name = "tls", "a"
+    assert parse(text).words(facts) == f"{text.removeprefix('!').partition(':')[0]} is no"
 
 
 def test_a_reason_does_not_grow_with_what_the_network_sends() -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sslintercept.errors import ConnectError
+from sslintercept.net.connector import Denied
 from sslintercept.testing.gateway import MemoryGateway, address, origin_ca, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.pki import make_ca, make_leaf
@@ -406,7 +407,7 @@ def test_a_defect_while_a_tunnel_is_set_up_closes_it_and_is_logged(loop: Loop, i
     client = connected(gateway)
     origin.last.close()
     gateway.pump()
-    gateway.connector.allowed = lambda host, port: str(1 // 0)
+    gateway.connector.allowed = lambda host, port: Denied(str(1 // 0), "")
     if inside:
         client.start_tls("origin.test")
     else:

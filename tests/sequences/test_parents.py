@@ -16,6 +16,7 @@ from tests.sequences.support import CLIENT_FIRST, ESTABLISHED, SERVER_FIRST, get
 
 HTTP = "[parent:up]\nproxy = http\naddress = parent.test:3128\n"
 HTTPS = "[parent:up]\nproxy = https\naddress = parent.test:3128\n"
+CONNECT = b"CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n\r\n"
 SOCKS = "[parent:up]\nproxy = socks5\naddress = parent.test:3128\n"
 
 
@@ -159,7 +160,7 @@ def test_a_parent_that_refuses_is_named_to_the_client(loop: Loop, ini: str, make
     gateway = MemoryGateway(loop, ini)
     there = gateway.origin("parent.test:3128", make(gateway))
     client = gateway.client()
-    client.send(b"CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n\r\n")
+    client.send(CONNECT)
     gateway.pump()
     (found,) = responses(client.take())
     assert found.status == 502
@@ -192,7 +193,7 @@ def test_a_parent_that_hangs_or_leaves_is_given_up(loop: Loop, silent: bool) -> 
     gateway = MemoryGateway(loop, SOCKS)
     there = gateway.origin("parent.test:3128", (lambda peer: None) if silent else (lambda peer: peer.finish()))
     client = gateway.client()
-    client.send(b"CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n\r\n")
+    client.send(CONNECT)
     gateway.pump()
     if silent:
         assert client.take() == b""
@@ -203,13 +204,77 @@ def test_a_parent_that_hangs_or_leaves_is_given_up(loop: Loop, silent: bool) -> 
     client.close()
 
 
-def test_a_parent_in_tls_that_is_not_genuine_is_not_spoken_to(loop: Loop) -> None:
+def test_a_parent_in_tls_that_is_not_genuine_is_not_spoken_to_and_is_named(loop: Loop) -> None:
     gateway = MemoryGateway(loop, HTTPS)
     parent = HttpParent(gateway)
     gateway.origin("parent.test:3128", parent, tls=gateway.leaf("somebody.test"))
     client = gateway.client()
-    client.send(b"CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n\r\n")
+    client.send(CONNECT)
     gateway.pump()
-    assert responses(client.take())[0].status == 502
+    (found,) = responses(client.take())
+    assert found.status == 502
+    assert b"parent up: the certificate is for somebody.test, not parent.test" in found.body
+    assert b"[upstream-tls] extra_trust" in found.body
     assert not parent.asked
+    client.close()
+
+
+@pytest.mark.parametrize(("known", "what"), [(True, "Connection refused"), (False, "parent.test has no address")])
+def test_a_parent_that_is_down_is_named_to_the_client(loop: Loop, known: bool, what: str) -> None:
+    gateway = MemoryGateway(loop, HTTP)
+    gateway.origin("origin.test:443")
+    if known:
+        gateway.origin("parent.test:1")
+    client = gateway.client()
+    client.send(CONNECT)
+    gateway.pump()
+    (found,) = responses(client.take())
+    assert found.status == 502
+    assert f"parent up: {what}".encode() in found.body
+    assert b"[parent:up] address" in found.body
+    line = gateway.transactions()[-1]
+    assert (line["error"], line["parent"]) == ("parent", "up")
+    client.close()
+
+
+@pytest.mark.parametrize("how", ["fin", "reset", "garbage", "silence"])
+@pytest.mark.parametrize("inside", [False, True], ids=["a parent", "a proxy inside a tunnel"])
+def test_a_proxy_on_the_way_that_fails_in_its_tls_handshake_is_given_up(loop: Loop, how: str, inside: bool) -> None:
+    def fails(peer: Peer) -> None:
+        if how == "fin":
+            peer.finish()
+        elif how == "reset":
+            peer.reset()
+        elif how == "garbage":
+            peer.send_below(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    gateway = MemoryGateway(loop, CLIENT_FIRST if inside else HTTPS)
+    there = gateway.origin("parent.test:3128", fails)
+    if inside:
+        client = intercepted(gateway, "parent.test:3128", "parent.test")
+    else:
+        client = gateway.client()
+    client.send(CONNECT)
+    gateway.pump()
+    if how == "silence":
+        assert client.take() == b""
+        loop.pass_time(16.0)
+    (found,) = responses(client.take())
+    assert found.status == (504 if how == "silence" else 502)
+    if not inside:
+        assert b"parent up: " in found.body
+    assert all(peer.vc.dead or peer.vc.closing for peer in there.peers)
+    client.close()
+    gateway.pump()
+    assert not [vc for vc in loop.handler.connections if not vc.closing]
+
+
+def test_a_parent_may_be_private_where_clients_may_name_no_such_place(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, HTTP + "[http]\nprivate_destinations = deny\n")
+    gateway.origin("parent.test:3128", HttpParent(gateway))
+    assert get(gateway, intercepted(gateway)).body == b"hello"
+    client = gateway.client()
+    client.send(b"CONNECT 10.0.0.1:443 HTTP/1.1\r\nHost: 10.0.0.1:443\r\n\r\n")
+    gateway.pump()
+    assert responses(client.take())[0].status == 403
     client.close()

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sslintercept.facts import Action
+from sslintercept.facts import Action, Address, Facts
+from sslintercept.net.limits import ITSELF
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway, address, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
@@ -816,6 +817,20 @@ def test_a_client_without_a_server_name_gets_a_leaf_for_the_host_of_connect(loop
     assert get(gateway, client).status == 200
 
 
+def test_a_port_for_tls_alone_serves_http_inside_of_it(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:p]\nendpoint = tcp:1\naccept = tls\n")
+    gateway.origin("origin.test:80")
+    secure = secure_proxy(gateway)
+    assert get(gateway, secure, "http://origin.test/").status == 200
+    secure.close()
+    clear = gateway.client()
+    clear.send(b"GET http://origin.test/ HTTP/1.1\r\nHost: origin.test\r\n\r\n")
+    gateway.pump()
+    assert clear.take() == b""
+    assert clear.ended
+    clear.close()
+
+
 def test_a_listener_may_send_clients_where_their_hello_says(loop: Loop) -> None:
     ini = "[listen:in]\nendpoint = tcp:443\naccept = tls\ntarget = sni\n" + rule("host:bad.test", "block", "no")
     gateway = MemoryGateway(loop, ini)
@@ -848,14 +863,54 @@ def test_a_listener_may_have_a_fixed_target(loop: Loop) -> None:
     client.close()
 
 
+DENY = "[http]\nprivate_destinations = deny\n"
+"""scripted origins are in a network for documentation, which is private enough"""
+
+
+def test_a_fixed_target_may_be_private_where_clients_may_name_no_such_place(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:in]\nendpoint = tcp:25\ntarget = mail.test:25\n" + DENY)
+    gateway.origin("mail.test:25", silent).greeting = b"220 hi\r\n"
+    client = gateway.client()
+    gateway.pump()
+    assert client.take() == b"220 hi\r\n"
+    client.close()
+    named = MemoryGateway(loop, DENY)
+    named.origin("mail.test:25")
+    client = named.client()
+    client.send(b"CONNECT mail.test:25 HTTP/1.1\r\nHost: mail.test:25\r\n\r\n")
+    named.pump()
+    (answer,) = responses(client.take())
+    assert (answer.status, b"private_destinations" in answer.body) == (403, True)
+
+
+def test_a_fixed_target_of_datagrams_may_be_private_as_well(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:dns]\nendpoint = udp:53\ntarget = ns.test:53\n" + DENY)
+    denied = gateway.gateway.datagrams.denied
+    facts = Facts("x", Address("198.51.100.1", 1), "dns")
+    assert denied(facts, Address("ns.test", 53), "10.0.0.1") is None
+    assert denied(facts, Address("other.test", 53), "10.0.0.1") is not None
+
+
+def test_a_fixed_target_that_is_this_proxy_itself_is_refused_all_the_same(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:in]\nendpoint = tcp:25\ntarget = mail.test:25\n")
+    gateway.origin("mail.test:25", silent)
+    gateway.connector.itself = lambda host, port: ITSELF
+    client = gateway.client()
+    gateway.pump()
+    assert client.ended
+    assert "this proxy itself" in str(gateway.facts[0].error)
+
+
 def test_the_proxy_itself_is_never_a_destination(loop: Loop) -> None:
     """Wants 39"""
     gateway = MemoryGateway(loop)
     gateway.origin("proxy.test:8080")
-    gateway.connector.allowed = lambda host, port: "the destination is this proxy itself"
+    gateway.connector.allowed = lambda host, port: ITSELF
     client = gateway.client()
     answer = get(gateway, client, "http://proxy.test:8080/", "proxy.test:8080")
     assert (answer.status, b"destination_ip_prohibited" in answer.head) == (403, True)
+    assert b"the destination is this proxy itself" in answer.body
+    assert b"private" not in answer.body
     client.send(b"GET / HTTP/1.1\r\nHost: proxy.test:8080\r\n\r\n")
     gateway.pump()
     assert responses(client.take())[0].status == 400
@@ -892,7 +947,7 @@ def test_a_hello_that_does_not_come_in_time_is_closed(loop: Loop) -> None:
             client.finish()
             gateway.pump()
         assert client.ended
-        assert last_line(gateway, client)["error"] == ("timeout" if how == "time" else "tls")
+        assert last_line(gateway, client)["error"] == ("timeout" if how == "time" else "client_tls")
 
 
 def test_an_impatient_client_is_not_read_beyond_a_limit(loop: Loop) -> None:

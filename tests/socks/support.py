@@ -19,6 +19,7 @@ from sslintercept.testing.peer import Peer
 from sslintercept.tunnel.blind import BlindTunnel
 
 TIMEOUT = 10.0
+IDLE = 60.0
 INTERCEPT = Decision(Action.INTERCEPT, "all", "a test")
 
 
@@ -66,9 +67,8 @@ class Way(Entrance):
         self.origins.append(Peer(self._loop, sock, server))
         return Entered(scope, server)
 
-    def enter(self, vc: NetVConnection, facts: Facts, entered: Entered, peeked: bytes, layer: str) -> None:
-        self.entered.append((peeked, layer))
-        facts.path.append(layer)
+    def enter(self, vc: NetVConnection, facts: Facts, entered: Entered, peeked: bytes) -> None:
+        self.entered.append((peeked, facts.path[-1]))
         facts.scope = entered.scope
         if entered.server is None:
             vc.close()
@@ -90,7 +90,7 @@ class Port:
         self.local = Address("127.0.0.1", 8080)
         self.probe = Probe(timeout=TIMEOUT, silence=0.1, limit=4096, allowed={"proxy": frozenset({"socks4", "socks5"})})
         for protocol in ("socks4", "socks5"):
-            self.probe.register(SocksAcceptor(protocol, entrance=self.way, timeout=TIMEOUT, **options))
+            self.probe.register(SocksAcceptor(protocol, entrance=self.way, timeout=TIMEOUT, idle=IDLE, **options))
 
     def client(self) -> Peer:
         """Somebody who has just connected."""

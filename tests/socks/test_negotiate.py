@@ -16,7 +16,7 @@ from sslintercept.socks import negotiate
 from sslintercept.socks.users import Cost, Users, make_line
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
-from tests.socks.support import INTERCEPT, TIMEOUT, Port
+from tests.socks.support import IDLE, INTERCEPT, TIMEOUT, Port
 from tests.support import leaf, push_server
 
 HELLO = b"\x05\x01\x00"
@@ -417,6 +417,7 @@ class Relay:
         self.asked: list[tuple[Address, Address | None, str]] = []
         self.ended: Callable[[], object] = lambda: None
         self.closes = 0
+        self.active = 0.0
         self.fault: InterceptError | None = None
 
     def open(
@@ -472,6 +473,23 @@ def test_a_connection_ends_with_its_association(loop: Loop) -> None:
     relay.ended()
     loop.pump()
     assert client.clean
+
+
+def test_an_association_that_carries_nothing_ends(loop: Loop) -> None:
+    relay = Relay()
+    port = Port(loop, associations=relay)
+    client = port.said(HELLO, v5(3, "0.0.0.0", 0))
+    loop.pass_time(IDLE - 2)
+    relay.active = loop.seconds()
+    loop.pass_time(IDLE - 2)
+    client.send(b"a byte counts as well")
+    loop.pass_time(IDLE - 2)
+    assert relay.closes == 0
+    loop.pass_time(4)
+    assert relay.closes == 1
+    assert client.clean
+    assert port.error is not None
+    assert str(port.error).endswith(f"the association carried nothing; see [tunnel] idle_timeout = {IDLE:g}s")
 
 
 def test_a_client_may_not_fill_the_connection_of_its_association(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

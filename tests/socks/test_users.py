@@ -9,11 +9,12 @@ import pytest
 from twisted.internet.defer import Deferred, execute
 from twisted.python.failure import Failure
 
-from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.errors import ConfigError, InterceptError, LimitError
 from sslintercept.socks import users as module
-from sslintercept.socks.users import MAX_WAITING, Cost, Secret, Users, make_line
+from sslintercept.socks.users import MAX_OF_A_HOST, MAX_WAITING, Cost, Secret, Users, make_line
 
 CHEAP = Cost(16, 1, 1)
+HERE = "127.0.0.1"
 ALICE = make_line("alice", "secret", CHEAP)
 
 
@@ -41,8 +42,8 @@ def answer(deferred: Deferred[bool]) -> bool:
 
 def test_the_right_password_and_no_other_opens(tmp_path: Path) -> None:
     users = loaded(tmp_path, "# ours", "", ALICE, make_line("Bücher", "geheim ü", CHEAP))
-    assert answer(users.verify(b"alice", b"secret"))
-    assert answer(users.verify("Bücher".encode(), "geheim ü".encode()))
+    assert answer(users.verify(b"alice", b"secret", HERE))
+    assert answer(users.verify("Bücher".encode(), "geheim ü".encode(), HERE))
     for name, password in [
         (b"alice", b"Secret"),
         (b"alice", b""),
@@ -51,7 +52,7 @@ def test_the_right_password_and_no_other_opens(tmp_path: Path) -> None:
         (b"", b""),
         (b"\xff", b"secret"),
     ]:
-        assert not answer(users.verify(name, password))
+        assert not answer(users.verify(name, password, HERE))
 
 
 def test_a_line_has_a_dear_hash_and_no_password_in_it() -> None:
@@ -71,15 +72,15 @@ def test_an_unknown_name_costs_what_a_known_one_does(tmp_path: Path, monkeypatch
         return hashed(password, salt, cost, length)
 
     monkeypatch.setattr(module, "_hashed", noting)
-    answer(users.verify(b"alice", b"wrong"))
-    answer(users.verify(b"nobody", b"wrong"))
+    answer(users.verify(b"alice", b"wrong", HERE))
+    answer(users.verify(b"nobody", b"wrong", HERE))
     assert asked[0] == asked[1]
 
 
 def test_a_hash_that_fits_opens_for_no_name_that_nobody_has(tmp_path: Path) -> None:
     users = Users.load(written(tmp_path, ALICE), lambda call: execute(lambda: True))[0]
-    assert answer(users.verify(b"alice", b"x"))
-    assert not answer(users.verify(b"nobody", b"x"))
+    assert answer(users.verify(b"alice", b"x", HERE))
+    assert not answer(users.verify(b"nobody", b"x", HERE))
 
 
 def test_nothing_is_hashed_where_the_caller_runs(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_nothing_is_hashed_where_the_caller_runs(tmp_path: Path) -> None:
 
     users = Users.load(written(tmp_path, ALICE), later)[0]
     found: list[object] = []
-    users.verify(b"alice", b"secret").addBoth(found.append)
+    users.verify(b"alice", b"secret", HERE).addBoth(found.append)
     assert not found
     threads[0].callback(calls[0]())
     assert found == [True]
@@ -107,14 +108,31 @@ def test_logins_that_wait_are_counted_and_who_leaves_still_counts(tmp_path: Path
         return threads[-1]
 
     users = Users.load(written(tmp_path, ALICE), never)[0]
-    for _ in range(MAX_WAITING):
-        gone = users.verify(b"alice", b"secret")
+    for number in range(MAX_WAITING):
+        gone = users.verify(b"alice", b"secret", f"192.0.2.{number}")
         gone.addErrback(lambda failure: None)
         gone.cancel()
     with pytest.raises(InterceptError, match="too many logins"):
-        users.verify(b"alice", b"secret")
+        users.verify(b"alice", b"secret", HERE)
     threads[0].callback(True)
-    users.verify(b"alice", b"secret")
+    users.verify(b"alice", b"secret", HERE)
+
+
+def test_one_client_cannot_keep_the_others_from_logging_in(tmp_path: Path) -> None:
+    threads: list[Deferred[bool]] = []
+
+    def never(call: Callable[[], bool]) -> Deferred[bool]:
+        threads.append(Deferred())
+        return threads[-1]
+
+    users = Users.load(written(tmp_path, ALICE), never)[0]
+    for number in range(MAX_OF_A_HOST):
+        users.verify(b"alice", b"guess", f"2001:db8::{number}")
+    with pytest.raises(LimitError, match="of this client"):
+        users.verify(b"alice", b"guess", "2001:db8::ffff")
+    users.verify(b"alice", b"secret", HERE)
+    threads[0].callback(False)
+    users.verify(b"alice", b"guess", "2001:db8::ffff")
 
 
 def test_a_thread_that_fails_opens_nothing(tmp_path: Path) -> None:
@@ -124,7 +142,7 @@ def test_a_thread_that_fails_opens_nothing(tmp_path: Path) -> None:
         return broken
 
     found: list[object] = []
-    Users.load(written(tmp_path, ALICE), failing)[0].verify(b"alice", b"secret").addBoth(found.append)
+    Users.load(written(tmp_path, ALICE), failing)[0].verify(b"alice", b"secret", HERE).addBoth(found.append)
     assert isinstance(found[0], Failure)
     assert found[0].check(MemoryError)
 

@@ -20,7 +20,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: origin.test\r\n\r\n"
 def serving(loop: Loop, rules: str = "") -> MemoryGateway:
     gateway = MemoryGateway(loop, LISTEN + rules)
     for protocol in ("socks4", "socks5"):
-        acceptor = SocksAcceptor(protocol, entrance=gateway.proxy.entrance, timeout=10.0)
+        acceptor = SocksAcceptor(protocol, entrance=gateway.proxy.entrance, timeout=10.0, idle=60.0)
         gateway.gateway.probe.register(acceptor, replace=True)
     return gateway
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sslintercept.errors import ClientError, ConnectError, InterceptError, ResolveError, TimedOut
 from sslintercept.facts import Address
-from sslintercept.net.connector import refusal
+from sslintercept.net.connector import Denied, refusal
 from sslintercept.socks.wire import (
     MAX_MESSAGE,
     NO_METHOD,
@@ -237,7 +237,7 @@ class Blocked(InterceptError):
     ("error", "code"),
     [
         (Blocked("by a rule", where="h", remedy="r"), 2),
-        (refusal(Address("h", 1), "private"), 2),
+        (refusal(Address("h", 1), Denied("private", "leave it")), 2),
         (ResolveError("none", where="h", remedy="r"), 4),
         (ConnectError("refused", where="h", remedy="r"), 5),
         (TimedOut("late", where="h", remedy="r"), 6),

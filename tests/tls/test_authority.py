@@ -29,6 +29,10 @@ def load(folder: Path, key_type: str = "p256", now: datetime = NOW) -> tuple[Aut
     return Authority.load_or_make(folder / "ca.pem", folder / "ca.key", key_type=key_type, name="Test CA", now=now)
 
 
+UNREACHABLE = "x" * 300
+"""the name of a folder that nobody can enter, root included"""
+
+
 def brought(
     folder: Path,
     *,
@@ -222,3 +226,8 @@ def test_the_certificate_is_exported_in_both_forms(tmp_path: Path) -> None:
     authority, _ = load(tmp_path)
     assert x509.load_pem_x509_certificate(authority.export("pem")) == authority.certificate
     assert x509.load_der_x509_certificate(authority.export("der")) == authority.certificate
+
+
+def test_a_ca_that_cannot_be_reached_is_not_taken_for_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^\[ca\] certificate: cannot look at .*\(File name too long\); run as"):
+        load(tmp_path / UNREACHABLE)

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslintercept.errors import ClientError
+from sslintercept.errors import ClientError, ConfigError
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import FRESH, MOST_LEAVES, Leaf, LeafRequest, LeafSource
 
@@ -241,3 +241,12 @@ def test_every_address_stands_in_its_leaf_as_an_address(address: ipaddress.IPv4A
 
 
 SOURCE = LeafSource(Authority.make("p256", "Test CA", NOW), lifetime=DAY, key_path=None)
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [(Path("x" * 300) / "leaf.key", "cannot look at .*too long"), (Path("/proc/leaf.key"), "cannot write /proc/")],
+)
+def test_a_key_of_leaves_that_cannot_be_reached_or_kept_is_named(authority: Authority, path: Path, what: str) -> None:
+    with pytest.raises(ConfigError, match=f"^leaf key: {what}"):
+        LeafSource(authority, lifetime=DAY, key_path=path)
