@@ -55,15 +55,16 @@ def run(
     """
     Run a program to its end; its output comes as text with what is not UTF-8 replaced.
 
-    @param user: whose rights it has, if not ours.
+    @param user: whose rights it has, if not ours; its lines are not counted, it may not write the counts down.
     """
+    inherited = {name: value for name, value in ENVIRONMENT.items() if user is None or not name.startswith("COVERAGE_")}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
         input=given,
         capture_output=True,
         timeout=timeout,
-        env={**ENVIRONMENT, "HOME": str(folder), **(environment or {})},
+        env={**inherited, "HOME": str(folder), **(environment or {})},
         user=user,
     )
     return subprocess.CompletedProcess(
