@@ -173,7 +173,8 @@ def _words(line: bytes) -> list[str]:
 _TLS_SPACE: Final = b"urn:ietf:params:xml:ns:xmpp-tls"
 _TAG = re.compile(rb"<(?:([^\s/>:=]*):)?([^\s/>:=]+)([^>]*)")
 _XMLNS = re.compile(rb"\sxmlns(?::([^\s=]+))?\s*=\s*(?:'([^']*)'|\"([^\"]*)\")")
-_OFFER = re.compile(rb"<(?:[^\s/>:=]+:)?starttls[\s/>]")
+_OFFER = re.compile(rb"<(?:[^\s/<>:=]++:)?starttls[\s/>]")
+"""no name has a C{<} in it: thousands of them in a row are looked at once, not each time anew"""
 
 
 def xmpp_said(message: bytes) -> Said:

@@ -12,7 +12,7 @@ COMPRESS (RFC 4978) would hide the rest of the conversation, so it is answered w
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from enum import Enum
 from typing import Final
 
@@ -48,10 +48,13 @@ NO_COMPRESS: Final = b" NO [CANNOT] Compression is not allowed here\r\n"
 
 _BEFORE_TLS: Final = frozenset((b"CAPABILITY", b"STARTTLS", b"NOOP", b"LOGOUT", b"ID"))
 _LITERAL: Final = re.compile(rb"~?\{([0-9]{1,10})(\+?)\}\r?\n\Z")
-_WORD: Final = re.compile(rb'"((?:[^"\\\r\n]|\\.)*)"|([^\s"]+)')
-_SECTION: Final = rb"(?:BODY\[([^\]]*)\](<[0-9]+>)?|(RFC822|RFC822\.TEXT)|BINARY\[([^\]]*)\](<[0-9]+>)?)[ ]"
+_STRING: Final = rb'"((?:[^"\\\r\n]|\\.)*+)"'
+_WORD: Final = re.compile(_STRING + rb'|([^\s"]+)')
+# A name of a field may have brackets, but names of fields stand in sections that are no content. So what is looked for
+# ends at the next bracket, and no byte is looked at for each of the openings before it.
+_SECTION: Final = rb"(?:BODY\[([^][]*+)\](<[0-9]+>)?|(RFC822|RFC822\.TEXT)|BINARY\[([^][]*+)\](<[0-9]+>)?)[ ]"
 _FETCHED: Final = re.compile(_SECTION + rb"~?\{[0-9]+\}\r?\n\Z", re.IGNORECASE)
-_QUOTED: Final = re.compile(_SECTION + rb'"((?:[^"\\\r\n]|\\.)*)"', re.IGNORECASE)
+_QUOTED: Final = re.compile(_SECTION + _STRING, re.IGNORECASE)
 _HEADERS: Final = re.compile(rb"(?:[0-9.]*\.)?(?:HEADER|MIME)", re.IGNORECASE)
 """Sections that are no content."""
 _UID: Final = re.compile(rb"[( ]UID ([0-9]+)", re.IGNORECASE)
@@ -132,7 +135,7 @@ class ImapWatcher:
         """bytes of the server's literal still to come"""
         self._fetched: PartSink | None = None
         self._whole = True
-        self._replies: list[bytes] = []
+        self._replies: deque[bytes] = deque()
         """ours, which must not stand within an answer of the server"""
 
     # what comes from the client
@@ -149,17 +152,15 @@ class ImapWatcher:
 
     def _advance(self, data: bytes) -> None:
         """Go on with what the client said, and with what of it was held."""
+        self._lines.feed(data)
         while not self._over:
             if self._stage is _Stage.LITERAL:
-                data = self._lines.rest() + data
-                if not data and self._left:
+                piece = self._lines.take(self._left)
+                if not piece and self._left:
                     return
-                piece, data = data[: self._left], data[self._left :]
                 self._left -= len(piece)
                 self._read_literal(piece)
                 continue
-            self._lines.feed(data)
-            data = b""
             if self._stage is _Stage.WAIT:
                 if len(self._lines) > MAX_AHEAD:
                     self._refuse("the client does not wait for the server", NOT_YET)
@@ -305,24 +306,22 @@ class ImapWatcher:
 
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
-        while data and not self._over:
+        self._answers.feed(data)
+        while not self._over:
             if self._coming:
-                piece, data = data[: self._coming], data[self._coming :]
+                piece = self._answers.take(self._coming)
+                if not piece:
+                    return
                 self._read_content(piece)
                 continue
-            self._answers.feed(data)
-            data = self._read_answers()
-
-    def _read_answers(self) -> bytes:
-        """Read lines until a literal follows; give what came behind that line."""
-        try:
-            while not self._over and (line := self._answers.next()) is not None:
-                self._read_answer(line)
-                if self._coming:
-                    return self._answers.rest()
-        except LineTooLong:
-            self._lost(f"an answer with a line of more than {MAX_ANSWER} bytes")
-        return b""
+            try:
+                line = self._answers.next()
+            except LineTooLong:
+                self._lost(f"an answer with a line of more than {MAX_ANSWER} bytes")
+                return
+            if line is None:
+                return
+            self._read_answer(line)
 
     def _read_answer(self, line: bytes) -> None:
         """A line of an answer, up to a literal or to its end."""
@@ -478,7 +477,7 @@ class ImapWatcher:
     def _flush(self) -> None:
         """Say what we have to answer, unless the server is in the middle of an answer."""
         while self._replies and not self._over and not self._answer and not self._coming:
-            self._wires.to_client(self._replies.pop(0))
+            self._wires.to_client(self._replies.popleft())
 
     # the end
 

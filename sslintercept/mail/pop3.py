@@ -176,24 +176,22 @@ class Pop3Watcher:
 
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
-        while data and not self._over:
+        self._answers.feed(data)
+        while not self._over:
             if self._dotted is not None:
-                taken = self._read_lines(self._dotted, data)
-                data = data[taken:]
+                piece = self._answers.take()
+                if not piece:
+                    return
+                self._read_lines(self._dotted, piece)
                 continue
-            self._answers.feed(data)
-            data = self._read_answers()
-
-    def _read_answers(self) -> bytes:
-        """Read first lines until one is followed by more; give what came behind that one."""
-        try:
-            while not self._over and (line := self._answers.next()) is not None:
-                self._read_answer(line)
-                if self._dotted is not None:
-                    return self._answers.rest()
-        except LineTooLong:
-            self._refuse(f"an answer with a line of more than {MAX_ANSWER} bytes", b"")
-        return b""
+            try:
+                line = self._answers.next()
+            except LineTooLong:
+                self._refuse(f"an answer with a line of more than {MAX_ANSWER} bytes", b"")
+                return
+            if line is None:
+                return
+            self._read_answer(line)
 
     def _read_answer(self, line: bytes) -> None:
         """The first line of an answer, which is the only one of most."""
@@ -240,9 +238,10 @@ class Pop3Watcher:
         elif asked.verb == b"CAPA":
             self._capabilities = b""
 
-    def _read_lines(self, dotted: Dotted, data: bytes) -> int:
+    def _read_lines(self, dotted: Dotted, data: bytes) -> None:
         """Take what of C{data} belongs to the answer."""
         content, taken = dotted.feed(data)
+        self._answers.give_back(len(data) - taken)
         if self._sink is not None and content:
             self._sink.write(content)
         if self._capabilities is not None:
@@ -260,7 +259,6 @@ class Pop3Watcher:
                 offered = b"STLS" in (line.strip().upper() for line in capabilities.split(b"\n"))
                 self._over = not self._wires.offered(offered) or self._over
             self._flush()
-        return taken
 
     def _flush(self) -> None:
         """Say what we have to answer, as far as its turn has come."""

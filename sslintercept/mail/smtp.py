@@ -180,17 +180,24 @@ class SmtpWatcher:
 
     def _advance(self, data: bytes) -> None:
         """Go on with what the client said, and with what of it was held."""
+        self._commands.feed(data)
+        new = data
+        """as far as it is known to be of a line"""
         while not self._over:
-            if self._stage is _Stage.CONTENT or self._stage is _Stage.CHUNK:
-                data = self._commands.rest() + data
-                if not data and self._left:
+            if self._stage is _Stage.CONTENT:
+                new = b""
+                piece = self._commands.take()
+                if not piece:
                     return
-                taken = self._read_content(data) if self._stage is _Stage.CONTENT else self._read_chunk(data)
-                data = data[taken:]
-                if not data and self._stage is _Stage.CONTENT:
-                    return
+                self._read_content(piece)
                 continue
-            self._commands.feed(data)
+            if self._stage is _Stage.CHUNK:
+                new = b""
+                piece = self._commands.take(self._left)
+                if not piece and self._left:
+                    return
+                self._read_chunk(piece)
+                continue
             if self._stage is _Stage.WAIT:
                 if len(self._commands) > MAX_AHEAD:
                     self._refuse("the client does not wait for a reply", NOT_YET)
@@ -201,10 +208,10 @@ class SmtpWatcher:
                 self._refuse(f"a command of more than {MAX_AUTH} bytes", LONG_LINE)
                 return
             if line is None:
-                if b"\0" in data[data.rfind(b"\n") + 1 :]:
+                if b"\0" in new:
                     self._lost("the client does not speak SMTP")
                 return
-            data = b""
+            new = b""
             self._read_line(line)
 
     def _read_line(self, line: bytes) -> None:
@@ -302,14 +309,13 @@ class SmtpWatcher:
                 self._ask(line, _Asked(b"end" if self._last else b"BDAT", message=self._message))
         self._stage = _Stage.CHUNK
 
-    def _read_chunk(self, data: bytes) -> int:
-        """Take what of C{data} belongs to the chunk."""
-        piece = data[: self._left]
+    def _read_chunk(self, piece: bytes) -> None:
+        """The next bytes of a chunk, or none if it is empty."""
         self._left -= len(piece)
         if not self._left:
             self._stage = _Stage.COMMAND
         if self._swallow:
-            return len(piece)
+            return
         message = self._message
         if message is not None:
             message.write(piece)
@@ -318,15 +324,15 @@ class SmtpWatcher:
                 message.finish(True)
         if piece and not self._over:
             self._wires.to_server(piece)
-        return len(piece)
 
-    def _read_content(self, data: bytes) -> int:
+    def _read_content(self, data: bytes) -> None:
         """Take what of C{data} belongs to the message."""
         try:
             content, taken = self._content.feed(data)
         except AmbiguousEnd as error:
             self._refuse(f"{error} may end the message (SMTP smuggling)", SMUGGLED)
-            return len(data)
+            return
+        self._commands.give_back(len(data) - taken)
         message = self._message
         if message is not None:
             message.write(content)
@@ -335,9 +341,8 @@ class SmtpWatcher:
                 message.finish(True)
         if self._content.done:
             self._stage = _Stage.COMMAND
-        if taken and not self._over:
+        if not self._over:
             self._wires.to_server(data[:taken])
-        return taken
 
     # what comes from the server
 
@@ -473,11 +478,16 @@ class SmtpWatcher:
 
     def _expected(self) -> tuple[str | None, list[str]]:
         """Give the transaction as it is if the server agrees to everything asked: chunks need not wait for replies."""
-        sender, recipients = self._sender, self._recipients.copy()
-        for asked in self._queue:
+        since: list[_Asked] = []
+        for asked in reversed(self._queue):
             if asked.verb in _CLEARS:
                 sender, recipients = None, []
-            elif asked.verb == b"MAIL":
+                break
+            since.append(asked)
+        else:
+            sender, recipients = self._sender, self._recipients.copy()
+        for asked in reversed(since):
+            if asked.verb == b"MAIL":
                 sender = asked.address if sender is None else sender
             elif asked.verb == b"RCPT":
                 recipients.append(asked.address)
