@@ -162,17 +162,19 @@ class DialogueAcceptor:
         Deferred.fromCoroutine(begin()).addErrback(failed)
 
 
-@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+@implementer(IProtocol, IHalfCloseableProtocol)
 class End:
-    """The session of one side, and the producer that the other side stops and starts."""
+    """The session of one side."""
 
     takes_views = True
-    __slots__ = ("_dialogue", "hear", "vc")
+    __slots__ = ("_dialogue", "_held", "hear", "vc")
 
     def __init__(self, dialogue: Dialogue, vc: NetVConnection, hear: Callable[[bytes], None]) -> None:
         self._dialogue = dialogue
         self.vc = vc
         self.hear = hear
+        self._held = 0
+        """brakes that are on: it is not read"""
 
     def makeConnection(self, transport: ITransport) -> None:
         """Nothing to begin."""
@@ -193,14 +195,39 @@ class End:
     def connectionLost(self, reason: Failure) -> None:
         self._dialogue.side_lost(self.vc)
 
-    def pauseProducing(self) -> None:
+    def begin(self) -> None:
+        """Read, unless a brake is on already."""
+        if not self._held:
+            self.vc.resumeProducing()
+
+    def hold(self) -> None:
+        """A brake more."""
+        self._held += 1
         self.vc.pauseProducing()
 
+    def let_go(self) -> None:
+        """A brake less; the last one lets it be read again."""
+        self._held -= 1
+        self.begin()
+
+
+@implementer(IPushProducer)
+class Brake:
+    """What a connection stops while too much waits to be sent on it: everybody whose bytes add to that."""
+
+    def __init__(self, *ends: End) -> None:
+        self._ends = ends
+
+    def pauseProducing(self) -> None:
+        for end in self._ends:
+            end.hold()
+
     def resumeProducing(self) -> None:
-        self.vc.resumeProducing()
+        for end in self._ends:
+            end.let_go()
 
     def stopProducing(self) -> None:
-        """The other side is gone; L{Dialogue.side_lost} has it."""
+        """The connection is gone; L{Dialogue.side_lost} has it."""
 
 
 class Fan:
@@ -261,17 +288,16 @@ class Dialogue:
                 required=scope.decision.starttls == "require",
             ),
         )
-        ends = (
-            End(self, self._client, self._watcher.from_client),
-            End(self, self._server, self._watcher.from_server),
-        )
-        for end in ends:
+        client = End(self, self._client, self._watcher.from_client)
+        server = End(self, self._server, self._watcher.from_server)
+        for end in (client, server):
             end.vc.idle_limit = self._shared.idle
             end.vc.deadline = NEVER
             end.vc.timed_out = self._timed_out
             end.vc.attach(end)
-        self._client.registerProducer(ends[1], True)
-        self._server.registerProducer(ends[0], True)
+        # Some of what the client hears the watcher says itself, in answer to the client alone.
+        self._client.registerProducer(Brake(client, server), True)
+        self._server.registerProducer(Brake(client), True)
         facts.step("dialogue", self._protocol)
         if self._reached.heard:
             self._muted = True
@@ -283,8 +309,8 @@ class Dialogue:
             self._watcher.from_client(from_client)
         self.settle()
         if self._joined:
-            for end in ends:
-                end.vc.resumeProducing()
+            for end in (client, server):
+                end.begin()
 
     # Wires
 

@@ -13,7 +13,10 @@ says so (L{Wires.opaque}) and the rest is relayed unseen, or refused, by policy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+MAX_REFUSED: Final = 100
+"""Commands in a row that a watcher answers itself; whoever goes on has not listened, and the conversation ends."""
 
 
 class Part(NamedTuple):

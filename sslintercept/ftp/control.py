@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import Part, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Part, Terms, Wires
 from sslintercept.facts import Address
 from sslintercept.ftp.address import read_eprt, read_epsv, read_six, write_eprt, write_six
 
@@ -29,7 +29,7 @@ MAX_NAME: Final = 1024
 MUST_TLS: Final = b"534 Policy requires TLS, use AUTH TLS first\r\n"
 NO_CCC: Final = b"534 The control connection stays protected here\r\n"
 LONG_LINE: Final = b"500 Line too long\r\n"
-OVERRUN: Final = b"421 Too many commands outstanding\r\n"
+OVERRUN: Final = b"421 Too many commands\r\n"
 BOUNCE: Final = b"500 Illegal PORT command\r\n"
 NO_CHANNEL: Final = b"425 No data connection can be made\r\n"
 MUST_PROTECT: Final = b"521 Policy requires PROT P\r\n"
@@ -101,6 +101,8 @@ class FtpWatcher:
         self._queue: deque[_Asked] = deque(() if terms.upgraded else (_Asked(b"greeting"),))
         self._code = b""
         """of the reply whose last line has not come"""
+        self._refused = 0
+        """commands in a row that were answered here"""
         self._features = self._offer = False
         self._name = ""
         self._user: str | None = None
@@ -153,11 +155,19 @@ class FtpWatcher:
                 self._name = _shown(argument)
             elif verb in _FILES or verb in _LISTINGS:
                 asked.channel = self._transfer(verb, argument)
-            self._queue.append(asked)
-            self._wires.to_server(line)
+            self._ask(line, asked)
+
+    def _ask(self, line: bytes, asked: _Asked) -> None:
+        self._refused = 0
+        self._queue.append(asked)
+        self._wires.to_server(line)
 
     def _answer(self, reply: bytes) -> None:
         """Reply ourselves, when everything asked before has been answered."""
+        self._refused += 1
+        if self._refused > MAX_REFUSED:
+            self._refuse(f"more than {MAX_REFUSED} refused commands in a row", OVERRUN)
+            return
         self._queue.append(_Asked(b"", own=reply))
         self._flush()
 
@@ -171,8 +181,7 @@ class FtpWatcher:
         if ours is not None:
             written = write_six(ours) if verb == b"PORT" and ":" not in ours.host else write_eprt(ours)
             line = (b"PORT " if verb == b"PORT" and ":" not in ours.host else b"EPRT ") + written + b"\r\n"
-        self._queue.append(_Asked(verb))
-        self._wires.to_server(line)
+        self._ask(line, _Asked(verb))
 
     def _transfer(self, verb: bytes, argument: bytes) -> Channel | None:
         channel, self._next = self._next, None

@@ -18,7 +18,7 @@ from typing import Final
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import Part, PartSink, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Part, PartSink, Terms, Wires
 from sslintercept.mail.login import Login, shown
 
 MAX_LINE: Final = 64 * 1024
@@ -137,6 +137,8 @@ class ImapWatcher:
         self._whole = True
         self._replies: deque[bytes] = deque()
         """ours, which must not stand within an answer of the server"""
+        self._refused = 0
+        """commands in a row that were answered here"""
 
     # what comes from the client
 
@@ -216,6 +218,7 @@ class ImapWatcher:
             command.own = command.tag[:MAX_KEPT] + NO_COMPRESS
         else:
             self._asked[command.tag] = command
+            self._refused = 0
         self._piece(command, line, noted=True)
 
     def _note(self, command: _Command, line: bytes) -> None:
@@ -297,9 +300,11 @@ class ImapWatcher:
 
     def _answered_by_us(self, command: _Command) -> None:
         self._command, self._stage = None, _Stage.COMMAND
+        self._refused += 1
+        if self._refused > MAX_REFUSED or len(self._replies) >= MAX_REFUSED:
+            self._refuse(f"more than {MAX_REFUSED} refused commands in a row", OVERRUN)
+            return
         self._replies.append(command.own)
-        if len(self._replies) > MAX_OUTSTANDING:
-            self._refuse("too many commands that are not served", OVERRUN)
         self._flush()
 
     # what comes from the server

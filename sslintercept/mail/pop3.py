@@ -13,7 +13,7 @@ from typing import Final
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import Part, PartSink, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Part, PartSink, Terms, Wires
 from sslintercept.mail.login import Login, shown
 
 MAX_COMMAND: Final = 2048
@@ -31,7 +31,7 @@ MAX_NAME: Final = 40
 
 MUST_TLS: Final = b"-ERR [SYS/PERM] Use STLS first\r\n"
 LONG_LINE: Final = b"-ERR Line too long\r\n"
-OVERRUN: Final = b"-ERR Too many commands outstanding\r\n"
+OVERRUN: Final = b"-ERR Too many commands\r\n"
 
 _BEFORE_TLS: Final = frozenset((b"CAPA", b"STLS", b"QUIT", b"NOOP"))
 _LISTS: Final = frozenset((b"LIST", b"UIDL", b"AUTH"))
@@ -109,6 +109,8 @@ class Pop3Watcher:
         self._commands = Lines(MAX_AUTH)
         self._answers = Lines(MAX_ANSWER)
         self._queue: deque[_Asked] = deque(() if terms.upgraded else (_Asked(b"greeting"),))
+        self._refused = 0
+        """commands in a row that were answered here"""
         self._login: Login | None = None
         """of an AUTH whose outcome is open: the client's lines are responses"""
         self._name: str | None = None
@@ -154,8 +156,7 @@ class Pop3Watcher:
         elif len(self._queue) >= MAX_OUTSTANDING:
             self._refuse(f"more than {MAX_OUTSTANDING} commands outstanding", OVERRUN)
         elif self._must and verb not in _BEFORE_TLS:
-            self._queue.append(_Asked(verb, own=MUST_TLS))
-            self._flush()
+            self._answer(verb, MUST_TLS)
         elif verb == b"STLS" and self._clear:
             self._queue.append(_Asked(verb))
             self._gate.ask(line, self._commands.rest())
@@ -169,8 +170,18 @@ class Pop3Watcher:
                 self._name = shown(argument)
             elif verb == b"APOP":
                 self._name = shown(argument.partition(b" ")[0])
+            self._refused = 0
             self._queue.append(_Asked(verb, b"" if verb == b"PASS" else argument))
             self._wires.to_server(line)
+
+    def _answer(self, verb: bytes, answer: bytes) -> None:
+        """Answer ourselves, when everything asked before has been answered."""
+        self._refused += 1
+        if self._refused > MAX_REFUSED:
+            self._refuse(f"more than {MAX_REFUSED} refused commands in a row", OVERRUN)
+            return
+        self._queue.append(_Asked(verb, own=answer))
+        self._flush()
 
     # what comes from the server
 

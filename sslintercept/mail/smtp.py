@@ -27,7 +27,7 @@ from typing import Final
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import Part, PartSink, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Part, PartSink, Terms, Wires
 from sslintercept.mail.dots import AmbiguousEnd, Content
 from sslintercept.mail.login import Login, shown
 
@@ -57,7 +57,7 @@ NOT_YET: Final = b"503 5.5.1 Wait for the reply\r\n"
 NO_CHUNKS: Final = b"503 5.5.1 CHUNKING was not offered\r\n"
 NO_SIZE: Final = b"501 5.5.4 The size of a chunk is a number\r\n"
 SMUGGLED: Final = b"554 5.6.0 A lone dot stands beside a bare CR or LF\r\n"
-OVERRUN: Final = b"421 4.3.2 Too many commands outstanding\r\n"
+OVERRUN: Final = b"421 4.3.2 Too many commands\r\n"
 BROKEN: Final = b"421 4.3.0 The reply of the server is too long\r\n"
 
 _BEFORE_TLS: Final = frozenset((b"EHLO", b"HELO", b"LHLO", b"NOOP", b"RSET", b"QUIT", b"STARTTLS"))
@@ -144,6 +144,8 @@ class SmtpWatcher:
         self._queue: deque[_Asked] = deque(() if terms.upgraded else (_Asked(b"greeting"),))
         self._code = b""
         """of the reply whose last line has not come"""
+        self._refused = 0
+        """commands in a row that were answered here"""
 
         self._carrier = "smtp"
         self._offers: set[bytes] = set()
@@ -244,11 +246,16 @@ class SmtpWatcher:
             self._ask(line, _Asked(verb if verb in _TURNS or verb == b"XCLIENT" else b""))
 
     def _ask(self, line: bytes, asked: _Asked) -> None:
+        self._refused = 0
         self._queue.append(asked)
         self._wires.to_server(line)
 
     def _answer(self, reply: bytes) -> None:
         """Reply ourselves, when everything asked before has been answered."""
+        self._refused += 1
+        if self._refused > MAX_REFUSED:
+            self._refuse(f"more than {MAX_REFUSED} refused commands in a row", OVERRUN)
+            return
         self._queue.append(_Asked(b"", own=reply))
         self._flush()
 
