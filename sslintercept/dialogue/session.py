@@ -270,6 +270,11 @@ class Dialogue:
         self._reached = reached
         self._facts = facts
         self._scope = scope
+        self._terms = Terms(
+            secured=scope.secure,
+            upgraded=scope.secure and scope.carries is not None,
+            required=scope.decision.starttls == "require",
+        )
         self._muted = False
         """the client has heard what is being shown to the watcher"""
         self._joined = True
@@ -278,16 +283,8 @@ class Dialogue:
 
     def start(self, make: MakeWatcher, from_client: bytes) -> None:
         """Join the two; what was said already goes first."""
-        facts, scope = self._facts, self._scope
-        secured = scope.secure
-        self._watcher = make(
-            self,
-            Terms(
-                secured=secured,
-                upgraded=scope.carries is not None,
-                required=scope.decision.starttls == "require",
-            ),
-        )
+        facts = self._facts
+        self._watcher = make(self, self._terms)
         client = End(self, self._client, self._watcher.from_client)
         server = End(self, self._server, self._watcher.from_server)
         for end in (client, server):
@@ -334,6 +331,9 @@ class Dialogue:
         if not self._joined:
             return
         self._facts.step("note", f"not understood: {why}")
+        if self._terms.must:
+            self.refuse(f"TLS is required, and this is not understood ({why})")
+            return
         if not self._shared.relay_opaque:
             self.refuse(f"not understood ({why})")
             return

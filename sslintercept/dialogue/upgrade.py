@@ -191,7 +191,7 @@ class UpgradeWatcher:
         """what is known of messages that nobody asked for"""
         self._settled = False
         """the client has logged in: no TLS will come"""
-        self._relays = terms.secured or terms.upgraded
+        self._relays = not terms.clear
         """there is nothing to look for"""
         self._over = False
 

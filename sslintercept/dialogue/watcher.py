@@ -65,9 +65,10 @@ class Wires(Protocol):
 
     def opaque(self, why: str) -> None:
         """
-        What comes is not understood: from now on everything is relayed unseen, or the conversation ends, by policy.
+        What comes is not understood: from now on everything is relayed unseen, or the conversation ends, by policy; and
+        it ends where TLS has to begin first, for nobody could say whether it does.
 
-        Call it first, then hand on what is held of both directions; where the policy is to end, that goes nowhere.
+        Call it first, then hand on what is held of both directions; where the conversation ends, that goes nowhere.
         """
 
     def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
@@ -97,6 +98,16 @@ class Terms(NamedTuple):
     """and that TLS began in the middle of a conversation (STARTTLS): the server greets no more"""
     required: bool = False
     """nothing but what leads to TLS may be said in the clear, on this connection or another that belongs to it"""
+
+    @property
+    def clear(self) -> bool:
+        """There is no TLS yet."""
+        return not (self.secured or self.upgraded)
+
+    @property
+    def must(self) -> bool:
+        """TLS has to begin before anything else is said."""
+        return self.required and self.clear
 
 
 class Watcher(Protocol):

@@ -91,8 +91,7 @@ class FtpWatcher:
         self._wires = wires
         self._channels = channels
         self._gate = Gate(wires)
-        self._clear = not (terms.secured or terms.upgraded)
-        self._must = terms.required and self._clear
+        self._clear, self._must = terms.clear, terms.must
         self._private = terms.required
         """data connections may not be in the clear either"""
         self._over = False
@@ -299,10 +298,7 @@ class FtpWatcher:
         self._wires.refuse(why, say)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
-        """Not FTP any more; where TLS is a must, nothing of it is let through."""
-        if self._must:
-            self._refuse(why, b"")
-            return
+        """Not FTP any more."""
         self.ended()
         self._wires.opaque(why)
         self._wires.to_server(of_client + self._commands.rest())

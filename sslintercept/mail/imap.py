@@ -106,8 +106,7 @@ class ImapWatcher:
     def __init__(self, wires: Wires, terms: Terms) -> None:
         self._wires = wires
         self._gate = Gate(wires)
-        self._clear = not (terms.secured or terms.upgraded)
-        self._must = terms.required and self._clear
+        self._clear, self._must = terms.clear, terms.must
         self._over = False
         self._greeted = terms.upgraded
         self._mailbox = ""
@@ -491,10 +490,7 @@ class ImapWatcher:
         self._wires.refuse(why, say)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
-        """Not IMAP any more; where TLS is a must, nothing of it is let through."""
-        if self._must:
-            self._refuse(why, b"")
-            return
+        """Not IMAP any more."""
         self.ended()
         self._wires.opaque(why)
         self._wires.to_server(of_client + self._lines.rest())

@@ -103,8 +103,7 @@ class Pop3Watcher:
     def __init__(self, wires: Wires, terms: Terms) -> None:
         self._wires = wires
         self._gate = Gate(wires)
-        self._clear = not (terms.secured or terms.upgraded)
-        self._must = terms.required and self._clear
+        self._clear, self._must = terms.clear, terms.must
         self._over = False
         self._commands = Lines(MAX_AUTH)
         self._answers = Lines(MAX_ANSWER)
@@ -283,10 +282,7 @@ class Pop3Watcher:
         self._wires.refuse(why, say)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
-        """Not POP3 any more; where TLS is a must, nothing of it is let through."""
-        if self._must:
-            self._refuse(why, b"")
-            return
+        """Not POP3 any more."""
         self.ended()
         self._wires.opaque(why)
         self._wires.to_server(of_client + self._commands.rest())

@@ -134,8 +134,7 @@ class SmtpWatcher:
     def __init__(self, wires: Wires, terms: Terms) -> None:
         self._wires = wires
         self._gate = Gate(wires)
-        self._clear = not (terms.secured or terms.upgraded)
-        self._must = terms.required and self._clear
+        self._clear, self._must = terms.clear, terms.must
         self._over = False
 
         self._stage = _Stage.COMMAND
@@ -516,10 +515,7 @@ class SmtpWatcher:
         self._wires.refuse(why, say)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
-        """Neither understood nor, where TLS is a must, let through: not SMTP any more."""
-        if self._must:
-            self._refuse(why, b"")
-            return
+        """Not SMTP any more."""
         self.ended()
         self._wires.opaque(why)
         of_client += self._commands.rest()

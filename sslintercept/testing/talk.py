@@ -49,6 +49,7 @@ class Talk:
         self.unseen: str | None = None
         self.upgraded = False
         self._strict_offer = strict_offer
+        self._terms = terms
         self.watcher: Watcher = make(self, terms)
 
     # what a test says
@@ -99,7 +100,10 @@ class Talk:
     def opaque(self, why: str) -> None:
         """Not understood any more."""
         assert self.unseen is None
-        self.unseen = why
+        if self._terms.must:
+            self.refuse(why)
+        else:
+            self.unseen = why
 
     def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """Ended."""

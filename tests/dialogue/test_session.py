@@ -104,3 +104,29 @@ def test_a_client_whose_server_is_full_too_is_read_when_both_have_room(loop: Loo
     story.gateway.pump()
     assert story.client.vc.tcp.reading
     assert bytes(story.server.got).count(b"NOOP") == 85
+
+
+# where TLS is required
+
+
+@pytest.mark.parametrize(
+    ("port", "greeting", "client", "server", "secret"),
+    [
+        (119, b"200 hi\r\n", b"\r\n", b"", b"AUTHINFO USER alice\r\nAUTHINFO PASS secret\r\n"),
+        (119, b"200 hi\r\n", b"CAPABILITIES\r\n", b"101 x\r\n.\r\n999 x\r\n", b"AUTHINFO PASS secret\r\n"),
+        (4190, b"OK\r\n", b"", b"what\r\n", b'AUTHENTICATE "PLAIN" "secret"\r\n'),
+        (*SMTP, b"EHLO me\r\n", b"999 what\r\n", b"AUTH PLAIN secret\r\n"),
+        (*POP3, b"\0\r\n", b"", b"PASS secret\r\n"),
+        (*IMAP, b"a CAPABILITY\r\n", b"what\r\n", b"b LOGIN alice secret\r\n"),
+        (*FTP, b"FEAT\r\n", b"what\r\n", b"PASS secret\r\n"),
+    ],
+)
+def test_what_is_not_understood_is_not_relayed_where_tls_is_required(
+    loop: Loop, port: int, greeting: bytes, client: bytes, server: bytes, secret: bytes
+) -> None:
+    story = Story(loop, port, greeting, REQUIRE)
+    story.says(client=client, server=server)
+    story.says(client=secret)
+    assert b"secret" not in story.server.got
+    assert story.client.ended
+    assert "TLS is required" in str(story.gateway.facts[0].error)

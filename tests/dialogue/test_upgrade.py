@@ -637,6 +637,15 @@ def test_what_is_not_understood_is_handed_on_unseen(name: str, script: Script) -
         assert (talk.server, talk.client) == (said_by("C", whole), said_by("S", whole))
 
 
+@pytest.mark.parametrize(("name", "script"), STRANGE)
+def test_what_is_not_understood_ends_the_conversation_where_tls_is_required(name: str, script: Script) -> None:
+    for pieces in (script, in_pieces(script, 1)):
+        talk = talk_of(name, REQUIRED).plays([*pieces, ("C", b"secret"), ("S", b"secret")])
+        assert talk.refused is not None
+        assert talk.unseen is None
+        assert b"secret" not in talk.server + talk.client
+
+
 def test_what_is_held_of_the_other_side_is_handed_on_when_it_becomes_opaque() -> None:
     talk = talk_of("ldap").plays([("S", ROOT[:9]), ("C", b"GET / HTTP/1.1\r\n")])
     assert talk.unseen == "this is no message of LDAP"
