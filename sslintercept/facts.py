@@ -177,6 +177,11 @@ class Scope:
         self.asked = "http"
 
     @property
+    def bare(self) -> bool:
+        """Whether it is in the clear, although the rules require TLS."""
+        return self.decision.starttls == "require" and not self.secure
+
+    @property
     def way(self) -> str:
         """The proxies that the way to the destination leads through, by the client's own wish."""
         return "" if self.outer is None else f"{self.outer.way}{self.asked}:{self.outer.name}:{self.outer.destination} "

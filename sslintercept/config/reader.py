@@ -239,6 +239,8 @@ class _Reading:
                 what = f"the same endpoint as [listen:{other.name}] in line {other.line}; give each its own"
                 self.mistake(self._line(section, "endpoint"), section, "endpoint", listener.endpoint, what)
             self._check_listener(listener)
+        for rule in self._rules:
+            self._check_rule(rule)
         for parent in self._parents:
             self._check_parent(parent)
         self._check_split_dns()
@@ -266,6 +268,18 @@ class _Reading:
         if datagrams and listener.proxy_protocol:
             line = self._line(section, "proxy_protocol")
             self.mistake(line, section, "proxy_protocol", "", "not for datagrams")
+
+    def _check_rule(self, rule: RuleSettings) -> None:
+        if rule.starttls == "allow":
+            return
+        section = f"rule:{rule.name}"
+        line = self._line(section, "starttls")
+        if not self._single["mail"].get("sessions", True):
+            what = "nobody would see whether TLS begins; remove it, or set [mail] sessions = on"
+            self.mistake(line, section, "starttls", rule.starttls, what)
+        if rule.action == "tunnel":
+            what = "nobody looks into what is tunnelled; remove it, or write action = intercept"
+            self.mistake(line, section, "starttls", rule.starttls, what)
 
     def _check_split_dns(self) -> None:
         domains: dict[str, SplitDnsSettings] = {}

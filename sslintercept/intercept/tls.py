@@ -156,9 +156,9 @@ class TlsAccept:
             self._run(self._decide(hello))
 
     def _no_hello(self, error: HelloError) -> None:
-        """What looked like TLS is none: inside a tunnel by policy, on our own port the end."""
+        """What looked like TLS is none: inside a tunnel by policy, on our own port or where TLS is required the end."""
         facts = self._facts
-        if facts.scope is not None and self._a.settings.probe.unknown == "tunnel":
+        if facts.scope is not None and self._a.settings.probe.unknown == "tunnel" and not facts.scope.bare:
             facts.step("note", error.what)
             self._run(self._tunnel(facts.scope.decision))
             return

@@ -1,7 +1,8 @@
 """
 What nobody recognises, inside a tunnel: relayed as it is, or refused, by C{[probe] unknown}.
 
-Where TLS was opened around it, the other side gets TLS again.
+Where TLS was opened around it, the other side gets TLS again. Where the rules require TLS and there is none, it is
+refused: nobody knows what is said in it.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ class UnknownAcceptor:
         """
         Relay (L{sslintercept.interfaces.IAcceptor}).
 
-        @raise InterceptError: the policy says no, or a rule blocks, or nobody knows the destination.
+        @raise InterceptError: the policy says no, a rule blocks or requires TLS, or nobody knows the destination.
         """
         scope = facts.scope
         verdict = facts.verdicts[-1] if facts.verdicts else None
         what = verdict.reason if verdict is not None else "unknown"
         if scope is None or scope.decision.action is Action.BLOCK:
             raise InterceptError(f"blocked ({what})", where="tunnel", remedy="see the rules")
+        if scope.bare:
+            raise InterceptError(
+                f"not relayed in the clear ({what})", where="tunnel", remedy=f"rule {scope.decision.rule} requires TLS"
+            )
         if self._settings.probe.unknown != "tunnel" and scope.decision.action is not Action.TUNNEL:
             raise InterceptError(f"not relayed ({what})", where="tunnel", remedy="see [probe] unknown")
         session = Waiting(vc, peeked)

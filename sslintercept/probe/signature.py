@@ -236,6 +236,7 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
         "postgresql",
         either(
             literal(b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"\x00\x00\x00\x08\x04\xd2\x16\x30"),
+            shape([0], [0], [0, 1], ANY, [0x04], [0xD2], [0x16], [0x2E]),  # CancelRequest
             shape([0], [0], ANY, ANY, [0], [3], [0], range(3)),
         ),
         "PostgreSQL 54.7",

@@ -130,3 +130,11 @@ def test_what_is_not_understood_is_not_relayed_where_tls_is_required(
     assert b"secret" not in story.server.got
     assert story.client.ended
     assert "TLS is required" in str(story.gateway.facts[0].error)
+
+
+def test_a_request_to_cancel_is_not_sent_in_the_clear_where_tls_is_required(loop: Loop) -> None:
+    story = Story(loop, 5432, b"", REQUIRE)
+    story.says(client=b"\0\0\0\x10\x04\xd2\x16\x2esecret!!")
+    assert story.client.ended
+    assert b"secret" not in story.server.got
+    assert story.gateway.facts[0].protocol == "postgresql"
