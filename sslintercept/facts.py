@@ -206,6 +206,7 @@ class Facts:
         "id",
         "layers",
         "listener",
+        "login",
         "parent",
         "path",
         "protocol",
@@ -232,6 +233,9 @@ class Facts:
         """SNI; absent when the innermost protocol is not TLS or the hello names nobody."""
         self.client_hello: ClientHello | Unknown | None = UNKNOWN
         self.user: str | None = None
+        """Who has proved to this proxy to be that."""
+        self.login: str | None = None
+        """Who has logged in to the server of a conversation: what the client said, and the server agreed to."""
         self.client_tls: TlsLeg | None = None
         """The innermost layer of TLS with the client."""
         self.layers: list[TlsLeg] = []

@@ -100,6 +100,7 @@ class Process(Protocol):
     lines: AccessLines
     part_handlers: Iterable[PartHandler]
     """who sees mails and files, besides the plugins"""
+    offers: Offers
     names: Iterable[str]
     """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
@@ -275,7 +276,8 @@ class Gateway:
         shared = Conversations(
             router=self.router,
             probe=self.probe,
-            offers=Offers(mail.remember),
+            offers=process.offers,
+            remember=mail.remember,
             relay_opaque=mail.opaque == "relay",
             idle=mail.idle_timeout,
             handlers=[*process.part_handlers, *getPlugins(IPartHandler, sslintercept.plugins)],

@@ -34,7 +34,7 @@ from sslintercept.config.schema import ListenSettings, Settings
 from sslintercept.config.units import datagram_endpoint
 from sslintercept.datagram.door import UdpDoor
 from sslintercept.datagram.hello import Cookies
-from sslintercept.dialogue.session import PartHandler
+from sslintercept.dialogue.session import Offers, PartHandler
 from sslintercept.dns.hostdb import LATE
 from sslintercept.dns.names import Names, OpenSecure, Wanted
 from sslintercept.dns.reactor import ReactorResolver
@@ -111,6 +111,7 @@ class SslInterceptService(Service):
         self.cop = InactivityCop(self.handler, reactor)
         self.ports: dict[str, IListeningPort] = {}
         self.part_handlers: Iterable[PartHandler] = ()
+        self.offers = Offers()
         self.cookies = Cookies(secrets.token_bytes(32))
         udp = settings.udp
         self.flows = FlowTable(self.handler, most=udp.max_flows, most_of_a_host=udp.per_client, idle=udp.idle_timeout)

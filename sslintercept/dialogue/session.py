@@ -36,6 +36,8 @@ MOST_OFFERS = 10_000
 MOST_USER = 255
 """characters of a user's name that are kept"""
 
+STRIPPED = "the server offers no TLS any more: somebody on the way may have taken the offer out"
+"""why a conversation ends that has to keep an offer"""
 BLOCKED = {
     "smtp": b"554 5.7.1 Blocked by a rule\r\n",
     "lmtp": b"554 5.7.1 Blocked by a rule\r\n",
@@ -58,17 +60,16 @@ class Offers:
     """
     Which servers have offered TLS in the middle of a conversation, for rules with C{starttls = keep}.
 
-    @param keep: seconds that an offer is remembered.
+    A process has one, whatever becomes of its settings: who is asked to keep an offer is not to get away by a reload.
     """
 
-    def __init__(self, keep: float) -> None:
-        self._keep = keep
+    def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def note(self, protocol: str, where: str, now: float) -> None:
+    def note(self, protocol: str, where: str, until: float) -> None:
         """A server offers it; at the cost of the oldest memory if there is no room."""
         key = protocol, where
-        self._seen[key] = now + self._keep
+        self._seen[key] = until
         self._seen.move_to_end(key)
         if len(self._seen) > MOST_OFFERS:
             self._seen.popitem(last=False)
@@ -82,6 +83,7 @@ class Conversations:
     """
     What every conversation of one generation of settings shares.
 
+    @param remember: seconds that an offer of TLS is remembered.
     @param relay_opaque: relay what a watcher does not understand, instead of ending it.
     @param idle: seconds that a conversation may be silent.
     @param handlers: who wants to see parts.
@@ -96,6 +98,7 @@ class Conversations:
         router: Router,
         probe: Probe,
         offers: Offers,
+        remember: float,
         relay_opaque: bool,
         idle: float,
         handlers: Iterable[PartHandler],
@@ -104,6 +107,7 @@ class Conversations:
         self.router = router
         self.probe = probe
         self.offers = offers
+        self.remember = remember
         self.relay_opaque = relay_opaque
         self.idle = idle
         self.handlers = tuple(handlers)
@@ -278,6 +282,7 @@ class Dialogue:
         self._muted = False
         """the client has heard what is being shown to the watcher"""
         self._joined = True
+        self._logged_in = False
         self._next: Callable[[], None] | None = None
         """what takes the place of this conversation as soon as the watcher has returned"""
 
@@ -334,6 +339,9 @@ class Dialogue:
         if self._terms.must:
             self.refuse(f"TLS is required, and this is not understood ({why})")
             return
+        if self._must_offer():
+            self.refuse(f"{STRIPPED} ({why})")
+            return
         if not self._shared.relay_opaque:
             self.refuse(f"not understood ({why})")
             return
@@ -358,18 +366,29 @@ class Dialogue:
 
     def offered(self, tls: bool) -> bool:
         """See L{sslintercept.dialogue.watcher.Wires}."""
-        shared, where = self._shared, str(self._scope.destination)
-        now = shared.clock()
+        shared = self._shared
         if tls:
-            shared.offers.note(self._protocol, where, now)
-        elif self._scope.decision.starttls == "keep" and shared.offers.known(self._protocol, where, now):
-            self.refuse("the server offers no TLS any more: somebody on the way may have taken the offer out")
+            shared.offers.note(self._protocol, str(self._scope.destination), shared.clock() + shared.remember)
+        elif self._must_offer():
+            self.refuse(STRIPPED)
             return False
         return True
 
-    def user(self, name: str) -> None:
+    def _must_offer(self) -> bool:
+        """Whether TLS has to be on offer here: it was before, a rule wants that kept, and it could still begin."""
+        shared, scope = self._shared, self._scope
+        return (
+            scope.decision.starttls == "keep"
+            and self._terms.clear
+            and not self._logged_in
+            and shared.offers.known(self._protocol, str(scope.destination), shared.clock())
+        )
+
+    def logged_in(self, user: str | None) -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
-        self._facts.user = name[:MOST_USER]
+        self._logged_in = True
+        if user is not None:
+            self._facts.login = user[:MOST_USER]
 
     def part(self, part: Part) -> PartSink | None:
         """See L{sslintercept.dialogue.watcher.Wires}."""

@@ -78,12 +78,18 @@ class Wires(Protocol):
         """
         The server has said whether it offers TLS on this connection in the clear.
 
+        A server that answers the question for its offers with an error offers nothing.
+
         @return: whether the conversation goes on; false if a rule forbids that an offer of earlier times is missing now
             (stripping), then it was refused already.
         """
 
-    def user(self, name: str) -> None:
-        """Somebody has logged in (the server agreed)."""
+    def logged_in(self, user: str | None) -> None:
+        """
+        Somebody has logged in (the server agreed), C{None} where nobody can say who.
+
+        TLS does not begin any more, so what the server offers from now on says nothing about it.
+        """
 
     def part(self, part: Part) -> PartSink | None:
         """A message or a file begins; C{None} if nobody wants to see it."""

@@ -250,15 +250,15 @@ class FtpWatcher:
     def _note(self, asked: _Asked, code: bytes) -> None:
         """What a reply means."""
         good = code[:1] == b"2"
-        if asked.verb in (b"USER", b"PASS", b"ACCT") and code in (b"230", b"232") and self._name:
-            self._user = self._name
-            self._wires.user(self._user)
+        if asked.verb in (b"USER", b"PASS", b"ACCT") and code in (b"230", b"232"):
+            self._user = self._name or None
+            self._wires.logged_in(self._user)
         elif asked.verb == b"PROT" and good:
             self._protected = asked.argument.strip().upper() == b"P"
         elif asked.verb == b"REIN" and good:
             self._user, self._protected = None, False
-        elif asked.verb == b"FEAT" and good and self._clear:
-            self._over = not self._wires.offered(self._offer)
+        elif asked.verb == b"FEAT" and self._clear:
+            self._over = not self._wires.offered(good and self._offer)
         elif asked.verb in (b"PORT", b"EPRT") and not good:
             self._next = None
         if asked.channel is not None:

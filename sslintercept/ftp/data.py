@@ -112,7 +112,7 @@ class Expected(NamedTuple):
     channel: DataChannel
     scope: Scope
     """of the control connection"""
-    user: str | None
+    login: str | None
     protected: bool
     resume: Callable[[], object]
     until: float
@@ -153,7 +153,7 @@ class DataConnections:
         scope.carries, scope.begun = CARRIES, not expected.protected
         scope.name, scope.resume = expected.scope.name, expected.resume
         scope.decision, scope.decided = expected.scope.decision, True
-        facts.user = expected.user
+        facts.login = expected.login
         self._channels[facts.id] = expected.channel
 
     def channel(self, facts: Facts) -> DataChannel:
@@ -253,7 +253,7 @@ class ConversationChannels:
             return Resumable.of(top.engine) if isinstance(top, SslProfile) and not server.dead else None
 
         until = self._data.shared.clock() + PATIENCE
-        return Expected(DataChannel(), self._scope, self._facts.user, protected, resume, until)
+        return Expected(DataChannel(), self._scope, self._facts.login, protected, resume, until)
 
     def _when_come(self, bind: Bind, come: Callable[[NetVConnection], object]) -> None:
         def failed(failure: Failure) -> None:
@@ -304,7 +304,7 @@ class ConversationChannels:
 
     def _facts_of(self, vc: NetVConnection) -> Facts:
         facts = self._data.adopt(vc, self._facts.listener)
-        facts.client = self._facts.client
+        facts.client, facts.user = self._facts.client, self._facts.user
         return facts
 
     def _begin(

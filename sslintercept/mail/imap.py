@@ -136,6 +136,8 @@ class ImapWatcher:
         self._whole = True
         self._replies: deque[bytes] = deque()
         """ours, which must not stand within an answer of the server"""
+        self._listed = False
+        """the server has said what it can do since it was asked"""
         self._refused = 0
         """commands in a row that were answered here"""
 
@@ -218,6 +220,7 @@ class ImapWatcher:
         else:
             self._asked[command.tag] = command
             self._refused = 0
+            self._listed = self._listed and name != b"CAPABILITY"
         self._piece(command, line, noted=True)
 
     def _note(self, command: _Command, line: bytes) -> None:
@@ -427,11 +430,16 @@ class ImapWatcher:
             if status == b"PREAUTH" and self._must:
                 self._refuse("the server is logged in to already, so TLS cannot begin any more", BYE_TLS)
                 return
+            if status == b"PREAUTH" and self._clear:
+                self._over = not self._wires.offered(False)
+                self._logged_in(None)
+                return
+        self._listed = self._listed or status == b"CAPABILITY"
         self._look_for_offer(start)
 
     def _look_for_offer(self, line: bytes) -> None:
         """What the server can do, in an answer of its own or in brackets behind OK."""
-        if not self._clear or self._user is not None:
+        if not self._clear:
             return
         upper = line.upper()
         at = upper.find(b"CAPABILITY ")
@@ -453,12 +461,14 @@ class ImapWatcher:
             self._over = not self._gate.answered(line, self._answers.rest() if good else b"", good)
             return
         if good and name == b"LOGIN":
-            self._logged_in(command.about)
-        elif good and name == b"AUTHENTICATE" and command.login is not None and command.login.user is not None:
-            self._logged_in(command.login.user)
+            self._logged_in(command.about or None)
+        elif good and name == b"AUTHENTICATE":
+            self._logged_in(command.login.user if command.login is not None else None)
+        elif name == b"CAPABILITY" and self._clear and not (good and self._listed):
+            self._over = not self._wires.offered(False)
         elif name in (b"SELECT", b"EXAMINE"):
             self._mailbox = command.about if good else ""
-        if good and not self._user:
+        if good:
             self._look_for_offer(line)
         if self._over:
             return
@@ -474,9 +484,9 @@ class ImapWatcher:
                 self._command, self._stage = None, _Stage.COMMAND
                 self._advance(b"")
 
-    def _logged_in(self, user: str) -> None:
+    def _logged_in(self, user: str | None) -> None:
         self._user = user
-        self._wires.user(user)
+        self._wires.logged_in(user)
 
     def _flush(self) -> None:
         """Say what we have to answer, unless the server is in the middle of an answer."""

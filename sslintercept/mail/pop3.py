@@ -222,10 +222,12 @@ class Pop3Watcher:
         self._queue.popleft()
         if asked.verb == b"AUTH" and self._login is not None:
             login, self._login = self._login, None
-            if good and login.user is not None:
+            if good:
                 self._logged_in(login.user)
-        elif good and asked.verb in (b"PASS", b"APOP") and self._name is not None:
+        elif good and asked.verb in (b"PASS", b"APOP"):
             self._logged_in(self._name)
+        elif not good and asked.verb == b"CAPA" and self._clear and not self._wires.offered(False):
+            self._over = True
         if good and asked.long:
             self._begin(asked)
         if not self._over:
@@ -233,9 +235,9 @@ class Pop3Watcher:
         if self._dotted is None:
             self._flush()
 
-    def _logged_in(self, user: str) -> None:
+    def _logged_in(self, user: str | None) -> None:
         self._user = user
-        self._wires.user(user)
+        self._wires.logged_in(user)
 
     def _begin(self, asked: _Asked) -> None:
         """Lines follow."""
@@ -261,13 +263,13 @@ class Pop3Watcher:
             sink, self._sink = self._sink, None
             if sink is not None:
                 sink.finish(self._whole)
-        if not self._over:
-            self._wires.to_client(data[:taken])
-        if dotted.done:
             capabilities, self._capabilities = self._capabilities, None
             if capabilities is not None and self._clear:
                 offered = b"STLS" in (line.strip().upper() for line in capabilities.split(b"\n"))
                 self._over = not self._wires.offered(offered) or self._over
+        if not self._over:
+            self._wires.to_client(data[:taken])
+        if dotted.done:
             self._flush()
 
     def _flush(self) -> None:

@@ -435,9 +435,9 @@ class SmtpWatcher:
             self._stage = _Stage.RESPONSE
             return False
         self._stage = _Stage.COMMAND
-        if code == b"235" and self._login.user is not None:
+        if code == b"235":
             self._user = self._login.user
-            self._wires.user(self._user)
+            self._wires.logged_in(self._user)
         return True
 
     def _from(self, asked: _Asked, code: bytes) -> bool:

@@ -30,7 +30,7 @@ from twisted.internet.defer import Deferred, succeed
 from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
 from sslintercept.datagram.hello import Cookies
-from sslintercept.dialogue.session import PartHandler
+from sslintercept.dialogue.session import Offers, PartHandler
 from sslintercept.dialogue.watcher import Part
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
@@ -274,6 +274,7 @@ class MemoryGateway:
         self.keylog: Callable[[bytes], object] | None = None
         self.names: Iterable[str] = OWN_NAMES
         self.part_handlers: Iterable[PartHandler] = [Collector(self.parts)]
+        self.offers = Offers()
         self.cookies = Cookies(b"memory")
         self.flows = FlowTable(loop.handler)
         self.trusted_leaves, self.untrusted_leaves = _sources()

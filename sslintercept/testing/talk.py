@@ -43,7 +43,8 @@ class Talk:
         self.server = b""
         self.client = b""
         self.parts: list[Kept] = []
-        self.users: list[str] = []
+        self.users: list[str | None] = []
+        """who has logged in"""
         self.offers: list[bool] = []
         self.refused: str | None = None
         self.unseen: str | None = None
@@ -115,14 +116,14 @@ class Talk:
     def offered(self, tls: bool) -> bool:
         """Whether TLS is on offer."""
         self.offers.append(tls)
-        if self._strict_offer and not tls:
+        if self._strict_offer and not tls and not self.users:
             self.refuse("the offer of TLS is missing")
             return False
         return True
 
-    def user(self, name: str) -> None:
-        """Logged in."""
-        self.users.append(name)
+    def logged_in(self, user: str | None) -> None:
+        """Somebody has."""
+        self.users.append(user)
 
     def part(self, part: Part) -> Kept:
         """Everybody wants to see it."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from sslintercept.dialogue import session
 from sslintercept.ftp import control
+from sslintercept.gateway import Gateway
+from sslintercept.socks.users import Cost, make_line
 from sslintercept.testing.gateway import MemoryGateway, ScriptedOrigin, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
@@ -138,3 +144,162 @@ def test_a_request_to_cancel_is_not_sent_in_the_clear_where_tls_is_required(loop
     assert story.client.ended
     assert b"secret" not in story.server.got
     assert story.gateway.facts[0].protocol == "postgresql"
+
+
+# where an offer of TLS is to be kept
+
+KEEP = REQUIRE.replace("require", "keep")
+NNTP = 119, b"200 hi\r\n"
+OFFERED = [  # how TLS is offered, and how it is not
+    pytest.param(*POP3, b"CAPA\r\n", b"+OK\r\nSTLS\r\n.\r\n", b"-ERR what\r\n", id="pop3"),
+    pytest.param(*POP3, b"CAPA\r\n", b"+OK\r\nSTLS\r\n.\r\n", b"+OK\r\nUIDL\r\n.\r\n", id="pop3, without"),
+    pytest.param(*FTP, b"FEAT\r\n", b"211-F\r\n AUTH TLS\r\n211 end\r\n", b"500 what\r\n", id="ftp"),
+    pytest.param(*FTP, b"FEAT\r\n", b"211-F\r\n AUTH TLS\r\n211 end\r\n", b"211 none\r\n", id="ftp, without"),
+    pytest.param(*FTP, b"FEAT\r\n", b"211-F\r\n AUTH TLS\r\n211 end\r\n", b"what\r\n", id="ftp, no reply"),
+    pytest.param(*IMAP, b"a CAPABILITY\r\n", b"* CAPABILITY STARTTLS\r\na OK\r\n", b"a BAD what\r\n", id="imap"),
+    pytest.param(*IMAP, b"a CAPABILITY\r\n", b"* CAPABILITY STARTTLS\r\na OK\r\n", b"a OK\r\n", id="imap, none"),
+    pytest.param(*SMTP, b"EHLO a\r\n", b"250-x\r\n250 STARTTLS\r\n", b"502 what\r\n", id="smtp"),
+    pytest.param(*SMTP, b"EHLO a\r\n", b"250-x\r\n250 STARTTLS\r\n", b"what\r\n", id="smtp, no reply"),
+    pytest.param(*NNTP, b"CAPABILITIES\r\n", b"101 c\r\nSTARTTLS\r\n.\r\n", b"500 what\r\n", id="nntp"),
+    pytest.param(*NNTP, b"CAPABILITIES\r\n", b"101 c\r\nSTARTTLS\r\n.\r\n", b"999 what\r\n", id="nntp, no reply"),
+]
+"""C{port, greeting, question, offer, none}"""
+
+
+@pytest.mark.parametrize(("port", "greeting", "question", "offer", "none"), OFFERED)
+def test_a_server_that_offered_tls_before_has_to_offer_it_again(
+    loop: Loop, port: int, greeting: bytes, question: bytes, offer: bytes, none: bytes
+) -> None:
+    story = Story(loop, port, greeting, KEEP)
+    assert story.says(client=question, server=offer) == offer
+    story.come()
+    heard = story.says(client=question, server=none)
+    assert none.startswith(heard)
+    assert heard != none
+    assert story.client.ended
+    assert "taken the offer out" in str(story.gateway.facts[1].error)
+
+
+@pytest.mark.parametrize(("port", "greeting", "question", "offer", "none"), OFFERED)
+def test_a_server_that_never_offered_tls_may_go_on_without(
+    loop: Loop, port: int, greeting: bytes, question: bytes, offer: bytes, none: bytes
+) -> None:
+    story = Story(loop, port, greeting, KEEP)
+    for _ in range(2):
+        assert story.says(client=question, server=none) == none
+        assert not story.client.ended
+        story.come()
+
+
+@pytest.mark.parametrize(("port", "greeting", "question", "offer", "none"), OFFERED)
+def test_an_offer_is_not_forgotten_when_the_settings_are_read_again(
+    loop: Loop, port: int, greeting: bytes, question: bytes, offer: bytes, none: bytes
+) -> None:
+    story = Story(loop, port, greeting, KEEP)
+    story.says(client=question, server=offer)
+    story.gateway.gateway = Gateway(story.gateway.settings, story.gateway)
+    story.come()
+    story.says(client=question, server=none)
+    assert story.client.ended
+
+
+def test_an_offer_is_forgotten_in_time(loop: Loop) -> None:
+    story = Story(loop, *POP3, KEEP + "[mail]\nremember = 10s\n")
+    story.says(client=b"CAPA\r\n", server=b"+OK\r\nSTLS\r\n.\r\n")
+    loop.pass_time(11)
+    story.come()
+    assert story.says(client=b"CAPA\r\n", server=b"-ERR\r\n") == b"-ERR\r\n"
+
+
+def test_what_is_remembered_of_servers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "MOST_OFFERS", 2)
+    offers = session.Offers()
+    for name in "abac":
+        offers.note("smtp", name, 10.0)
+    assert [offers.known("smtp", name, 9.0) for name in "abc"] == [True, False, True]
+
+
+def test_a_server_that_is_logged_in_to_already_offers_no_tls(loop: Loop) -> None:
+    story = Story(loop, 143, b"* OK [CAPABILITY IMAP4rev1 STARTTLS] hi\r\n", KEEP)
+    story.says(client=b"a NOOP\r\n", server=b"a OK\r\n")
+    story.origin.greeting = b"* PREAUTH hi\r\n"
+    story.come()
+    story.says(client=b"a SELECT INBOX\r\n")
+    assert story.server.got == b""
+    assert story.client.ended
+
+
+def pop3(story: Story) -> None:
+    story.says(client=b"CAPA\r\n", server=b"+OK\r\nSTLS\r\n.\r\n")
+    story.says(client=b"USER a\r\n", server=b"+OK\r\n")
+    story.says(client=b"PASS b\r\n", server=b"+OK\r\n")
+    story.says(client=b"CAPA\r\n", server=b"+OK\r\nUIDL\r\n.\r\n")
+
+
+def pop3_with_kerberos(story: Story) -> None:
+    story.says(client=b"CAPA\r\n", server=b"+OK\r\nSTLS\r\n.\r\n")
+    story.says(client=b"AUTH GSSAPI\r\n", server=b"+ \r\n")
+    story.says(client=b"eHg=\r\n", server=b"+OK\r\n")
+    story.says(client=b"CAPA\r\n", server=b"-ERR what\r\n")
+
+
+def imap_with_kerberos(story: Story) -> None:
+    story.says(client=b"a CAPABILITY\r\n", server=b"* CAPABILITY IMAP4rev1 STARTTLS AUTH=GSSAPI\r\na OK\r\n")
+    story.says(client=b"a AUTHENTICATE GSSAPI\r\n", server=b"+ \r\n")
+    story.says(client=b"eHg=\r\n", server=b"a OK [CAPABILITY IMAP4rev1 IDLE] in\r\n")
+    story.says(client=b"a CAPABILITY\r\n", server=b"* CAPABILITY IMAP4rev1 IDLE\r\na OK\r\n")
+
+
+def smtp_with_kerberos(story: Story) -> None:
+    story.says(client=b"EHLO a\r\n", server=b"250-x\r\n250 STARTTLS\r\n")
+    story.says(client=b"AUTH GSSAPI eHg=\r\n", server=b"235 in\r\n")
+    story.says(client=b"EHLO a\r\n", server=b"250-x\r\n250 SIZE\r\n")
+
+
+def ftp(story: Story) -> None:
+    story.says(client=b"FEAT\r\n", server=b"211-F\r\n AUTH TLS\r\n211 end\r\n")
+    story.says(client=b"USER a\r\n", server=b"230 in\r\n")
+    story.says(client=b"FEAT\r\n", server=b"211-F\r\n SIZE\r\n211 end\r\n")
+
+
+@pytest.mark.parametrize(
+    ("port", "greeting", "talk"),
+    [
+        (*POP3, pop3),
+        (*POP3, pop3_with_kerberos),
+        (*IMAP, imap_with_kerberos),
+        (*SMTP, smtp_with_kerberos),
+        (*FTP, ftp),
+    ],
+)
+def test_whoever_has_logged_in_is_offered_no_tls_any_more(
+    loop: Loop, port: int, greeting: bytes, talk: Callable[[Story], None]
+) -> None:
+    story = Story(loop, port, greeting, KEEP)
+    talk(story)
+    assert story.gateway.facts[0].error is None
+    assert not story.client.ended
+
+
+# who it is
+
+
+def test_a_login_to_a_server_does_not_take_the_place_of_a_login_to_us(loop: Loop, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.touch(0o600)
+    users.write_text(make_line("bob", "pw", Cost(2, 1, 1)) + "\n")
+    gateway = MemoryGateway(loop, f"[socks]\nusers = {users}\n")
+    origin = gateway.origin("pop.test:110", silent)
+    origin.greeting = b"+OK hi\r\n"
+    client = gateway.client()
+    client.send(b"\5\1\2\1\3bob\2pw\5\1\0\3\x08pop.test\0\x6e")
+    loop.pass_time(1)
+    for command in (b"USER alice\r\n", b"PASS x\r\n"):
+        client.send(command)
+        gateway.pump()
+        origin.last.send(b"+OK\r\n")
+        gateway.pump()
+    client.close()
+    origin.last.close()
+    loop.pass_time(3)
+    assert (gateway.log[-1]["user"], gateway.log[-1]["login"]) == ("bob", "alice")

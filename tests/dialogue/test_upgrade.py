@@ -677,6 +677,12 @@ MISSING = [  # a server that does not offer TLS
         "nntp", [("S", b"200 hi\r\n"), ("C", b"CAPABILITIES\r\n"), ("S", b"101 list\r\nREADER\r\n.\r\n")], id="nntp"
     ),
     pytest.param("sieve", [("S", b'"IMPLEMENTATION" "x"\r\n"SASL" "STARTTLS"\r\nOK\r\n')], id="sieve"),
+    pytest.param("sieve", [("S", b"BYE\r\n")], id="sieve, that greets with a goodbye"),
+    pytest.param("xmpp", [("S", XMPP_SERVER.replace(b" version='1.0'>", b">"))], id="xmpp, an old stream"),
+    pytest.param(
+        "nntp", [("S", b"200 hi\r\n"), ("C", b"CAPABILITIES\r\n"), ("S", b"500 what\r\n")], id="nntp, an error"
+    ),
+    pytest.param("irc", [("S", b":a 421 * CAP :unknown\r\n")], id="irc, an error"),
     pytest.param("postgresql", [("C", PG_ASKS), ("S", b"N")], id="postgresql"),
     pytest.param("mysql", [("S", greeting(0xF7FF))], id="mysql"),
     pytest.param("irc", [("S", b"CAP * LS * :sasl\r\nCAP * LS :multi-prefix\r\n")], id="irc"),

@@ -127,7 +127,8 @@ def test_behind_a_door_the_client_is_sent_to_a_port_of_ours_and_on_to_the_server
     assert story.parts == [(FILE, b"content", True)]
     assert story.client.take() == b"226 done\r\n"
     line = next(line for line in story.gateway.log if line["stack"].endswith("ftp-data"))
-    assert (line["user"], line["listener"], line["destination"]) == ("alice", "ftp", "192.0.2.7:1025")
+    assert (line["login"], line["listener"], line["destination"]) == ("alice", "ftp", "192.0.2.7:1025")
+    assert line["user"] is None
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(where).close()
 

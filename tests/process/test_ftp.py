@@ -79,7 +79,7 @@ def test_curl_fetches_a_file(door: Door, vsftpd: Vsftpd, way: str, mode: str, pa
     assert got.body == body(MUCH)
     last = "tls1.3/ftp-data" if mode == TLS else "ftp-data"
     line = proxy.logged(lambda line: line["stack"].endswith(last) and line["bytes_out"] >= MUCH)
-    assert line["user"] == "anonymous"
+    assert line["login"] == "anonymous"
 
 
 @pytest.mark.parametrize("way", ["door", "http", "socks5h"])
@@ -97,7 +97,7 @@ def test_curl_fetches_a_file_where_tls_comes_first(module_proxy: ProxyMaker, ftp
     assert got.code == 0, got.said
     assert got.body == body(MUCH)
     line = proxy.logged(lambda line: "tls1.3/ftp-data" in line["stack"] and line["bytes_out"] >= MUCH)
-    assert line["user"] == "anonymous"
+    assert line["login"] == "anonymous"
 
 
 @pytest.mark.parametrize("mode", [PLAIN, TLS])
