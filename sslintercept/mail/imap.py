@@ -30,6 +30,8 @@ MAX_KEPT: Final = 1024
 """Bytes of a literal that may be a name."""
 MAX_WORDS: Final = 3
 """Words of a command that are kept: tag, name, and who or where; never a password."""
+TOO_LONG: Final = b"(long)"
+"""What stands for a word that is not kept."""
 MAX_OUTSTANDING: Final = 1000
 """Commands that wait for their answers."""
 MAX_AHEAD: Final = 64 * 1024
@@ -253,8 +255,11 @@ class ImapWatcher:
         else:
             self._wires.to_server(line)
         self._kept = self._stored = None
-        if len(command.words) < MAX_WORDS and self._left <= MAX_KEPT:
-            self._kept = bytearray()
+        if len(command.words) < MAX_WORDS:
+            if self._left <= MAX_KEPT:
+                self._kept = bytearray()
+            else:
+                command.words.append(TOO_LONG)  # or the word behind it would take its place, and be a password
         elif command.name == b"APPEND" and not command.own and not command.answered:
             self._stored = self._wires.part(Part("imap", "message", command.about, True, self._user))
         self._stage = _Stage.WAIT if waits else _Stage.LITERAL
