@@ -283,6 +283,8 @@ class Dialogue:
         """the client has heard what is being shown to the watcher"""
         self._joined = True
         self._logged_in = False
+        self._client_ended = False
+        """and the server has not been told, since the watcher still holds something"""
         self._next: Callable[[], None] | None = None
         """what takes the place of this conversation as soon as the watcher has returned"""
 
@@ -411,6 +413,8 @@ class Dialogue:
         follow, self._next = self._next, None
         if follow is not None:
             follow()
+        elif self._client_ended and self._joined:
+            self._end_client()
 
     def _upgrade(self) -> None:
         """Both sides expect a ClientHello next: the probe meets it on the client's connection."""
@@ -443,15 +447,32 @@ class Dialogue:
 
     def side_ended(self, vc: NetVConnection) -> None:
         """C{vc}'s peer has finished sending."""
-        other = self._other(vc)
         if vc.truncated:
-            other.close(faithful=False)
+            self._other(vc).close(faithful=False)
             vc.close()
+        elif vc is self._client:
+            self._client_ended = True
         else:
-            other.finish()
-            if other.ended_by_peer:
-                self._client.close()
-                self._server.close()
+            self._watcher.server_ended()
+            if self._joined:
+                self._pass_end(vc)
+        self.settle()
+
+    def _end_client(self) -> None:
+        """The client has said everything: so has the watcher, as soon as it holds nothing of it any more."""
+        if (self._watcher.client_ended() or self._server.ended_by_peer) and self._joined:
+            self._client_ended = False
+            self._pass_end(self._client)
+        if self._next is not None:
+            self.settle()
+
+    def _pass_end(self, vc: NetVConnection) -> None:
+        """C{vc} has said everything, and so its other side is told."""
+        other = self._other(vc)
+        other.finish()
+        if other.ended_by_peer:
+            self._client.close()
+            self._server.close()
 
     def side_lost(self, vc: NetVConnection) -> None:
         """C{vc} is gone."""

@@ -125,6 +125,16 @@ class Watcher(Protocol):
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
 
+    def client_ended(self) -> bool:
+        """
+        No more comes from the client: what is held of it is its last message, even where that lacks its end.
+
+        @return: whether nothing is held any more; else this is called again whenever the server has said something.
+        """
+
+    def server_ended(self) -> None:
+        """No more comes from the server, likewise."""
+
     def ended(self) -> None:
         """The conversation is over, or opaque: finish what is under way. Called once; no call comes after it."""
 

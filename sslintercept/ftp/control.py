@@ -190,6 +190,12 @@ class FtpWatcher:
             channel.carries(part, self._protected)
         return channel
 
+    def client_ended(self) -> bool:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._commands.rest()):
+            self._read_command(line)
+        return True
+
     # what comes from the server
 
     def from_server(self, data: bytes) -> None:
@@ -202,6 +208,11 @@ class FtpWatcher:
                 self._read_line(line)
         except LineTooLong:
             self._refuse(f"a reply with a line of more than {MAX_LINE} bytes", b"421 The reply is too long\r\n")
+
+    def server_ended(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._replies.rest()):
+            self._read_line(line)
 
     def _read_line(self, line: bytes) -> None:
         """One line; a reply of several ends with the code that it began with (RFC 959 4.2)."""

@@ -101,6 +101,13 @@ class DataWatcher:
         self._channel.saw(data, self._wires)
         self._wires.to_client(data)
 
+    def client_ended(self) -> bool:
+        """Nothing is held."""
+        return True
+
+    def server_ended(self) -> None:
+        """Nothing is held."""
+
     def ended(self) -> None:
         """Nothing more passes."""
         self._channel.closed(self._wires)

@@ -179,6 +179,12 @@ class ImapWatcher:
                 return
             self._read_line(line)
 
+    def client_ended(self) -> bool:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and self._stage is not _Stage.WAIT and (line := self._lines.rest()):
+            self._read_line(line)
+        return self._over or not len(self._lines)
+
     def _read_line(self, line: bytes) -> None:
         command = self._command
         if b"\0" in line:
@@ -333,6 +339,11 @@ class ImapWatcher:
                 return
             if line is None:
                 return
+            self._read_answer(line)
+
+    def server_ended(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._answers.rest()):
             self._read_answer(line)
 
     def _read_answer(self, line: bytes) -> None:

@@ -182,6 +182,12 @@ class Pop3Watcher:
         self._queue.append(_Asked(verb, own=answer))
         self._flush()
 
+    def client_ended(self) -> bool:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._commands.rest()):
+            self._read_command(line)
+        return True
+
     # what comes from the server
 
     def from_server(self, data: bytes) -> None:
@@ -201,6 +207,11 @@ class Pop3Watcher:
                 return
             if line is None:
                 return
+            self._read_answer(line)
+
+    def server_ended(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._answers.rest()):
             self._read_answer(line)
 
     def _read_answer(self, line: bytes) -> None:

@@ -68,7 +68,8 @@ _TURNS: Final = frozenset((b"TURN", b"ATRN"))
 _GOES_ON: Final = frozenset(((b"AUTH", b"334"), (b"DATA", b"354")))
 """The replies that ask for more."""
 
-_REPLY: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\0\n]*))?\r?\n")
+_REPLY: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\0\n]*))?\r?\n?")
+"""The last line of a server that leaves may lack its end."""
 _CHUNK: Final = re.compile(rb"([0-9]{1,%d})([ \t]+LAST)?[ \t]*" % MAX_CHUNK_DIGITS, re.IGNORECASE)
 _PATH: Final = re.compile(
     rb'(?:FROM|TO)[ \t]*:[ \t]*(?:<(?:@[^:>"]*:)?((?:"(?:[^"\\]|\\.)*"|[^">])*)>|([^\s<>]+))', re.IGNORECASE
@@ -215,13 +216,22 @@ class SmtpWatcher:
             new = b""
             self._read_line(line)
 
-    def _read_line(self, line: bytes) -> None:
+    def client_ended(self) -> bool:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and self._stage is not _Stage.WAIT and (line := self._commands.rest()):
+            self._read_line(line, line.removesuffix(b"\r"))
+        return self._over or not len(self._commands)
+
+    def _read_line(self, line: bytes, text: bytes | None = None) -> None:
+        """@param text: the line without its end, where that is not CRLF."""
+        if text is None and line.endswith(b"\r\n"):
+            text = line[:-2]
         if b"\0" in line:
             self._lost("the client does not speak SMTP", of_client=line)
-        elif not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+        elif text is None or b"\r" in text:
             self._refuse("a command with a bare CR or LF", BARE_END)
         elif self._stage is _Stage.RESPONSE:
-            self._login.response(line[:-2])
+            self._login.response(text)
             self._stage = _Stage.WAIT
             self._wires.to_server(line)
         else:
@@ -364,6 +374,11 @@ class SmtpWatcher:
             self._refuse(f"a reply with a line of more than {MAX_REPLY} bytes", BROKEN)
         if not self._over and b"\0" in data[data.rfind(b"\n") + 1 :]:
             self._lost("the server does not speak SMTP")
+
+    def server_ended(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._replies.rest()):
+            self._read_reply(line)
 
     def _read_reply(self, line: bytes) -> None:
         """One line of a reply; only the last one counts, but for EHLO."""

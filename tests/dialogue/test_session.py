@@ -303,3 +303,95 @@ def test_a_login_to_a_server_does_not_take_the_place_of_a_login_to_us(loop: Loop
     origin.last.close()
     loop.pass_time(3)
     assert (gateway.log[-1]["user"], gateway.log[-1]["login"]) == ("bob", "alice")
+
+
+# how it ends
+
+
+GOODBYES = [
+    pytest.param(*FTP, b"QUIT", b"221 bye", id="ftp"),
+    pytest.param(*SMTP, b"QUIT", b"221 bye", id="smtp"),
+    pytest.param(*SMTP, b"QUIT\r", b"221 bye\r", id="smtp, half an end"),
+    pytest.param(*POP3, b"QUIT", b"+OK bye", id="pop3"),
+    pytest.param(*IMAP, b"a LOGOUT", b"* BYE now", id="imap"),
+    pytest.param(*NNTP, b"QUIT", b"205 bye", id="nntp"),
+]
+"""C{port, greeting, client, server}: last lines that lack their end"""
+
+
+@pytest.mark.parametrize(("port", "greeting", "client", "server"), GOODBYES)
+def test_a_last_line_without_an_end_is_handed_on_too(
+    loop: Loop, port: int, greeting: bytes, client: bytes, server: bytes
+) -> None:
+    story = Story(loop, port, greeting)
+    story.client.finish()
+    story.says(client=client)
+    assert story.server.take() == client
+    assert story.server.ended
+    story.server.finish()
+    assert story.says(server=server) == server
+    assert story.client.ended
+
+
+@pytest.mark.parametrize(("port", "greeting", "client", "server"), GOODBYES)
+def test_the_last_words_of_a_server_are_handed_on_where_they_lack_their_end(
+    loop: Loop, port: int, greeting: bytes, client: bytes, server: bytes
+) -> None:
+    story = Story(loop, port, greeting)
+    story.says(client=client.strip() + b"\r\n")
+    story.server.finish()
+    assert story.says(server=server) == server
+    assert story.client.ended
+
+
+def test_what_a_client_said_ahead_reaches_the_server_before_its_end(loop: Loop) -> None:
+    story = Story(loop, *SMTP)
+    story.client.send(b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\nQUIT")
+    story.client.finish()
+    story.gateway.pump()
+    assert story.server.take() == b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\n"
+    assert not story.server.ended
+    story.says(server=b"250 hi\r\n235 in\r\n")
+    assert story.server.take() == b"QUIT"
+    assert story.server.ended
+
+
+def test_a_client_that_nobody_answers_any_more_is_not_waited_for(loop: Loop) -> None:
+    story = Story(loop, *IMAP)
+    story.client.send(b"a IDLE\r\nDONE\r\n")
+    story.client.finish()
+    story.gateway.pump()
+    assert not story.server.ended
+    story.server.finish()
+    loop.pass_time(3)
+    assert story.client.ended
+    assert story.server.ended
+
+
+@pytest.mark.parametrize(
+    ("port", "greeting", "client"),
+    [
+        (*FTP, b"PASS secret"),
+        (*SMTP, b"AUTH secret"),
+        (*POP3, b"PASS secret"),
+        (*IMAP, b"a LOGIN b secret"),
+        (*NNTP, b"AUTHINFO PASS secret"),
+        (5222, b"", b"<auth secret"),
+    ],
+)
+def test_no_last_line_without_an_end_gets_past_what_is_required(
+    loop: Loop, port: int, greeting: bytes, client: bytes
+) -> None:
+    story = Story(loop, port, greeting, REQUIRE)
+    story.client.send(b"<stream:stream>" if port == 5222 else b"")
+    story.client.finish()
+    story.says(client=client)
+    assert b"secret" not in story.server.got
+
+
+def test_a_last_line_that_is_not_understood_is_relayed_with_the_end_behind_it(loop: Loop) -> None:
+    story = Story(loop, *FTP)
+    story.client.finish()
+    assert story.says(client=b"\0what", server=b"what") == b"what"
+    assert story.server.take() == b"\0what"
+    assert story.server.ended
