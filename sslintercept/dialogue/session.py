@@ -279,8 +279,8 @@ class Dialogue:
             upgraded=scope.secure and scope.carries is not None,
             required=scope.decision.starttls == "require",
         )
-        self._muted = False
-        """the client has heard what is being shown to the watcher"""
+        self._heard = len(reached.heard)
+        """bytes of the server that the client has heard, and the watcher has not handed on yet"""
         self._joined = True
         self._logged_in = False
         self._client_ended = False
@@ -304,9 +304,7 @@ class Dialogue:
         self._server.registerProducer(Brake(client), True)
         facts.step("dialogue", self._protocol)
         if self._reached.heard:
-            self._muted = True
             self._watcher.from_server(self._reached.heard)
-            self._muted = False
         if self._joined and self._reached.early:
             self._watcher.from_server(self._reached.early)
         if self._joined and from_client:
@@ -325,7 +323,10 @@ class Dialogue:
 
     def to_client(self, data: bytes) -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
-        if not self._muted and (self._joined or self._next is not None):
+        if self._heard:
+            # It may end within a message, which is handed on when it is whole.
+            data, self._heard = data[self._heard :], max(self._heard - len(data), 0)
+        if data and (self._joined or self._next is not None):
             self._client.write(data)
 
     def upgrade(self) -> None:

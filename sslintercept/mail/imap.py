@@ -505,8 +505,8 @@ class ImapWatcher:
         self._wires.logged_in(user)
 
     def _flush(self) -> None:
-        """Say what we have to answer, unless the server is in the middle of an answer."""
-        while self._replies and not self._over and not self._answer and not self._coming:
+        """Say what we have to answer, unless the server is in the middle of an answer, or has not greeted."""
+        while self._replies and self._greeted and not self._over and not self._answer and not self._coming:
             self._wires.to_client(self._replies.popleft())
 
     # the end

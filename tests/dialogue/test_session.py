@@ -52,6 +52,51 @@ REQUIRE = "[rule:r]\nmatch =\naction = intercept\nstarttls = require\n"
 FTP, SMTP, POP3, IMAP = (21, b"220 hi\r\n"), (25, b"220 hi\r\n"), (110, b"+OK hi\r\n"), (143, b"* OK hi\r\n")
 
 
+# how it begins
+
+
+@pytest.mark.parametrize(
+    ("port", "lines", "command", "answer"),
+    [
+        (21, 120, b"USER alice\r\n", b"331 password\r\n"),
+        (25, 120, b"EHLO me\r\n", b"250 hello\r\n"),
+        (2500, 120, b"EHLO me\r\n", b"250 hello\r\n"),
+        (21, 4000, b"USER alice\r\n", b"331 password\r\n"),
+        (25, 4000, b"EHLO me\r\n", b"250 hello\r\n"),
+    ],
+)
+def test_a_greeting_of_any_length_is_read_whole(
+    loop: Loop, port: int, lines: int, command: bytes, answer: bytes
+) -> None:
+    text = b"".join(b"220-line %04d of a text that goes on for a while\r\n" % number for number in range(lines))
+    story = Story(loop, port, text + b"220 ready\r\n")
+    assert story.says(client=command, server=answer) == answer
+    assert story.server.take() == command
+    assert story.gateway.facts[0].stack == "tcp/ftp" if port == 21 else "tcp/smtp"
+
+
+def test_a_server_that_never_ends_is_relayed_although_its_client_says_nothing(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:d]\nendpoint = tcp:2121\ntarget = srv.test:19\n")
+    origin = gateway.origin("srv.test:19", silent)
+    origin.greeting = b"!" * 500_000
+    client = gateway.client()
+    loop.pass_time(1)
+    assert client.take() == origin.greeting
+
+
+def test_a_client_whose_server_takes_long_to_be_reached_has_not_said_too_little(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[listen:d]\nendpoint = tcp:2121\ntarget = srv.test:143\n")
+    gateway.origin("srv.test:143", silent).greeting = b"* OK hi\r\n"
+    gateway.connector.held = []
+    client = gateway.client()
+    loop.pass_time(12)
+    while gateway.connector.held:
+        gateway.connector.held.pop(0)()
+        gateway.pump()
+    assert client.take() == b"* OK hi\r\n"
+    assert gateway.facts[0].error is None
+
+
 # what waits
 
 
