@@ -329,10 +329,10 @@ class Dialogue:
         if data and (self._joined or self._next is not None):
             self._client.write(data)
 
-    def upgrade(self) -> None:
+    def upgrade(self, peeked: bytes = b"") -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
         self._leave()
-        self._next = self._upgrade
+        self._next = lambda: self._upgrade(peeked)
 
     def opaque(self, why: str) -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
@@ -417,7 +417,7 @@ class Dialogue:
         elif self._client_ended and self._joined:
             self._end_client()
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, peeked: bytes) -> None:
         """Both sides expect a ClientHello next: the probe meets it on the client's connection."""
         facts, scope = self._facts, self._scope
         facts.step("starttls", self._protocol)
@@ -428,7 +428,7 @@ class Dialogue:
             return
         hang(self._client, self._server, facts)
         self._server.resumeProducing()
-        self._shared.probe.accept(self._client, facts)
+        self._shared.probe.accept(self._client, facts, peeked)
 
     def _unseen(self) -> None:
         """Relay from now on what nobody understands."""

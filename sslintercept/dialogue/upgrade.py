@@ -304,13 +304,11 @@ class UpgradeWatcher:
             self._lose("the client speaks before the server has greeted", client=message)
             return
         self._over = True
-        if len(self._client):
-            self._gate.trespassed()
-        elif len(self._server):
+        if len(self._server):
             self._wires.refuse("the server went on in the clear before TLS (response injection)")
         else:
             self._wires.to_server(message)
-            self._wires.upgrade()
+            self._wires.upgrade(self._client.rest())
 
     # The server
 

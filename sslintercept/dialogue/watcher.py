@@ -57,10 +57,12 @@ class Wires(Protocol):
     def to_client(self, data: bytes) -> None:
         """Hand on, or say, something towards the client."""
 
-    def upgrade(self) -> None:
+    def upgrade(self, peeked: bytes = b"") -> None:
         """
         TLS begins now in both directions, right behind what was handed on. The watcher gets no further byte: inside TLS
         a new one begins, with L{Terms.upgraded}.
+
+        @param peeked: what the client has said of it already, where it need not wait: it is taken as TLS or not at all
         """
 
     def opaque(self, why: str) -> None:

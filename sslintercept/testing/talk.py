@@ -36,7 +36,7 @@ class Talk:
     @ivar server: every byte handed on to the server; C{client}: to the client.
     @ivar parts: those shown, in the order of their beginnings.
     @ivar refused: why the conversation was ended, or C{None}; likewise C{unseen}: why it became opaque.
-    @ivar upgraded: whether TLS has begun.
+    @ivar upgraded: whether TLS has begun; C{peeked}: what the client said of it already.
     """
 
     def __init__(self, make: MakeWatcher, terms: Terms = PLAIN, *, strict_offer: bool = False) -> None:
@@ -49,6 +49,7 @@ class Talk:
         self.refused: str | None = None
         self.unseen: str | None = None
         self.upgraded = False
+        self.peeked = b""
         self._strict_offer = strict_offer
         self._terms = terms
         self.watcher: Watcher = make(self, terms)
@@ -93,10 +94,11 @@ class Talk:
             assert not self.upgraded, "plain bytes behind the beginning of TLS"
             self.client += data
 
-    def upgrade(self) -> None:
+    def upgrade(self, peeked: bytes = b"") -> None:
         """TLS begins."""
         assert not self.upgraded
         self.upgraded = True
+        self.peeked = peeked
 
     def opaque(self, why: str) -> None:
         """Not understood any more."""

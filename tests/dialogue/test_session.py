@@ -97,6 +97,45 @@ def test_a_client_whose_server_takes_long_to_be_reached_has_not_said_too_little(
     assert gateway.facts[0].error is None
 
 
+def mysql(number: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "little") + bytes((number,)) + payload
+
+
+MYSQL_GREETING = mysql(
+    0, b"\x0a8.4.0\0\7\0\0\0abcdefgh\0\xff\xff" + b"\xff\2\0\xff\xdf\x15" + bytes(10) + b"ijklmnopqrst\0"
+)
+MYSQL_ASKS = mysql(1, b"\xff\xff\0\0" + bytes(28))
+
+
+def mysql_server(loop: Loop) -> Story:
+    """A server that begins TLS behind the request for it."""
+    story = Story(loop, 3306, MYSQL_GREETING)
+    story.server.serve_tls(story.gateway.leaf("srv.test"))
+    story.server.plain_until = MYSQL_ASKS
+    return story
+
+
+@pytest.mark.parametrize("cuts", [[], [36], [36, 38], [20, 36], [3, 300]])
+def test_tls_of_mysql_may_come_right_behind_the_request_for_it(loop: Loop, cuts: list[int]) -> None:
+    story = mysql_server(loop)
+    said = MYSQL_ASKS + story.client.start_tls("srv.test", hello_only=True)
+    for begin, end in zip([0, *cuts], [*cuts, len(said)], strict=True):
+        story.client.send_below(said[begin:end])
+        story.gateway.pump()
+    assert story.client.secure, story.client.fault
+    assert story.says(client=b"inside", server=b"too") == b"too"
+    assert story.server.take() == MYSQL_ASKS + b"inside"
+
+
+@pytest.mark.parametrize("behind", [MYSQL_ASKS, b"x", b"\x16\x03\x01\0\x05\x02"])
+def test_nothing_but_tls_comes_behind_the_request_for_it_in_mysql(loop: Loop, behind: bytes) -> None:
+    story = mysql_server(loop)
+    story.says(client=MYSQL_ASKS + behind)
+    assert story.client.ended
+    assert story.server.got == MYSQL_ASKS
+    assert "both had agreed" in str(story.gateway.facts[0].error)
+
+
 # what waits
 
 
