@@ -1,5 +1,5 @@
 """
-Watches POP3 (RFC 1939, 2449, 2595, 5034).
+Watches POP3 (RFC 1939, 2449, 2595, 5034, 6856).
 
 Both directions pass as they come: lines when they are whole, messages at once. A queue of what was asked tells which
 command an answer belongs to, and so whether lines follow it and what they are. What TOP gives is a message too, but
@@ -34,8 +34,8 @@ LONG_LINE: Final = b"-ERR Line too long\r\n"
 OVERRUN: Final = b"-ERR Too many commands\r\n"
 
 _BEFORE_TLS: Final = frozenset((b"CAPA", b"STLS", b"QUIT", b"NOOP"))
-_LISTS: Final = frozenset((b"LIST", b"UIDL", b"AUTH"))
-"""Several lines answer these where they have no argument."""
+_LISTS: Final = frozenset((b"LIST", b"UIDL", b"AUTH", b"LANG"))
+"""Several lines answer these where they have no argument (RFC 1939, RFC 6856 3 for LANG)."""
 _ALWAYS_LONG: Final = frozenset((b"RETR", b"TOP", b"CAPA"))
 
 

@@ -149,7 +149,9 @@ class SmtpWatcher:
 
         self._carrier = "smtp"
         self._offers: set[bytes] = set()
-        """of STARTTLS and CHUNKING, those offered by the last reply to EHLO"""
+        """of STARTTLS and CHUNKING, those offered by the last reply to EHLO that was no refusal"""
+        self._listed: set[bytes] = set()
+        """likewise, by the one that is coming in"""
         self._login = Login(b"")
         self._user: str | None = None
 
@@ -391,9 +393,9 @@ class SmtpWatcher:
         asked = self._queue[0] if self._queue else None
         if asked is not None and asked.verb in (b"EHLO", b"LHLO"):
             if first:
-                self._offers.clear()
+                self._listed = set()
             elif code == b"250":
-                self._offers.update(
+                self._listed.update(
                     {b"STARTTLS", b"CHUNKING"}.intersection((match[3] or b"").upper().split(None, 1)[:1])
                 )
         if self._code:
@@ -441,6 +443,8 @@ class SmtpWatcher:
         if code[:1] == b"2":
             self._carrier = "lmtp" if asked.verb == b"LHLO" else "smtp"
             self._cleared(asked, code)
+            if asked.verb != b"HELO":
+                self._offers = self._listed
         if self._clear and asked.verb != b"HELO" and not self._wires.offered(b"STARTTLS" in self._offers):
             self._over = True
         return True
