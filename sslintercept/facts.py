@@ -138,6 +138,8 @@ class Scope:
     @ivar begun: whether that protocol runs here already; false while TLS has to begin first.
     @ivar resume: gives the TLS session that the server wants to be resumed (L{sslintercept.tls.context.Resumable}), if
         there is one.
+    @ivar transfer: what it carries of another conversation, as that one knows it (L{sslintercept.ftp.channel}).
+    @ivar patience: seconds that the client may take to begin TLS, where that is not the probe's to say; else 0.
     @ivar entrance: whether other connections of this client come the same way, since it names its destinations
         (CONNECT, SOCKS) or is redirected; false where everybody is sent to one place.
     @ivar outer: the tunnel that this one is in, where its request was said to another proxy; the way leads through it.
@@ -156,8 +158,10 @@ class Scope:
         "hello",
         "name",
         "outer",
+        "patience",
         "resume",
         "secure",
+        "transfer",
     )
 
     def __init__(self, destination: Address, decision: Decision) -> None:
@@ -172,6 +176,8 @@ class Scope:
         self.carries: str | None = None
         self.begun = False
         self.resume: Callable[[], object] = lambda: None
+        self.transfer: object = None
+        self.patience = 0.0
         self.entrance = False
         self.outer: Scope | None = None
         self.asked = "http"

@@ -29,6 +29,7 @@ from sslintercept.dialogue.upgrade import UPGRADES, watcher_of
 from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Action, Address, Facts, Scope
+from sslintercept.ftp.channel import Expectations
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
@@ -94,6 +95,7 @@ class Process(Protocol):
 
     authority: Authority
     cookies: Cookies
+    expectations: Expectations
     flows: FlowTable
     handler: NetHandler
     keylog: Callable[[bytes], object] | None
@@ -283,7 +285,7 @@ class Gateway:
             handlers=[*process.part_handlers, *getPlugins(IPartHandler, sslintercept.plugins)],
             clock=process.wall_clock,
         )
-        data = DataConnections(shared, process.adopt)
+        data = DataConnections(shared, process.adopt, process.expectations)
         self.proxy.entrance.recognise = data.recognise
         others = [DialogueAcceptor(name, make, shared) for name, make in WATCHERS.items()]
         return [*others, FtpAcceptor(data), FtpDataAcceptor(data)]

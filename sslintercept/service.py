@@ -41,6 +41,7 @@ from sslintercept.dns.reactor import ReactorResolver
 from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import Address, Facts
+from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, machine_names
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
@@ -112,6 +113,7 @@ class SslInterceptService(Service):
         self.ports: dict[str, IListeningPort] = {}
         self.part_handlers: Iterable[PartHandler] = ()
         self.offers = Offers()
+        self.expectations = Expectations()
         self.cookies = Cookies(secrets.token_bytes(32))
         udp = settings.udp
         self.flows = FlowTable(self.handler, most=udp.max_flows, most_of_a_host=udp.per_client, idle=udp.idle_timeout)

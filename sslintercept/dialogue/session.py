@@ -11,8 +11,8 @@ Python calls a chunk: C{dataReceived}, the watcher's, C{to_server} or C{to_clien
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITransport
@@ -155,6 +155,11 @@ class DialogueAcceptor:
                 self.watcher(vc, reached.server, facts, scope), bytes(waiting.held)
             )
 
+        self.run(vc, facts, begin())
+
+    def run(self, vc: NetVConnection, facts: Facts, work: Coroutine[Any, Any, None]) -> None:
+        """Do what takes a while on behalf of C{vc}, which is closed if that fails (Any: as Deferreds want it)."""
+
         def failed(failure: Failure) -> None:
             error = failure.value
             if not isinstance(error, InterceptError):
@@ -163,7 +168,7 @@ class DialogueAcceptor:
                 facts.error = error
             vc.close()
 
-        Deferred.fromCoroutine(begin()).addErrback(failed)
+        Deferred.fromCoroutine(work).addErrback(failed)
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
@@ -421,7 +426,7 @@ class Dialogue:
         """Both sides expect a ClientHello next: the probe meets it on the client's connection."""
         facts, scope = self._facts, self._scope
         facts.step("starttls", self._protocol)
-        scope.carries = self._protocol
+        scope.carries, scope.begun = self._protocol, False
         if self._client.closing or self._server.closing:
             self._client.close()
             self._server.close()

@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from select import EPOLLIN
 from typing import Final
@@ -26,6 +27,8 @@ from sslintercept.profile.tcp import TcpProfile
 
 MOST_BINDS: Final = 64
 """ports open at once"""
+MOST_OF_A_CLIENT: Final = 16
+"""and for one client"""
 ACCEPTS: Final = 16
 """connections looked at in one turn; the same number may wait in the kernel"""
 
@@ -38,7 +41,7 @@ class Binds:
 
     @param addresses: the addresses of a name, or of an address itself (L{sslintercept.net.connector.Connector}).
     @param timeout: seconds that a port is open.
-    @param most: ports open at once.
+    @param most: ports open at once; C{most_of_a_client}: for one client.
     """
 
     def __init__(
@@ -47,11 +50,14 @@ class Binds:
         *,
         timeout: float = 60.0,
         most: int = MOST_BINDS,
+        most_of_a_client: int = MOST_OF_A_CLIENT,
     ) -> None:
         self._addresses = addresses
         self._timeout = timeout
         self._most = most
+        self._most_of_a_client = most_of_a_client
         self._open: set[Bind] = set()
+        self._of: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -66,23 +72,35 @@ class Binds:
             return None
         return frozenset(map(_plain, await self._addresses(host)))
 
-    def open(self, client: NetVConnection, welcome: frozenset[str] | None) -> Bind:
+    def open(self, client: NetVConnection, welcome: frozenset[str] | None, owner: str = "") -> Bind:
         """
-        Open a port for C{client}.
+        Open a port beside a connection, on the address that its peer reaches us at.
 
+        @param owner: the host of the client that wants it, if that is not the peer.
         @raise InterceptError: too many are open, or none can be.
         """
         if len(self._open) >= self._most:
             raise InterceptError(f"{self._most} ports are open already", where=_WHERE, remedy="try again")
+        owner = owner or client.peer.host
+        if self._of[owner] >= self._most_of_a_client:
+            raise InterceptError(
+                f"{self._most_of_a_client} ports are open already for {owner}", where=_WHERE, remedy="close some"
+            )
         try:
-            bind = Bind(client, welcome, self._timeout, self._open.discard)
+            bind = Bind(client, welcome, self._timeout, lambda bind: self._closed(bind, owner))
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "not an IP address"
             raise InterceptError(
                 f"no port can be opened on {client.local.host} ({why})", where=_WHERE, remedy="reach the proxy over TCP"
             ) from None
         self._open.add(bind)
+        self._of[owner] += 1
         return bind
+
+    def _closed(self, bind: Bind, owner: str) -> None:
+        if bind in self._open:
+            self._open.remove(bind)
+            self._of -= Counter((owner,))
 
 
 class Bind:

@@ -278,7 +278,8 @@ class ProbeAccept:
         """Look at what is there, and wait for more if that does not decide."""
         vc, probe = self._vc, self._probe
         vc.idle_limit = 0.0
-        vc.deadline = vc.handler.now + probe.timeout
+        scope = self._facts.scope
+        vc.deadline = vc.handler.now + (scope.patience if scope is not None and scope.patience else probe.timeout)
         vc.timed_out = self._timed_out
         if self._carries is not None and self._begun:
             self._hand_over(Verdict(self._carries, "both sides had agreed on it"), peeked)

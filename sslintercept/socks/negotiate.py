@@ -239,7 +239,7 @@ class SocksSession:
         welcome = await binds.welcome(request.destination.host)
         if vc.closing:
             return
-        bind = binds.open(vc, welcome)
+        bind = binds.open(vc, welcome, facts.client.host)
         self._answer(Reply.GRANTED, bind.address)
         self._state = LISTENING
         vc.resumeProducing()

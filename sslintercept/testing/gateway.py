@@ -34,6 +34,7 @@ from sslintercept.dialogue.session import Offers, PartHandler
 from sslintercept.dialogue.watcher import Part
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
+from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway
 from sslintercept.http.lines import AccessLines
 from sslintercept.log.sequence import Sequence as Recorded
@@ -275,6 +276,7 @@ class MemoryGateway:
         self.names: Iterable[str] = OWN_NAMES
         self.part_handlers: Iterable[PartHandler] = [Collector(self.parts)]
         self.offers = Offers()
+        self.expectations = Expectations()
         self.cookies = Cookies(b"memory")
         self.flows = FlowTable(loop.handler)
         self.trusted_leaves, self.untrusted_leaves = _sources()

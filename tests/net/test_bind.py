@@ -7,8 +7,9 @@ import socket
 from collections.abc import Sequence
 
 import pytest
+from twisted.internet.defer import CancelledError
 
-from sslintercept.errors import ResolveError, TimedOut
+from sslintercept.errors import InterceptError, ResolveError, TimedOut
 from sslintercept.facts import Address, Side
 from sslintercept.net.bind import ACCEPTS, Bind, Binds
 from sslintercept.net.vconnection import NetVConnection
@@ -172,6 +173,24 @@ def test_ports_are_counted(loop: Loop) -> None:
     assert port.said(HELLO, ANYBODY).take() == b"\x05\x00\x05\x01" + NOBODY
     assert port.error is not None
     assert "2 ports are open already" in str(port.error)
+
+
+def test_one_client_does_not_take_them_all(loop: Loop) -> None:
+    binds = Binds(known, most_of_a_client=1)
+    client, _ = loop.pair()
+    client.local = Address("127.0.0.1", 8080)
+    one = binds.open(client, None)
+    with pytest.raises(InterceptError, match="1 ports are open already for 192"):
+        binds.open(client, None)
+    other = binds.open(client, None, "192.0.2.9")
+    assert len(binds) == 2
+    for bind in (one, other):
+        bind.done.addErrback(lambda failure: failure.trap(CancelledError))
+        bind.done.cancel()
+    again = binds.open(client, None)
+    again.done.addErrback(lambda failure: failure.trap(CancelledError))
+    again.done.cancel()
+    assert len(binds) == 0
 
 
 def test_what_the_rules_block_is_not_waited_for(loop: Loop) -> None:
