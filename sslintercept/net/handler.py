@@ -180,7 +180,13 @@ class NetHandler:
 
 
 def option(sock: socket.socket) -> None:
-    """What every TCP socket of ours has: no blocking, and no waiting for more bytes, since we batch ourselves."""
+    """
+    What every TCP socket of ours has: no blocking, and no waiting for more bytes, since we batch ourselves.
+
+    Urgent bytes stay where they are in the stream (RFC 6093 6): apart from it they would be lost, and clients of FTP
+    send the end of ABOR like that.
+    """
     sock.setblocking(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)

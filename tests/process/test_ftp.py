@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ftplib
 import io
 import os
@@ -119,6 +120,19 @@ def test_a_file_goes_up_and_comes_down_by_both_kinds_of_data_connections(
         got = bytearray()
         client.retrbinary("RETR file", got.extend)
         assert got == body(MUCH)
+
+
+def test_a_transfer_may_be_broken_off_with_urgent_data(door: Door) -> None:
+    with ftplib.FTP(timeout=PATIENCE) as client:
+        client.connect("127.0.0.1", door.port)
+        client.login("anonymous", "me@test")
+        data = client.transfercmd("RETR file")
+        data.recv(1000)
+        data.close()
+        with contextlib.suppress(ftplib.error_temp):
+            client.getresp()
+        assert client.abort()[:2] == "22"
+        assert client.sendcmd("NOOP").startswith("200")
 
 
 def test_lftp_mirrors_with_tls(door: Door, tmp_path: Path) -> None:
