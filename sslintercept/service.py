@@ -91,6 +91,7 @@ class SslInterceptService(Service):
         self.settings = settings
         self.reactor = reactor
         self.share = worker is not None
+        self.spread = settings.workers if settings.spread == "clients" else 0
         now = datetime.now(UTC)
         ca = settings.ca
         make_state_dir(settings.state_dir)
@@ -367,6 +368,8 @@ class SslInterceptService(Service):
                 lambda vc: self.accepted(endpoint, vc),
                 limit=self.settings.max_connections,
                 share=self.share,
+                # A balancer is one client to the kernel, whoever is behind it.
+                spread=0 if listener.proxy_protocol else self.spread,
                 transparent=listener.transparent,
                 where=f"[listen:{name}] endpoint",
             )
@@ -481,6 +484,7 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
     pairs = {
         "[sslintercept] state_dir": (before.state_dir, after.state_dir),
         "[sslintercept] workers": (before.workers, after.workers),
+        "[sslintercept] spread": (before.spread, after.spread),
         "[sslintercept] max_connections": (before.max_connections, after.max_connections),
         "[ca]": (before.ca, after.ca),
         "[udp]": (before.udp, after.udp),
