@@ -24,7 +24,8 @@ from sslintercept.datagram.associate import SocksAssociations
 from sslintercept.datagram.hello import Cookies
 from sslintercept.datagram.intercept import DtlsInterceptor
 from sslintercept.datagram.session import Datagrams
-from sslintercept.dialogue.session import Conversations, DialogueAcceptor, Offers, PartHandler
+from sslintercept.dialogue.accept import DialogueAcceptor
+from sslintercept.dialogue.session import Conversations, Offers, PartHandler
 from sslintercept.dialogue.upgrade import UPGRADES, watcher_of
 from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.errors import ConfigError, InterceptError

@@ -1,9 +1,8 @@
 """
 A conversation that is read along: two connections joined through a watcher (L{sslintercept.dialogue.watcher}).
 
-The session is taken by the probe's verdict. It reaches the server as every session inside a tunnel does, gives both
-sides' bytes to the watcher, and makes true what the watcher says: above all the moment when TLS begins, where both
-connections go back to the probe, which finds the ClientHello (deck: switch to TLS later).
+The session gives both sides' bytes to the watcher, and makes true what the watcher says: above all the moment when TLS
+begins, where both connections go back to the probe, which finds the ClientHello (deck: switch to TLS later).
 
 Python calls a chunk: C{dataReceived}, the watcher's, C{to_server} or C{to_client}, the chain's C{write}.
 """
@@ -11,10 +10,9 @@ Python calls a chunk: C{dataReceived}, the watcher's, C{to_server} or C{to_clien
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,12 +20,11 @@ from zope.interface import implementer
 
 from sslintercept.dialogue.watcher import MakeWatcher, Part, PartSink, Terms
 from sslintercept.errors import InterceptError
-from sslintercept.facts import Action, Facts, Scope
+from sslintercept.facts import Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.accept import Probe, Reached
 from sslintercept.probe.entrance import hang
-from sslintercept.probe.reach import Waiting, reach
 from sslintercept.profile.profile import Bytes
 from sslintercept.tunnel.blind import BlindTunnel
 
@@ -38,16 +35,6 @@ MOST_USER = 255
 
 STRIPPED = "the server offers no TLS any more: somebody on the way may have taken the offer out"
 """why a conversation ends that has to keep an offer"""
-BLOCKED = {
-    "smtp": b"554 5.7.1 Blocked by a rule\r\n",
-    "lmtp": b"554 5.7.1 Blocked by a rule\r\n",
-    "pop3": b"-ERR [SYS/PERM] Blocked by a rule\r\n",
-    "imap": b"* BYE Blocked by a rule\r\n",
-    "ftp": b"421 Blocked by a rule\r\n",
-    "nntp": b"400 Blocked by a rule\r\n",
-    "sieve": b'BYE "Blocked by a rule"\r\n',
-}
-"""how a conversation is told that a rule ends it; other protocols are closed"""
 
 
 class PartHandler(Protocol):
@@ -112,63 +99,6 @@ class Conversations:
         self.idle = idle
         self.handlers = tuple(handlers)
         self.clock = clock
-
-
-class DialogueAcceptor:
-    """Serves the verdict of one protocol with its watcher."""
-
-    def __init__(self, protocol: str, make: MakeWatcher, conversations: Conversations) -> None:
-        self.protocol = protocol
-        self._make = make
-        self._shared = conversations
-
-    def watcher(self, vc: NetVConnection, server: NetVConnection, facts: Facts, scope: Scope) -> MakeWatcher:
-        """Who reads along between these two."""
-        return self._make
-
-    def accept(self, vc: NetVConnection, facts: Facts, peeked: bytes) -> None:
-        """
-        Reach the server and read along (L{sslintercept.interfaces.IAcceptor}).
-
-        @raise InterceptError: a rule blocks, or nobody knows the destination.
-        """
-        scope = facts.scope
-        if scope is None:
-            raise InterceptError(
-                f"nobody said where this {self.protocol} conversation leads",
-                where=f"listener {facts.listener}",
-                remedy="use CONNECT, SOCKS, or a listener with a target",
-            )
-        facts.path.append(self.protocol)
-        if scope.decision.action is Action.BLOCK:
-            vc.write(BLOCKED.get(self.protocol, b""))
-            raise InterceptError(
-                f"rule {scope.decision.rule} blocks: {scope.decision.reason}",
-                where=str(scope.destination),
-                remedy="see the rules",
-            )
-        waiting = Waiting(vc, peeked)
-
-        async def begin() -> None:
-            reached = await reach(vc, facts, scope, self._shared.router)
-            Dialogue(self._shared, self.protocol, vc, facts, scope, reached).start(
-                self.watcher(vc, reached.server, facts, scope), bytes(waiting.held)
-            )
-
-        self.run(vc, facts, begin())
-
-    def run(self, vc: NetVConnection, facts: Facts, work: Coroutine[Any, Any, None]) -> None:
-        """Do what takes a while on behalf of C{vc}, which is closed if that fails (Any: as Deferreds want it)."""
-
-        def failed(failure: Failure) -> None:
-            error = failure.value
-            if not isinstance(error, InterceptError):
-                self._shared.log.failure("a conversation could not be set up", failure=failure)
-            if facts.error is None and not vc.closing and isinstance(error, Exception):
-                facts.error = error
-            vc.close()
-
-        Deferred.fromCoroutine(work).addErrback(failed)
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
@@ -270,13 +200,12 @@ class Dialogue:
         vc: NetVConnection,
         facts: Facts,
         scope: Scope,
-        reached: Reached,
+        server: NetVConnection,
     ) -> None:
         self._shared = shared
         self._protocol = protocol
         self._client = vc
-        self._server = reached.server
-        self._reached = reached
+        self._server = server
         self._facts = facts
         self._scope = scope
         self._terms = Terms(
@@ -284,7 +213,7 @@ class Dialogue:
             upgraded=scope.secure and scope.carries is not None,
             required=scope.decision.starttls == "require",
         )
-        self._heard = len(reached.heard)
+        self._heard = 0
         """bytes of the server that the client has heard, and the watcher has not handed on yet"""
         self._joined = True
         self._logged_in = False
@@ -293,9 +222,10 @@ class Dialogue:
         self._next: Callable[[], None] | None = None
         """what takes the place of this conversation as soon as the watcher has returned"""
 
-    def start(self, make: MakeWatcher, from_client: bytes) -> None:
+    def start(self, make: MakeWatcher, reached: Reached, from_client: bytes) -> None:
         """Join the two; what was said already goes first."""
         facts = self._facts
+        self._heard = len(reached.heard)
         self._watcher = make(self, self._terms)
         client = End(self, self._client, self._watcher.from_client)
         server = End(self, self._server, self._watcher.from_server)
@@ -308,10 +238,9 @@ class Dialogue:
         self._client.registerProducer(Brake(client, server), True)
         self._server.registerProducer(Brake(client), True)
         facts.step("dialogue", self._protocol)
-        if self._reached.heard:
-            self._watcher.from_server(self._reached.heard)
-        if self._joined and self._reached.early:
-            self._watcher.from_server(self._reached.early)
+        for said in (reached.heard, reached.early):
+            if said and self._joined:
+                self._watcher.from_server(said)
         if self._joined and from_client:
             self._watcher.from_client(from_client)
         self.settle()

@@ -18,7 +18,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sslintercept.dialogue.session import Conversations, DialogueAcceptor
+from sslintercept.dialogue.accept import DialogueAcceptor
+from sslintercept.dialogue.session import Conversations
 from sslintercept.dialogue.watcher import MakeWatcher, Terms, Wires
 from sslintercept.errors import InterceptError, TimedOut
 from sslintercept.facts import Address, Facts, Scope, Side
