@@ -183,6 +183,18 @@ WORKS: Final[dict[str, tuple[int, Callable[[int], Work]]]] = {
         400,
         lambda n: lambda: [(read_six(b"1," * n * count), read_epsv(b"(|||" * n * count)) for count in range(50)],
     ),
+    "ftp: what Telnet puts in": (
+        240,
+        lambda n: talk(ftp, b"220 hi\r\n", client=(b"NOOP" + b"\xff" * 999 + b"\r\n") * n),
+    ),
+    "ftp: addresses of many lines": (
+        8_000,
+        lambda n: talk(ftp, b"220 hi\r\n", b"PASV\r\n", server=b"227-1,2,3,4,5,6\r\n" * n),
+    ),
+    "ftp: questions during a transfer": (
+        240,
+        lambda n: talk(ftp, b"220 hi\r\n", b"RETR x\r\n", b"150 go\r\n", b"STAT\r\n" * n, server=b"211 10 %\r\n" * n),
+    ),
     "ftp: commands": (240, lambda n: talk(ftp, b"220 hi\r\n", b"NOOP\r\n" * n, server=b"200 ok\r\n" * n)),
     "xmpp: less than, less than": (
         15_000,
@@ -197,6 +209,10 @@ WORKS: Final[dict[str, tuple[int, Callable[[int], Work]]]] = {
         lambda n: talk(watcher_of("xmpp"), *XMPP, server=b"<a" + b' xmlns  = "' * n + b"' />"),
     ),
     "xmpp: spaces": (15_000, lambda n: talk(watcher_of("xmpp"), *XMPP, server=b"<a xmlns" + b" " * n + b"/>")),
+    "xmpp: versions": (
+        5_000,
+        lambda n: talk(watcher_of("xmpp"), STREAM, server=b"<stream:stream a='" + b" version  " * n + b"'>"),
+    ),
     "xmpp: children": (4_000, lambda n: talk(watcher_of("xmpp"), *XMPP, server=b"<a/>" * n)),
     "xmpp: a child of children": (
         4_000,
