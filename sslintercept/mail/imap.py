@@ -157,13 +157,16 @@ class ImapWatcher:
 
     def _advance(self, data: bytes) -> None:
         """Go on with what the client said, and with what of it was held."""
+        if self._stage is _Stage.LITERAL and data and not len(self._lines):
+            # Most of a large literal need not be put by.
+            piece, data = data[: self._left], data[self._left :]
+            self._read_literal(piece)
         self._lines.feed(data)
         while not self._over:
             if self._stage is _Stage.LITERAL:
                 piece = self._lines.take(self._left)
                 if not piece and self._left:
                     return
-                self._left -= len(piece)
                 self._read_literal(piece)
                 continue
             if self._stage is _Stage.WAIT:
@@ -275,6 +278,7 @@ class ImapWatcher:
         """The next bytes of a literal, or none if it is empty."""
         command = self._command
         assert command is not None
+        self._left -= len(piece)
         if self._kept is not None:
             self._kept += piece
         if self._stored is not None and piece:
@@ -324,6 +328,11 @@ class ImapWatcher:
 
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
+        if self._over:
+            return
+        if self._coming and not len(self._answers):
+            piece, data = data[: self._coming], data[self._coming :]
+            self._read_content(piece)
         self._answers.feed(data)
         while not self._over:
             if self._coming:

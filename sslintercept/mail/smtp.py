@@ -184,6 +184,10 @@ class SmtpWatcher:
 
     def _advance(self, data: bytes) -> None:
         """Go on with what the client said, and with what of it was held."""
+        if self._stage is _Stage.CHUNK and data and not len(self._commands):
+            # Most of a large chunk need not be put by.
+            piece, data = data[: self._left], data[self._left :]
+            self._read_chunk(piece)
         self._commands.feed(data)
         new = data
         """as far as it is known to be of a line"""
