@@ -97,6 +97,30 @@ def test_a_client_whose_server_takes_long_to_be_reached_has_not_said_too_little(
     assert gateway.facts[0].error is None
 
 
+IRC_LIST = b":irc.example CAP * LS :multi-prefix tls\r\n"
+
+
+@pytest.mark.parametrize("more", ["", REQUIRE])
+def test_irc_begins_tls_on_its_port(loop: Loop, more: str) -> None:
+    story = Story(loop, 6667, b"", more)
+    assert story.says(client=b"CAP LS\r\n", server=IRC_LIST) == IRC_LIST
+    assert story.says(client=b"STARTTLS\r\n", server=b":irc.example 670 * :go\r\n").endswith(b"go\r\n")
+    assert story.server.take() == b"CAP LS\r\nSTARTTLS\r\n"
+    story.server.serve_tls(story.gateway.leaf("srv.test"))
+    story.client.start_tls("srv.test")
+    story.gateway.pump()
+    assert story.client.secure, story.client.fault
+    story.says(client=b"PASS secret\r\n")
+    assert story.server.take() == b"PASS secret\r\n"
+
+
+def test_nobody_logs_in_to_irc_in_the_clear_where_tls_is_required(loop: Loop) -> None:
+    story = Story(loop, 6667, b"", REQUIRE)
+    assert story.says(client=b"PASS secret\r\n").startswith(b"ERROR :")
+    assert story.client.ended
+    assert not story.origin.peers or b"secret" not in story.server.got
+
+
 def mysql(number: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "little") + bytes((number,)) + payload
 
