@@ -140,6 +140,8 @@ class Scope:
     @ivar begun: whether that protocol runs here already; false while TLS has to begin first.
     @ivar resume: gives the TLS session that the server wants to be resumed (L{sslintercept.tls.context.Resumable}), if
         there is one.
+    @ivar transfer: what it carries of another conversation, as that one knows it (L{sslintercept.ftp.channel}).
+    @ivar patience: seconds that the client may take to begin TLS, where that is not the probe's to say; else 0.
     @ivar entrance: whether other connections of this client come the same way, since it names its destinations
         (CONNECT, SOCKS) or is redirected; false where everybody is sent to one place.
     @ivar outer: the tunnel that this one is in, where its request was said to another proxy; the way leads through it.
@@ -158,8 +160,10 @@ class Scope:
         "hello",
         "name",
         "outer",
+        "patience",
         "resume",
         "secure",
+        "transfer",
     )
 
     def __init__(self, destination: Address, decision: Decision) -> None:
@@ -174,9 +178,16 @@ class Scope:
         self.carries: str | None = None
         self.begun = False
         self.resume: Callable[[], object] = lambda: None
+        self.transfer: object = None
+        self.patience = 0.0
         self.entrance = False
         self.outer: Scope | None = None
         self.asked = "http"
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is in the clear, although the rules require TLS."""
+        return self.decision.starttls == "require" and not self.secure
 
     @property
     def way(self) -> str:
@@ -204,6 +215,7 @@ class Facts:
         "id",
         "layers",
         "listener",
+        "login",
         "parent",
         "path",
         "protocol",
@@ -230,6 +242,9 @@ class Facts:
         """SNI; absent when the innermost protocol is not TLS or the hello names nobody."""
         self.client_hello: ClientHello | Unknown | None = UNKNOWN
         self.user: str | None = None
+        """Who has proved to this proxy to be that."""
+        self.login: str | None = None
+        """Who has logged in to the server of a conversation: what the client said, and the server agreed to."""
         self.client_tls: TlsLeg | None = None
         """The innermost layer of TLS with the client."""
         self.layers: list[TlsLeg] = []

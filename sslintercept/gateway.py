@@ -25,13 +25,15 @@ from sslintercept.datagram.associate import SocksAssociations
 from sslintercept.datagram.hello import Cookies
 from sslintercept.datagram.intercept import DtlsInterceptor
 from sslintercept.datagram.session import Datagrams
-from sslintercept.dialogue.session import Conversations, DialogueAcceptor, Offers, PartHandler
+from sslintercept.dialogue.accept import DialogueAcceptor
+from sslintercept.dialogue.session import Conversations, Offers, PartHandler
 from sslintercept.dialogue.upgrade import UPGRADES, watcher_of
 from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.dns.names import OpenSecure
 from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import UNKNOWN, Action, Address, Facts, Scope
+from sslintercept.ftp.channel import Expectations
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
@@ -107,12 +109,14 @@ class Process(Protocol):
     asked: Counters
     authority: Authority
     cookies: Cookies
+    expectations: Expectations
     flows: FlowTable
     handler: NetHandler
     keylog: Callable[[bytes], object] | None
     lines: AccessLines
     part_handlers: Iterable[PartHandler]
     """who sees mails and files, besides the plugins"""
+    offers: Offers
     names: Iterable[str]
     """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
@@ -317,13 +321,14 @@ class Gateway:
         shared = Conversations(
             router=self.router,
             probe=self.probe,
-            offers=Offers(mail.remember),
+            offers=process.offers,
+            remember=mail.remember,
             relay_opaque=mail.opaque == "relay",
             idle=mail.idle_timeout,
             handlers=[*process.part_handlers, *getPlugins(IPartHandler, sslintercept.plugins)],
             clock=process.wall_clock,
         )
-        data = DataConnections(shared, process.adopt)
+        data = DataConnections(shared, process.adopt, process.expectations)
         self.proxy.entrance.recognise = data.recognise
         others = [DialogueAcceptor(name, make, shared) for name, make in WATCHERS.items()]
         return [*others, FtpAcceptor(data), FtpDataAcceptor(data)]

@@ -35,13 +35,14 @@ from sslintercept.config.reader import read
 from sslintercept.config.schema import DnsSettings, ListenSettings, Settings
 from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.hello import Cookies
-from sslintercept.dialogue.session import PartHandler
+from sslintercept.dialogue.session import Offers, PartHandler
 from sslintercept.dns.hostdb import LATE
 from sslintercept.dns.names import Names, Wanted
 from sslintercept.dns.reactor import ReactorResolver
 from sslintercept.errors import ConfigError, InterceptError, StoppedError
 from sslintercept.examine import LEAF_KEY, examine
 from sslintercept.facts import Address, Facts
+from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, machine_names, secure_streams
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
@@ -92,6 +93,7 @@ class SslInterceptService(Service):
         self.settings = settings
         self.reactor = reactor
         self.share = worker is not None
+        self.spread = settings.workers if settings.spread == "clients" else 0
         examined = examine(settings)
         examined.refuse()
         self._speaks = worker in (None, 0)
@@ -118,6 +120,8 @@ class SslInterceptService(Service):
         self.cop = InactivityCop(self.handler, reactor)
         self.ports: dict[str, Listener | DatagramPort] = {}
         self.part_handlers: Iterable[PartHandler] = ()
+        self.offers = Offers()
+        self.expectations = Expectations()
         self.cookies = Cookies(secrets.token_bytes(32))
         udp = settings.udp
         self.flows = FlowTable(self.handler, most=udp.max_flows, most_of_a_host=udp.per_client, idle=udp.idle_timeout)
@@ -374,6 +378,8 @@ class SslInterceptService(Service):
                 lambda vc: self.accepted(endpoint, vc),
                 limit=self.settings.max_connections,
                 share=self.share,
+                # A balancer is one client to the kernel, whoever is behind it.
+                spread=0 if listener.proxy_protocol else self.spread,
                 transparent=listener.transparent,
                 where=f"[listen:{name}] endpoint",
             )
@@ -535,6 +541,7 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
     pairs: dict[str, tuple[object, object]] = {
         "[sslintercept] state_dir": (before.state_dir, after.state_dir),
         "[sslintercept] workers": (before.workers, after.workers),
+        "[sslintercept] spread": (before.spread, after.spread),
         "[sslintercept] max_connections": (before.max_connections, after.max_connections),
         "[ca]": (before.ca, after.ca),
         "[udp]": (before.udp, after.udp),

@@ -1,6 +1,8 @@
 """
 Worker processes that share the listening ports (SO_REUSEPORT), one supervisor above them.
 
+Which of them a client's connections go to is the kernel's doing (L{sslintercept.net.spread}).
+
 The supervisor carries no traffic. It starts the workers again when they end, each time a little later, hands SIGHUP on
 to them, and takes them along when it stops.
 """

@@ -256,6 +256,8 @@ class _Reading:
         for number, listener in enumerate(self._listeners):
             self._check_endpoint(listener, self._listeners[:number])
             self._check_listener(listener)
+        for rule in self._rules:
+            self._check_rule(rule)
         for parent in self._parents:
             self._check_parent(parent)
         self._check_split_dns()
@@ -299,6 +301,18 @@ class _Reading:
         if datagrams and (section, "accept") in self._lines and not questions:
             line = self._line(section, "accept")
             self.mistake(line, section, "accept", "", "not for datagrams, whose protocols are told apart by rules")
+
+    def _check_rule(self, rule: RuleSettings) -> None:
+        if rule.starttls == "allow":
+            return
+        section = f"rule:{rule.name}"
+        line = self._line(section, "starttls")
+        if not self._single["mail"].get("sessions", True):
+            what = "nobody would see whether TLS begins; remove it, or set [mail] sessions = on"
+            self.mistake(line, section, "starttls", rule.starttls, what)
+        if rule.action == "tunnel":
+            what = "nobody looks into what is tunnelled; remove it, or write action = intercept"
+            self.mistake(line, section, "starttls", rule.starttls, what)
 
     def _check_split_dns(self) -> None:
         domains: dict[str, SplitDnsSettings] = {}

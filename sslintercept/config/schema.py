@@ -78,6 +78,11 @@ class ProcessSettings:
         "1",
         "processes that share the listening ports; auto: one per core",
     )
+    spread: str = setting(
+        units.choice("clients", "connections"),
+        "clients",
+        "what workers divide among them: clients, each always to the same one, or single connections",
+    )
     max_connections: int = setting(
         units.integer(1, 1_000_000), "30000", "client connections at a time, in each process"
     )

@@ -1,6 +1,11 @@
-"""Lines out of a stream in pieces of any size, bounded."""
+"""Lines out of a stream in pieces of any size, bounded, and what stands between lines: literals, content, chunks."""
 
 from __future__ import annotations
+
+from typing import Final
+
+PIECE: Final = 64 * 1024
+"""Bytes that whoever finds the end of content by itself takes at a time."""
 
 
 class LineTooLong(ValueError):
@@ -15,6 +20,9 @@ class Lines:
 
         lines.feed(data)
         while (line := lines.next()) is not None: ...
+
+    Between two of them the reader may L{take} what is no line. A byte is copied a bounded number of times, however the
+    stream was cut and however often it changes between lines and other things.
 
     @param limit: bytes of a line, its end included.
     """
@@ -53,8 +61,18 @@ class Lines:
         self._at = end
         return line
 
+    def take(self, most: int = PIECE) -> bytes:
+        """At most C{most} bytes as they are, whatever lines they are of."""
+        begin = self._at
+        self._at = min(begin + most, len(self._held))
+        return bytes(self._held[begin : self._at])
+
+    def give_back(self, size: int) -> None:
+        """The last C{size} bytes that were taken are lines again."""
+        self._at -= size
+
     def rest(self) -> bytes:
-        """Everything that was fed and not given out as a line; it is taken."""
+        """Everything that was fed and not given out; it is taken."""
         rest = bytes(self._held[self._at :])
         self._held.clear()
         self._at = self._searched = 0

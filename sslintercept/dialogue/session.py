@@ -1,9 +1,8 @@
 """
 A conversation that is read along: two connections joined through a watcher (L{sslintercept.dialogue.watcher}).
 
-The session is taken by the probe's verdict. It reaches the server as every session inside a tunnel does, gives both
-sides' bytes to the watcher, and makes true what the watcher says: above all the moment when TLS begins, where both
-connections go back to the probe, which finds the ClientHello (deck: switch to TLS later).
+The session gives both sides' bytes to the watcher, and makes true what the watcher says: above all the moment when TLS
+begins, where both connections go back to the probe, which finds the ClientHello (deck: switch to TLS later).
 
 Python calls a chunk: C{dataReceived}, the watcher's, C{to_server} or C{to_client}, the chain's C{write}.
 """
@@ -14,20 +13,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sslintercept.dialogue.watcher import MakeWatcher, Part, PartSink, Terms
-from sslintercept.errors import InterceptError
-from sslintercept.facts import Action, Facts, Scope
+from sslintercept.errors import PolicyError
+from sslintercept.facts import Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.accept import Probe, Reached
 from sslintercept.probe.entrance import hang
-from sslintercept.probe.reach import Waiting, reach
 from sslintercept.profile.profile import Bytes
 from sslintercept.tunnel.blind import BlindTunnel
 
@@ -36,16 +33,8 @@ MOST_OFFERS = 10_000
 MOST_USER = 255
 """characters of a user's name that are kept"""
 
-BLOCKED = {
-    "smtp": b"554 5.7.1 Blocked by a rule\r\n",
-    "lmtp": b"554 5.7.1 Blocked by a rule\r\n",
-    "pop3": b"-ERR [SYS/PERM] Blocked by a rule\r\n",
-    "imap": b"* BYE Blocked by a rule\r\n",
-    "ftp": b"421 Blocked by a rule\r\n",
-    "nntp": b"400 Blocked by a rule\r\n",
-    "sieve": b'BYE "Blocked by a rule"\r\n',
-}
-"""how a conversation is told that a rule ends it; other protocols are closed"""
+STRIPPED = "the server offers no TLS any more: somebody on the way may have taken the offer out"
+"""why a conversation ends that has to keep an offer"""
 
 
 class PartHandler(Protocol):
@@ -58,17 +47,16 @@ class Offers:
     """
     Which servers have offered TLS in the middle of a conversation, for rules with C{starttls = keep}.
 
-    @param keep: seconds that an offer is remembered.
+    A process has one, whatever becomes of its settings: who is asked to keep an offer is not to get away by a reload.
     """
 
-    def __init__(self, keep: float) -> None:
-        self._keep = keep
+    def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def note(self, protocol: str, where: str, now: float) -> None:
+    def note(self, protocol: str, where: str, until: float) -> None:
         """A server offers it; at the cost of the oldest memory if there is no room."""
         key = protocol, where
-        self._seen[key] = now + self._keep
+        self._seen[key] = until
         self._seen.move_to_end(key)
         if len(self._seen) > MOST_OFFERS:
             self._seen.popitem(last=False)
@@ -82,6 +70,7 @@ class Conversations:
     """
     What every conversation of one generation of settings shares.
 
+    @param remember: seconds that an offer of TLS is remembered.
     @param relay_opaque: relay what a watcher does not understand, instead of ending it.
     @param idle: seconds that a conversation may be silent.
     @param handlers: who wants to see parts.
@@ -96,6 +85,7 @@ class Conversations:
         router: Router,
         probe: Probe,
         offers: Offers,
+        remember: float,
         relay_opaque: bool,
         idle: float,
         handlers: Iterable[PartHandler],
@@ -104,75 +94,26 @@ class Conversations:
         self.router = router
         self.probe = probe
         self.offers = offers
+        self.remember = remember
         self.relay_opaque = relay_opaque
         self.idle = idle
         self.handlers = tuple(handlers)
         self.clock = clock
 
 
-class DialogueAcceptor:
-    """Serves the verdict of one protocol with its watcher."""
-
-    def __init__(self, protocol: str, make: MakeWatcher, conversations: Conversations) -> None:
-        self.protocol = protocol
-        self._make = make
-        self._shared = conversations
-
-    def watcher(self, vc: NetVConnection, server: NetVConnection, facts: Facts, scope: Scope) -> MakeWatcher:
-        """Who reads along between these two."""
-        return self._make
-
-    def accept(self, vc: NetVConnection, facts: Facts, peeked: bytes) -> None:
-        """
-        Reach the server and read along (L{sslintercept.interfaces.IAcceptor}).
-
-        @raise InterceptError: a rule blocks, or nobody knows the destination.
-        """
-        scope = facts.scope
-        if scope is None:
-            raise InterceptError(
-                f"nobody said where this {self.protocol} conversation leads",
-                where=f"listener {facts.listener}",
-                remedy="use CONNECT, SOCKS, or a listener with a target",
-            )
-        facts.path.append(self.protocol)
-        if scope.decision.action is Action.BLOCK:
-            vc.write(BLOCKED.get(self.protocol, b""))
-            raise InterceptError(
-                f"rule {scope.decision.rule} blocks: {scope.decision.reason}",
-                where=str(scope.destination),
-                remedy="see the rules",
-            )
-        waiting = Waiting(vc, peeked)
-
-        async def begin() -> None:
-            reached = await reach(vc, facts, scope, self._shared.router)
-            Dialogue(self._shared, self.protocol, vc, facts, scope, reached).start(
-                self.watcher(vc, reached.server, facts, scope), bytes(waiting.held)
-            )
-
-        def failed(failure: Failure) -> None:
-            error = failure.value
-            if not isinstance(error, InterceptError):
-                self._shared.log.failure("a conversation could not be set up", failure=failure)
-            if facts.error is None and not vc.closing and isinstance(error, Exception):
-                facts.error = error
-            vc.close()
-
-        Deferred.fromCoroutine(begin()).addErrback(failed)
-
-
-@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+@implementer(IProtocol, IHalfCloseableProtocol)
 class End:
-    """The session of one side, and the producer that the other side stops and starts."""
+    """The session of one side."""
 
     takes_views = True
-    __slots__ = ("_dialogue", "hear", "vc")
+    __slots__ = ("_dialogue", "_held", "hear", "vc")
 
     def __init__(self, dialogue: Dialogue, vc: NetVConnection, hear: Callable[[bytes], None]) -> None:
         self._dialogue = dialogue
         self.vc = vc
         self.hear = hear
+        self._held = 0
+        """brakes that are on: it is not read"""
 
     def makeConnection(self, transport: ITransport) -> None:
         """Nothing to begin."""
@@ -193,14 +134,39 @@ class End:
     def connectionLost(self, reason: Failure) -> None:
         self._dialogue.side_lost(self.vc)
 
-    def pauseProducing(self) -> None:
+    def begin(self) -> None:
+        """Read, unless a brake is on already."""
+        if not self._held:
+            self.vc.resumeProducing()
+
+    def hold(self) -> None:
+        """A brake more."""
+        self._held += 1
         self.vc.pauseProducing()
 
+    def let_go(self) -> None:
+        """A brake less; the last one lets it be read again."""
+        self._held -= 1
+        self.begin()
+
+
+@implementer(IPushProducer)
+class Brake:
+    """What a connection stops while too much waits to be sent on it: everybody whose bytes add to that."""
+
+    def __init__(self, *ends: End) -> None:
+        self._ends = ends
+
+    def pauseProducing(self) -> None:
+        for end in self._ends:
+            end.hold()
+
     def resumeProducing(self) -> None:
-        self.vc.resumeProducing()
+        for end in self._ends:
+            end.let_go()
 
     def stopProducing(self) -> None:
-        """The other side is gone; L{Dialogue.side_lost} has it."""
+        """The connection is gone; L{Dialogue.side_lost} has it."""
 
 
 class Fan:
@@ -234,57 +200,53 @@ class Dialogue:
         vc: NetVConnection,
         facts: Facts,
         scope: Scope,
-        reached: Reached,
+        server: NetVConnection,
     ) -> None:
         self._shared = shared
         self._protocol = protocol
         self._client = vc
-        self._server = reached.server
-        self._reached = reached
+        self._server = server
         self._facts = facts
         self._scope = scope
-        self._muted = False
-        """the client has heard what is being shown to the watcher"""
+        self._terms = Terms(
+            secured=scope.secure,
+            upgraded=scope.secure and scope.carries is not None,
+            required=scope.decision.starttls == "require",
+        )
+        self._heard = 0
+        """bytes of the server that the client has heard, and the watcher has not handed on yet"""
         self._joined = True
+        self._logged_in = False
+        self._client_ended = False
+        """and the server has not been told, since the watcher still holds something"""
         self._next: Callable[[], None] | None = None
         """what takes the place of this conversation as soon as the watcher has returned"""
 
-    def start(self, make: MakeWatcher, from_client: bytes) -> None:
+    def start(self, make: MakeWatcher, reached: Reached, from_client: bytes) -> None:
         """Join the two; what was said already goes first."""
-        facts, scope = self._facts, self._scope
-        secured = scope.secure
-        self._watcher = make(
-            self,
-            Terms(
-                secured=secured,
-                upgraded=scope.carries is not None,
-                required=scope.decision.starttls == "require",
-            ),
-        )
-        ends = (
-            End(self, self._client, self._watcher.from_client),
-            End(self, self._server, self._watcher.from_server),
-        )
-        for end in ends:
+        facts = self._facts
+        self._heard = len(reached.heard)
+        self._watcher = make(self, self._terms)
+        client = End(self, self._client, self._watcher.from_client)
+        server = End(self, self._server, self._watcher.from_server)
+        for end in (client, server):
             end.vc.idle_limit = self._shared.idle
             end.vc.deadline = NEVER
             end.vc.timed_out = self._timed_out
             end.vc.attach(end)
-        self._client.registerProducer(ends[1], True)
-        self._server.registerProducer(ends[0], True)
+        # Some of what the client hears the watcher says itself, in answer to the client alone.
+        self._client.registerProducer(Brake(client, server), True)
+        self._server.registerProducer(Brake(client), True)
         facts.step("dialogue", self._protocol)
-        if self._reached.heard:
-            self._muted = True
-            self._watcher.from_server(self._reached.heard)
-            self._muted = False
-        if self._joined and self._reached.early:
-            self._watcher.from_server(self._reached.early)
+        for said in (reached.heard, reached.early):
+            if said and self._joined:
+                self._watcher.from_server(said)
         if self._joined and from_client:
             self._watcher.from_client(from_client)
         self.settle()
         if self._joined:
-            for end in ends:
-                end.vc.resumeProducing()
+            for end in (client, server):
+                end.begin()
 
     # Wires
 
@@ -295,19 +257,28 @@ class Dialogue:
 
     def to_client(self, data: bytes) -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
-        if not self._muted and (self._joined or self._next is not None):
+        if self._heard:
+            # It may end within a message, which is handed on when it is whole.
+            data, self._heard = data[self._heard :], max(self._heard - len(data), 0)
+        if data and (self._joined or self._next is not None):
             self._client.write(data)
 
-    def upgrade(self) -> None:
+    def upgrade(self, peeked: bytes = b"") -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
         self._leave()
-        self._next = self._upgrade
+        self._next = lambda: self._upgrade(peeked)
 
     def opaque(self, why: str) -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
         if not self._joined:
             return
         self._facts.step("note", f"not understood: {why}")
+        if self._terms.must:
+            self.refuse(f"TLS is required, and this is not understood ({why})")
+            return
+        if self._must_offer():
+            self.refuse(f"{STRIPPED} ({why})")
+            return
         if not self._shared.relay_opaque:
             self.refuse(f"not understood ({why})")
             return
@@ -320,7 +291,7 @@ class Dialogue:
             return
         facts = self._facts
         if facts.error is None:
-            facts.error = InterceptError(
+            facts.error = PolicyError(
                 why, where=f"{self._protocol} with {self._scope.destination}", remedy="the conversation was ended"
             )
         facts.step("dropped", why)
@@ -332,18 +303,29 @@ class Dialogue:
 
     def offered(self, tls: bool) -> bool:
         """See L{sslintercept.dialogue.watcher.Wires}."""
-        shared, where = self._shared, str(self._scope.destination)
-        now = shared.clock()
+        shared = self._shared
         if tls:
-            shared.offers.note(self._protocol, where, now)
-        elif self._scope.decision.starttls == "keep" and shared.offers.known(self._protocol, where, now):
-            self.refuse("the server offers no TLS any more: somebody on the way may have taken the offer out")
+            shared.offers.note(self._protocol, str(self._scope.destination), shared.clock() + shared.remember)
+        elif self._must_offer():
+            self.refuse(STRIPPED)
             return False
         return True
 
-    def user(self, name: str) -> None:
+    def _must_offer(self) -> bool:
+        """Whether TLS has to be on offer here: it was before, a rule wants that kept, and it could still begin."""
+        shared, scope = self._shared, self._scope
+        return (
+            scope.decision.starttls == "keep"
+            and self._terms.clear
+            and not self._logged_in
+            and shared.offers.known(self._protocol, str(scope.destination), shared.clock())
+        )
+
+    def logged_in(self, user: str | None) -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
-        self._facts.user = name[:MOST_USER]
+        self._logged_in = True
+        if user is not None:
+            self._facts.login = user[:MOST_USER]
 
     def part(self, part: Part) -> PartSink | None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
@@ -366,19 +348,21 @@ class Dialogue:
         follow, self._next = self._next, None
         if follow is not None:
             follow()
+        elif self._client_ended and self._joined:
+            self._end_client()
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, peeked: bytes) -> None:
         """Both sides expect a ClientHello next: the probe meets it on the client's connection."""
         facts, scope = self._facts, self._scope
         facts.step("starttls", self._protocol)
-        scope.carries = self._protocol
+        scope.carries, scope.begun = self._protocol, False
         if self._client.closing or self._server.closing:
             self._client.close()
             self._server.close()
             return
         hang(self._client, self._server, facts)
         self._server.resumeProducing()
-        self._shared.probe.accept(self._client, facts)
+        self._shared.probe.accept(self._client, facts, peeked)
 
     def _unseen(self) -> None:
         """Relay from now on what nobody understands."""
@@ -398,15 +382,32 @@ class Dialogue:
 
     def side_ended(self, vc: NetVConnection) -> None:
         """C{vc}'s peer has finished sending."""
-        other = self._other(vc)
         if vc.truncated:
-            other.close(faithful=False)
+            self._other(vc).close(faithful=False)
             vc.close()
+        elif vc is self._client:
+            self._client_ended = True
         else:
-            other.finish()
-            if other.ended_by_peer:
-                self._client.close()
-                self._server.close()
+            self._watcher.server_ended()
+            if self._joined:
+                self._pass_end(vc)
+        self.settle()
+
+    def _end_client(self) -> None:
+        """The client has said everything: so has the watcher, as soon as it holds nothing of it any more."""
+        if (self._watcher.client_ended() or self._server.ended_by_peer) and self._joined:
+            self._client_ended = False
+            self._pass_end(self._client)
+        if self._next is not None:
+            self.settle()
+
+    def _pass_end(self, vc: NetVConnection) -> None:
+        """C{vc} has said everything, and so its other side is told."""
+        other = self._other(vc)
+        other.finish()
+        if other.ended_by_peer:
+            self._client.close()
+            self._server.close()
 
     def side_lost(self, vc: NetVConnection) -> None:
         """C{vc} is gone."""

@@ -54,6 +54,8 @@ def nntp_heard(line: bytes, turn: Turn) -> Heard:
     if reply is None:
         raise Broken("this is no reply of NNTP")
     code = reply[1]
+    if turn.said.name == "CAPABILITIES" and code != b"101":
+        return Heard(offer=False)
     if code == b"382" and turn.said.act is not Act.ASKS:
         raise Broken("the server consents to TLS that nobody asked for")
     if code in _NNTP_LISTS or (code == b"211" and turn.said.name == "LISTGROUP"):
@@ -97,11 +99,11 @@ def sieve_heard(line: bytes, turn: Turn) -> Heard:
         turn.listed = turn.listed or (capability is not None and capability[1].upper() == b"STARTTLS")
         return Heard(final=False)
     word = _words(line)[0]
+    lists = turn.said.name in (GREETING.name, "CAPABILITY")
     if word.startswith("OK"):
-        lists = turn.said.name in (GREETING.name, "CAPABILITY")
         return Heard(agreed=True, offer=turn.listed if lists else None)
     if word.startswith(("NO", "BYE")):
-        return NOTHING
+        return Heard(offer=False if lists else None)
     raise Broken("this is no response of ManageSieve")
 
 
@@ -139,8 +141,9 @@ def irc_heard(line: bytes, turn: Turn) -> Heard:
         return Heard(True, LOGIN)
     if code in _IRC_ANSWERS:
         return Heard(_IRC_ANSWERS[code], TLS)
-    if code == b"421" and b"STARTTLS" in [word.upper() for word in words[2:3]]:
-        return Heard(False, TLS)
+    if code == b"421" and words[2:3]:
+        unknown = words[2].upper()
+        return Heard(False, TLS) if unknown == b"STARTTLS" else Heard(offer=False if unknown == b"CAP" else None)
     capabilities = _IRC_CAPABILITIES.match(text)
     if capabilities is None:
         return NOTHING
@@ -173,7 +176,9 @@ def _words(line: bytes) -> list[str]:
 _TLS_SPACE: Final = b"urn:ietf:params:xml:ns:xmpp-tls"
 _TAG = re.compile(rb"<(?:([^\s/>:=]*):)?([^\s/>:=]+)([^>]*)")
 _XMLNS = re.compile(rb"\sxmlns(?::([^\s=]+))?\s*=\s*(?:'([^']*)'|\"([^\"]*)\")")
-_OFFER = re.compile(rb"<(?:[^\s/>:=]+:)?starttls[\s/>]")
+_VERSION = re.compile(rb"\sversion\s*=")
+_OFFER = re.compile(rb"<(?:[^\s/<>:=]++:)?starttls[\s/>]")
+"""no name has a C{<} in it: thousands of them in a row are looked at once, not each time anew"""
 
 
 def xmpp_said(message: bytes) -> Said:
@@ -193,6 +198,9 @@ def xmpp_heard(message: bytes, _turn: Turn) -> Heard:
     name, space, stream = _element(message)
     if stream and name != b"stream":
         raise Broken("this is no stream of XMPP")
+    if stream:
+        # Without a version there are no features (RFC 6120 4.7.5).
+        return NOTHING if _VERSION.search(message) else Heard(offer=False)
     if name == b"features":
         return Heard(offer=_OFFER.search(message) is not None and _TLS_SPACE in message)
     if name in (b"proceed", b"failure") and space in (None, _TLS_SPACE):

@@ -191,7 +191,7 @@ class UpgradeWatcher:
         """what is known of messages that nobody asked for"""
         self._settled = False
         """the client has logged in: no TLS will come"""
-        self._relays = terms.secured or terms.upgraded
+        self._relays = not terms.clear
         """there is nothing to look for"""
         self._over = False
 
@@ -216,6 +216,22 @@ class UpgradeWatcher:
         self._server.feed(data)
         while (message := self._message(self._server)) is not None:
             self._from_server(message)
+
+    def client_ended(self) -> bool:
+        """No more comes from the client; half a message leads to no TLS."""
+        if rest := self._client.rest():
+            self._last(self._wires.to_server, rest)
+        return True
+
+    def server_ended(self) -> None:
+        """No more comes from the server."""
+        if rest := self._server.rest():
+            self._last(self._wires.to_client, rest)
+
+    def _last(self, hand_on: Callable[[bytes], None], rest: bytes) -> None:
+        """Hand on half a message, unless nobody may see it."""
+        if not self._over and not self._required:
+            hand_on(rest)
 
     def ended(self) -> None:
         """No more comes."""
@@ -288,13 +304,11 @@ class UpgradeWatcher:
             self._lose("the client speaks before the server has greeted", client=message)
             return
         self._over = True
-        if len(self._client):
-            self._gate.trespassed()
-        elif len(self._server):
+        if len(self._server):
             self._wires.refuse("the server went on in the clear before TLS (response injection)")
         else:
             self._wires.to_server(message)
-            self._wires.upgrade()
+            self._wires.upgrade(self._client.rest())
 
     # The server
 

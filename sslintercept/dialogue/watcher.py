@@ -13,7 +13,10 @@ says so (L{Wires.opaque}) and the rest is relayed unseen, or refused, by policy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+MAX_REFUSED: Final = 100
+"""Commands in a row that a watcher answers itself; whoever goes on has not listened, and the conversation ends."""
 
 
 class Part(NamedTuple):
@@ -54,17 +57,20 @@ class Wires(Protocol):
     def to_client(self, data: bytes) -> None:
         """Hand on, or say, something towards the client."""
 
-    def upgrade(self) -> None:
+    def upgrade(self, peeked: bytes = b"") -> None:
         """
         TLS begins now in both directions, right behind what was handed on. The watcher gets no further byte: inside TLS
         a new one begins, with L{Terms.upgraded}.
+
+        @param peeked: what the client has said of it already, where it need not wait: it is taken as TLS or not at all
         """
 
     def opaque(self, why: str) -> None:
         """
-        What comes is not understood: from now on everything is relayed unseen, or the conversation ends, by policy.
+        What comes is not understood: from now on everything is relayed unseen, or the conversation ends, by policy; and
+        it ends where TLS has to begin first, for nobody could say whether it does.
 
-        Call it first, then hand on what is held of both directions; where the policy is to end, that goes nowhere.
+        Call it first, then hand on what is held of both directions; where the conversation ends, that goes nowhere.
         """
 
     def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
@@ -74,12 +80,18 @@ class Wires(Protocol):
         """
         The server has said whether it offers TLS on this connection in the clear.
 
+        A server that answers the question for its offers with an error offers nothing.
+
         @return: whether the conversation goes on; false if a rule forbids that an offer of earlier times is missing now
             (stripping), then it was refused already.
         """
 
-    def user(self, name: str) -> None:
-        """Somebody has logged in (the server agreed)."""
+    def logged_in(self, user: str | None) -> None:
+        """
+        Somebody has logged in (the server agreed), C{None} where nobody can say who.
+
+        TLS does not begin any more, so what the server offers from now on says nothing about it.
+        """
 
     def part(self, part: Part) -> PartSink | None:
         """A message or a file begins; C{None} if nobody wants to see it."""
@@ -95,6 +107,16 @@ class Terms(NamedTuple):
     required: bool = False
     """nothing but what leads to TLS may be said in the clear, on this connection or another that belongs to it"""
 
+    @property
+    def clear(self) -> bool:
+        """There is no TLS yet."""
+        return not (self.secured or self.upgraded)
+
+    @property
+    def must(self) -> bool:
+        """TLS has to begin before anything else is said."""
+        return self.required and self.clear
+
 
 class Watcher(Protocol):
     """Knows one protocol."""
@@ -104,6 +126,16 @@ class Watcher(Protocol):
 
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
+
+    def client_ended(self) -> bool:
+        """
+        No more comes from the client: what is held of it is its last message, even where that lacks its end.
+
+        @return: whether nothing is held any more; else this is called again whenever the server has said something.
+        """
+
+    def server_ended(self) -> None:
+        """No more comes from the server, likewise."""
 
     def ended(self) -> None:
         """The conversation is over, or opaque: finish what is under way. Called once; no call comes after it."""

@@ -97,7 +97,8 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _START_LINE = b"POST / HTTP/1.1"
 _AUTHORITY = re.compile(rb"(?:([A-Za-z0-9._~-]+)|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
-_VIA = re.compile(rb"\((?:[^()\\]|\\.)*\)")
+_VIA = re.compile(rb"\((?:[^()\\]|\\.)*+\)|\\.")
+"""comments; an escape outside of one is passed over, or each of thousands would be tried as the begin of a comment"""
 _SPOKEN: Final = {10: b"1.0 ", 11: b"1.1 ", 20: b"2 "}
 QUIET: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 """Options of Connection that name no field beside the hop-by-hop ones, which are taken out anyway."""

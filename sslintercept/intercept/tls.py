@@ -163,11 +163,11 @@ class TlsAccept:
             self._run(self._decide(hello))
 
     def _no_hello(self, error: HelloError) -> None:
-        """What looked like TLS is none: inside a tunnel by policy, on our own port the end."""
-        facts = self._facts
-        if facts.scope is not None and self._a.settings.probe.unknown == "tunnel":
+        """What looked like TLS is none: by policy, and the end on our own port or where it has to be TLS."""
+        facts, scope = self._facts, self._facts.scope
+        if scope is not None and self._a.settings.probe.unknown == "tunnel" and not scope.bare and not scope.carries:
             facts.step("note", error.what)
-            self._run(self._tunnel(facts.scope.decision))
+            self._run(self._tunnel(scope.decision))
             return
         facts.error = error
         self._vc.close()
@@ -207,6 +207,8 @@ class TlsAccept:
                 facts.step("learned_bypass", bypass.reason)
                 decision = bypass
         alpn = self._alpn(hello)
+        if alpn is None and scope.carries:
+            alpn = ()  # whatever else the client could speak, this is what both have agreed on
         if decision.action is Action.INTERCEPT and alpn is None:
             decision = Decision(
                 Action.TUNNEL if a.settings.probe.unknown == "tunnel" else Action.BLOCK,
@@ -246,7 +248,7 @@ class TlsAccept:
         scope = Scope(destination, decision)
         scope.outer, scope.asked = outer.outer, outer.asked
         scope.carries, scope.entrance = outer.carries, outer.entrance
-        scope.begun, scope.resume = outer.carries is not None, outer.resume
+        scope.begun, scope.resume, scope.transfer = outer.carries is not None, outer.resume, outer.transfer
         scope.name = hello.server_name or (outer.name if outer.destination == destination else destination.host)
         scope.hello = hello
         scope.secure = True

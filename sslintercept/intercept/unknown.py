@@ -1,7 +1,8 @@
 """
 What nobody recognises, inside a tunnel: relayed as it is, or refused, by C{[probe] unknown}.
 
-Where TLS was opened around it, the other side gets TLS again.
+Where TLS was opened around it, the other side gets TLS again. Where the rules require TLS and there is none, it is
+refused: nobody knows what is said in it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class UnknownAcceptor:
         """
         Relay (L{sslintercept.interfaces.IAcceptor}).
 
-        @raise InterceptError: the policy says no, or a rule blocks, or nobody knows the destination.
+        @raise InterceptError: the policy says no, a rule blocks or requires TLS, or nobody knows the destination.
         """
         scope = facts.scope
         verdict = facts.verdicts[-1] if facts.verdicts else None
@@ -44,6 +45,9 @@ class UnknownAcceptor:
             raise PolicyError(f"nobody said where this leads ({what})", where=where, remedy="use CONNECT or SOCKS")
         if scope.decision.action is Action.BLOCK:
             raise Blocked(scope.decision, scope.destination)
+        if scope.bare:
+            remedy = f"rule {scope.decision.rule} requires TLS"
+            raise PolicyError(f"not relayed in the clear ({what})", where=str(scope.destination), remedy=remedy)
         if self._settings.probe.unknown != "tunnel" and scope.decision.action is not Action.TUNNEL:
             raise PolicyError(f"not relayed ({what})", where=str(scope.destination), remedy="see [probe] unknown")
         session = Waiting(vc, peeked)

@@ -211,6 +211,7 @@ class JsonFormat:
         return (
             f'"client":{json_text(facts.client.host)},"client_port":{facts.client.port},'
             f'"listener":{json_text(facts.listener)},"user":{json_text(facts.user, MAX_WORD)},'
+            f'"login":{json_text(facts.login, MAX_WORD)},'
             f'"destination":{json_address(destination)},"stack":{quoted(facts.stack)},'
             f'"rule":{json_text(decision and decision.rule)},"action":{json_text(decision and decision.action.value)},'
             f'"reason":{json_text(decision and decision.reason)},'

@@ -12,13 +12,13 @@ COMPRESS (RFC 4978) would hide the rest of the conversation, so it is answered w
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from enum import Enum
 from typing import Final
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import Part, PartSink, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Part, PartSink, Terms, Wires
 from sslintercept.mail.login import Login, shown
 
 MAX_LINE: Final = 64 * 1024
@@ -30,6 +30,8 @@ MAX_KEPT: Final = 1024
 """Bytes of a literal that may be a name."""
 MAX_WORDS: Final = 3
 """Words of a command that are kept: tag, name, and who or where; never a password."""
+TOO_LONG: Final = b"(long)"
+"""What stands for a word that is not kept."""
 MAX_OUTSTANDING: Final = 1000
 """Commands that wait for their answers."""
 MAX_AHEAD: Final = 64 * 1024
@@ -48,10 +50,13 @@ NO_COMPRESS: Final = b" NO [CANNOT] Compression is not allowed here\r\n"
 
 _BEFORE_TLS: Final = frozenset((b"CAPABILITY", b"STARTTLS", b"NOOP", b"LOGOUT", b"ID"))
 _LITERAL: Final = re.compile(rb"~?\{([0-9]{1,10})(\+?)\}\r?\n\Z")
-_WORD: Final = re.compile(rb'"((?:[^"\\\r\n]|\\.)*)"|([^\s"]+)')
-_SECTION: Final = rb"(?:BODY\[([^\]]*)\](<[0-9]+>)?|(RFC822|RFC822\.TEXT)|BINARY\[([^\]]*)\](<[0-9]+>)?)[ ]"
+_STRING: Final = rb'"((?:[^"\\\r\n]|\\.)*+)"'
+_WORD: Final = re.compile(_STRING + rb'|([^\s"]+)')
+# A name of a field may have brackets, but names of fields stand in sections that are no content. So what is looked for
+# ends at the next bracket, and no byte is looked at for each of the openings before it.
+_SECTION: Final = rb"(?:BODY\[([^][]*+)\](<[0-9]+>)?|(RFC822|RFC822\.TEXT)|BINARY\[([^][]*+)\](<[0-9]+>)?)[ ]"
 _FETCHED: Final = re.compile(_SECTION + rb"~?\{[0-9]+\}\r?\n\Z", re.IGNORECASE)
-_QUOTED: Final = re.compile(_SECTION + rb'"((?:[^"\\\r\n]|\\.)*)"', re.IGNORECASE)
+_QUOTED: Final = re.compile(_SECTION + _STRING, re.IGNORECASE)
 _HEADERS: Final = re.compile(rb"(?:[0-9.]*\.)?(?:HEADER|MIME)", re.IGNORECASE)
 """Sections that are no content."""
 _UID: Final = re.compile(rb"[( ]UID ([0-9]+)", re.IGNORECASE)
@@ -103,8 +108,7 @@ class ImapWatcher:
     def __init__(self, wires: Wires, terms: Terms) -> None:
         self._wires = wires
         self._gate = Gate(wires)
-        self._clear = not (terms.secured or terms.upgraded)
-        self._must = terms.required and self._clear
+        self._clear, self._must = terms.clear, terms.must
         self._over = False
         self._greeted = terms.upgraded
         self._mailbox = ""
@@ -132,8 +136,12 @@ class ImapWatcher:
         """bytes of the server's literal still to come"""
         self._fetched: PartSink | None = None
         self._whole = True
-        self._replies: list[bytes] = []
+        self._replies: deque[bytes] = deque()
         """ours, which must not stand within an answer of the server"""
+        self._listed = False
+        """the server has said what it can do since it was asked"""
+        self._refused = 0
+        """commands in a row that were answered here"""
 
     # what comes from the client
 
@@ -149,17 +157,18 @@ class ImapWatcher:
 
     def _advance(self, data: bytes) -> None:
         """Go on with what the client said, and with what of it was held."""
+        if self._stage is _Stage.LITERAL and data and not len(self._lines):
+            # Most of a large literal need not be put by.
+            piece, data = data[: self._left], data[self._left :]
+            self._read_literal(piece)
+        self._lines.feed(data)
         while not self._over:
             if self._stage is _Stage.LITERAL:
-                data = self._lines.rest() + data
-                if not data and self._left:
+                piece = self._lines.take(self._left)
+                if not piece and self._left:
                     return
-                piece, data = data[: self._left], data[self._left :]
-                self._left -= len(piece)
                 self._read_literal(piece)
                 continue
-            self._lines.feed(data)
-            data = b""
             if self._stage is _Stage.WAIT:
                 if len(self._lines) > MAX_AHEAD:
                     self._refuse("the client does not wait for the server", NOT_YET)
@@ -172,6 +181,12 @@ class ImapWatcher:
             if line is None:
                 return
             self._read_line(line)
+
+    def client_ended(self) -> bool:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and self._stage is not _Stage.WAIT and (line := self._lines.rest()):
+            self._read_line(line)
+        return self._over or not len(self._lines)
 
     def _read_line(self, line: bytes) -> None:
         command = self._command
@@ -215,6 +230,8 @@ class ImapWatcher:
             command.own = command.tag[:MAX_KEPT] + NO_COMPRESS
         else:
             self._asked[command.tag] = command
+            self._refused = 0
+            self._listed = self._listed and name != b"CAPABILITY"
         self._piece(command, line, noted=True)
 
     def _note(self, command: _Command, line: bytes) -> None:
@@ -247,8 +264,11 @@ class ImapWatcher:
         else:
             self._wires.to_server(line)
         self._kept = self._stored = None
-        if len(command.words) < MAX_WORDS and self._left <= MAX_KEPT:
-            self._kept = bytearray()
+        if len(command.words) < MAX_WORDS:
+            if self._left <= MAX_KEPT:
+                self._kept = bytearray()
+            else:
+                command.words.append(TOO_LONG)  # or the word behind it would take its place, and be a password
         elif command.name == b"APPEND" and not command.own and not command.answered:
             self._stored = self._wires.part(Part("imap", "message", command.about, True, self._user))
         self._stage = _Stage.WAIT if waits else _Stage.LITERAL
@@ -258,6 +278,7 @@ class ImapWatcher:
         """The next bytes of a literal, or none if it is empty."""
         command = self._command
         assert command is not None
+        self._left -= len(piece)
         if self._kept is not None:
             self._kept += piece
         if self._stored is not None and piece:
@@ -296,33 +317,43 @@ class ImapWatcher:
 
     def _answered_by_us(self, command: _Command) -> None:
         self._command, self._stage = None, _Stage.COMMAND
+        self._refused += 1
+        if self._refused > MAX_REFUSED or len(self._replies) >= MAX_REFUSED:
+            self._refuse(f"more than {MAX_REFUSED} refused commands in a row", OVERRUN)
+            return
         self._replies.append(command.own)
-        if len(self._replies) > MAX_OUTSTANDING:
-            self._refuse("too many commands that are not served", OVERRUN)
         self._flush()
 
     # what comes from the server
 
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
-        while data and not self._over:
+        if self._over:
+            return
+        if self._coming and not len(self._answers):
+            piece, data = data[: self._coming], data[self._coming :]
+            self._read_content(piece)
+        self._answers.feed(data)
+        while not self._over:
             if self._coming:
-                piece, data = data[: self._coming], data[self._coming :]
+                piece = self._answers.take(self._coming)
+                if not piece:
+                    return
                 self._read_content(piece)
                 continue
-            self._answers.feed(data)
-            data = self._read_answers()
+            try:
+                line = self._answers.next()
+            except LineTooLong:
+                self._lost(f"an answer with a line of more than {MAX_ANSWER} bytes")
+                return
+            if line is None:
+                return
+            self._read_answer(line)
 
-    def _read_answers(self) -> bytes:
-        """Read lines until a literal follows; give what came behind that line."""
-        try:
-            while not self._over and (line := self._answers.next()) is not None:
-                self._read_answer(line)
-                if self._coming:
-                    return self._answers.rest()
-        except LineTooLong:
-            self._lost(f"an answer with a line of more than {MAX_ANSWER} bytes")
-        return b""
+    def server_ended(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._answers.rest()):
+            self._read_answer(line)
 
     def _read_answer(self, line: bytes) -> None:
         """A line of an answer, up to a literal or to its end."""
@@ -424,11 +455,16 @@ class ImapWatcher:
             if status == b"PREAUTH" and self._must:
                 self._refuse("the server is logged in to already, so TLS cannot begin any more", BYE_TLS)
                 return
+            if status == b"PREAUTH" and self._clear:
+                self._over = not self._wires.offered(False)
+                self._logged_in(None)
+                return
+        self._listed = self._listed or status == b"CAPABILITY"
         self._look_for_offer(start)
 
     def _look_for_offer(self, line: bytes) -> None:
         """What the server can do, in an answer of its own or in brackets behind OK."""
-        if not self._clear or self._user is not None:
+        if not self._clear:
             return
         upper = line.upper()
         at = upper.find(b"CAPABILITY ")
@@ -450,12 +486,14 @@ class ImapWatcher:
             self._over = not self._gate.answered(line, self._answers.rest() if good else b"", good)
             return
         if good and name == b"LOGIN":
-            self._logged_in(command.about)
-        elif good and name == b"AUTHENTICATE" and command.login is not None and command.login.user is not None:
-            self._logged_in(command.login.user)
+            self._logged_in(command.about or None)
+        elif good and name == b"AUTHENTICATE":
+            self._logged_in(command.login.user if command.login is not None else None)
+        elif name == b"CAPABILITY" and self._clear and not (good and self._listed):
+            self._over = not self._wires.offered(False)
         elif name in (b"SELECT", b"EXAMINE"):
             self._mailbox = command.about if good else ""
-        if good and not self._user:
+        if good:
             self._look_for_offer(line)
         if self._over:
             return
@@ -471,14 +509,14 @@ class ImapWatcher:
                 self._command, self._stage = None, _Stage.COMMAND
                 self._advance(b"")
 
-    def _logged_in(self, user: str) -> None:
+    def _logged_in(self, user: str | None) -> None:
         self._user = user
-        self._wires.user(user)
+        self._wires.logged_in(user)
 
     def _flush(self) -> None:
-        """Say what we have to answer, unless the server is in the middle of an answer."""
-        while self._replies and not self._over and not self._answer and not self._coming:
-            self._wires.to_client(self._replies.pop(0))
+        """Say what we have to answer, unless the server is in the middle of an answer, or has not greeted."""
+        while self._replies and self._greeted and not self._over and not self._answer and not self._coming:
+            self._wires.to_client(self._replies.popleft())
 
     # the end
 
@@ -487,10 +525,7 @@ class ImapWatcher:
         self._wires.refuse(why, say)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
-        """Not IMAP any more; where TLS is a must, nothing of it is let through."""
-        if self._must:
-            self._refuse(why, b"")
-            return
+        """Not IMAP any more."""
         self.ended()
         self._wires.opaque(why)
         self._wires.to_server(of_client + self._lines.rest())

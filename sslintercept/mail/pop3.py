@@ -1,5 +1,5 @@
 """
-Watches POP3 (RFC 1939, 2449, 2595, 5034).
+Watches POP3 (RFC 1939, 2449, 2595, 5034, 6856).
 
 Both directions pass as they come: lines when they are whole, messages at once. A queue of what was asked tells which
 command an answer belongs to, and so whether lines follow it and what they are. What TOP gives is a message too, but
@@ -13,7 +13,7 @@ from typing import Final
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import Part, PartSink, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Part, PartSink, Terms, Wires
 from sslintercept.mail.login import Login, shown
 
 MAX_COMMAND: Final = 2048
@@ -31,11 +31,11 @@ MAX_NAME: Final = 40
 
 MUST_TLS: Final = b"-ERR [SYS/PERM] Use STLS first\r\n"
 LONG_LINE: Final = b"-ERR Line too long\r\n"
-OVERRUN: Final = b"-ERR Too many commands outstanding\r\n"
+OVERRUN: Final = b"-ERR Too many commands\r\n"
 
 _BEFORE_TLS: Final = frozenset((b"CAPA", b"STLS", b"QUIT", b"NOOP"))
-_LISTS: Final = frozenset((b"LIST", b"UIDL", b"AUTH"))
-"""Several lines answer these where they have no argument."""
+_LISTS: Final = frozenset((b"LIST", b"UIDL", b"AUTH", b"LANG"))
+"""Several lines answer these where they have no argument (RFC 1939, RFC 6856 3 for LANG)."""
 _ALWAYS_LONG: Final = frozenset((b"RETR", b"TOP", b"CAPA"))
 
 
@@ -103,12 +103,13 @@ class Pop3Watcher:
     def __init__(self, wires: Wires, terms: Terms) -> None:
         self._wires = wires
         self._gate = Gate(wires)
-        self._clear = not (terms.secured or terms.upgraded)
-        self._must = terms.required and self._clear
+        self._clear, self._must = terms.clear, terms.must
         self._over = False
         self._commands = Lines(MAX_AUTH)
         self._answers = Lines(MAX_ANSWER)
         self._queue: deque[_Asked] = deque(() if terms.upgraded else (_Asked(b"greeting"),))
+        self._refused = 0
+        """commands in a row that were answered here"""
         self._login: Login | None = None
         """of an AUTH whose outcome is open: the client's lines are responses"""
         self._name: str | None = None
@@ -154,8 +155,7 @@ class Pop3Watcher:
         elif len(self._queue) >= MAX_OUTSTANDING:
             self._refuse(f"more than {MAX_OUTSTANDING} commands outstanding", OVERRUN)
         elif self._must and verb not in _BEFORE_TLS:
-            self._queue.append(_Asked(verb, own=MUST_TLS))
-            self._flush()
+            self._answer(verb, MUST_TLS)
         elif verb == b"STLS" and self._clear:
             self._queue.append(_Asked(verb))
             self._gate.ask(line, self._commands.rest())
@@ -169,31 +169,50 @@ class Pop3Watcher:
                 self._name = shown(argument)
             elif verb == b"APOP":
                 self._name = shown(argument.partition(b" ")[0])
+            self._refused = 0
             self._queue.append(_Asked(verb, b"" if verb == b"PASS" else argument))
             self._wires.to_server(line)
+
+    def _answer(self, verb: bytes, answer: bytes) -> None:
+        """Answer ourselves, when everything asked before has been answered."""
+        self._refused += 1
+        if self._refused > MAX_REFUSED:
+            self._refuse(f"more than {MAX_REFUSED} refused commands in a row", OVERRUN)
+            return
+        self._queue.append(_Asked(verb, own=answer))
+        self._flush()
+
+    def client_ended(self) -> bool:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._commands.rest()):
+            self._read_command(line)
+        return True
 
     # what comes from the server
 
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
-        while data and not self._over:
+        self._answers.feed(data)
+        while not self._over:
             if self._dotted is not None:
-                taken = self._read_lines(self._dotted, data)
-                data = data[taken:]
+                piece = self._answers.take()
+                if not piece:
+                    return
+                self._read_lines(self._dotted, piece)
                 continue
-            self._answers.feed(data)
-            data = self._read_answers()
+            try:
+                line = self._answers.next()
+            except LineTooLong:
+                self._refuse(f"an answer with a line of more than {MAX_ANSWER} bytes", b"")
+                return
+            if line is None:
+                return
+            self._read_answer(line)
 
-    def _read_answers(self) -> bytes:
-        """Read first lines until one is followed by more; give what came behind that one."""
-        try:
-            while not self._over and (line := self._answers.next()) is not None:
-                self._read_answer(line)
-                if self._dotted is not None:
-                    return self._answers.rest()
-        except LineTooLong:
-            self._refuse(f"an answer with a line of more than {MAX_ANSWER} bytes", b"")
-        return b""
+    def server_ended(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._answers.rest()):
+            self._read_answer(line)
 
     def _read_answer(self, line: bytes) -> None:
         """The first line of an answer, which is the only one of most."""
@@ -214,10 +233,12 @@ class Pop3Watcher:
         self._queue.popleft()
         if asked.verb == b"AUTH" and self._login is not None:
             login, self._login = self._login, None
-            if good and login.user is not None:
+            if good:
                 self._logged_in(login.user)
-        elif good and asked.verb in (b"PASS", b"APOP") and self._name is not None:
+        elif good and asked.verb in (b"PASS", b"APOP"):
             self._logged_in(self._name)
+        elif not good and asked.verb == b"CAPA" and self._clear and not self._wires.offered(False):
+            self._over = True
         if good and asked.long:
             self._begin(asked)
         if not self._over:
@@ -225,9 +246,9 @@ class Pop3Watcher:
         if self._dotted is None:
             self._flush()
 
-    def _logged_in(self, user: str) -> None:
+    def _logged_in(self, user: str | None) -> None:
         self._user = user
-        self._wires.user(user)
+        self._wires.logged_in(user)
 
     def _begin(self, asked: _Asked) -> None:
         """Lines follow."""
@@ -240,9 +261,10 @@ class Pop3Watcher:
         elif asked.verb == b"CAPA":
             self._capabilities = b""
 
-    def _read_lines(self, dotted: Dotted, data: bytes) -> int:
+    def _read_lines(self, dotted: Dotted, data: bytes) -> None:
         """Take what of C{data} belongs to the answer."""
         content, taken = dotted.feed(data)
+        self._answers.give_back(len(data) - taken)
         if self._sink is not None and content:
             self._sink.write(content)
         if self._capabilities is not None:
@@ -252,15 +274,14 @@ class Pop3Watcher:
             sink, self._sink = self._sink, None
             if sink is not None:
                 sink.finish(self._whole)
-        if not self._over:
-            self._wires.to_client(data[:taken])
-        if dotted.done:
             capabilities, self._capabilities = self._capabilities, None
             if capabilities is not None and self._clear:
                 offered = b"STLS" in (line.strip().upper() for line in capabilities.split(b"\n"))
                 self._over = not self._wires.offered(offered) or self._over
+        if not self._over:
+            self._wires.to_client(data[:taken])
+        if dotted.done:
             self._flush()
-        return taken
 
     def _flush(self) -> None:
         """Say what we have to answer, as far as its turn has come."""
@@ -274,10 +295,7 @@ class Pop3Watcher:
         self._wires.refuse(why, say)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
-        """Not POP3 any more; where TLS is a must, nothing of it is let through."""
-        if self._must:
-            self._refuse(why, b"")
-            return
+        """Not POP3 any more."""
         self.ended()
         self._wires.opaque(why)
         self._wires.to_server(of_client + self._commands.rest())

@@ -27,7 +27,7 @@ from typing import Final
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import Part, PartSink, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Part, PartSink, Terms, Wires
 from sslintercept.mail.dots import AmbiguousEnd, Content
 from sslintercept.mail.login import Login, shown
 
@@ -57,7 +57,7 @@ NOT_YET: Final = b"503 5.5.1 Wait for the reply\r\n"
 NO_CHUNKS: Final = b"503 5.5.1 CHUNKING was not offered\r\n"
 NO_SIZE: Final = b"501 5.5.4 The size of a chunk is a number\r\n"
 SMUGGLED: Final = b"554 5.6.0 A lone dot stands beside a bare CR or LF\r\n"
-OVERRUN: Final = b"421 4.3.2 Too many commands outstanding\r\n"
+OVERRUN: Final = b"421 4.3.2 Too many commands\r\n"
 BROKEN: Final = b"421 4.3.0 The reply of the server is too long\r\n"
 
 _BEFORE_TLS: Final = frozenset((b"EHLO", b"HELO", b"LHLO", b"NOOP", b"RSET", b"QUIT", b"STARTTLS"))
@@ -68,7 +68,8 @@ _TURNS: Final = frozenset((b"TURN", b"ATRN"))
 _GOES_ON: Final = frozenset(((b"AUTH", b"334"), (b"DATA", b"354")))
 """The replies that ask for more."""
 
-_REPLY: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\0\n]*))?\r?\n")
+_REPLY: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\0\n]*))?\r?\n?")
+"""The last line of a server that leaves may lack its end."""
 _CHUNK: Final = re.compile(rb"([0-9]{1,%d})([ \t]+LAST)?[ \t]*" % MAX_CHUNK_DIGITS, re.IGNORECASE)
 _PATH: Final = re.compile(
     rb'(?:FROM|TO)[ \t]*:[ \t]*(?:<(?:@[^:>"]*:)?((?:"(?:[^"\\]|\\.)*"|[^">])*)>|([^\s<>]+))', re.IGNORECASE
@@ -134,8 +135,7 @@ class SmtpWatcher:
     def __init__(self, wires: Wires, terms: Terms) -> None:
         self._wires = wires
         self._gate = Gate(wires)
-        self._clear = not (terms.secured or terms.upgraded)
-        self._must = terms.required and self._clear
+        self._clear, self._must = terms.clear, terms.must
         self._over = False
 
         self._stage = _Stage.COMMAND
@@ -144,10 +144,14 @@ class SmtpWatcher:
         self._queue: deque[_Asked] = deque(() if terms.upgraded else (_Asked(b"greeting"),))
         self._code = b""
         """of the reply whose last line has not come"""
+        self._refused = 0
+        """commands in a row that were answered here"""
 
         self._carrier = "smtp"
         self._offers: set[bytes] = set()
-        """of STARTTLS and CHUNKING, those offered by the last reply to EHLO"""
+        """of STARTTLS and CHUNKING, those offered by the last reply to EHLO that was no refusal"""
+        self._listed: set[bytes] = set()
+        """likewise, by the one that is coming in"""
         self._login = Login(b"")
         self._user: str | None = None
 
@@ -180,17 +184,28 @@ class SmtpWatcher:
 
     def _advance(self, data: bytes) -> None:
         """Go on with what the client said, and with what of it was held."""
+        if self._stage is _Stage.CHUNK and data and not len(self._commands):
+            # Most of a large chunk need not be put by.
+            piece, data = data[: self._left], data[self._left :]
+            self._read_chunk(piece)
+        self._commands.feed(data)
+        new = data
+        """as far as it is known to be of a line"""
         while not self._over:
-            if self._stage is _Stage.CONTENT or self._stage is _Stage.CHUNK:
-                data = self._commands.rest() + data
-                if not data and self._left:
+            if self._stage is _Stage.CONTENT:
+                new = b""
+                piece = self._commands.take()
+                if not piece:
                     return
-                taken = self._read_content(data) if self._stage is _Stage.CONTENT else self._read_chunk(data)
-                data = data[taken:]
-                if not data and self._stage is _Stage.CONTENT:
-                    return
+                self._read_content(piece)
                 continue
-            self._commands.feed(data)
+            if self._stage is _Stage.CHUNK:
+                new = b""
+                piece = self._commands.take(self._left)
+                if not piece and self._left:
+                    return
+                self._read_chunk(piece)
+                continue
             if self._stage is _Stage.WAIT:
                 if len(self._commands) > MAX_AHEAD:
                     self._refuse("the client does not wait for a reply", NOT_YET)
@@ -201,19 +216,28 @@ class SmtpWatcher:
                 self._refuse(f"a command of more than {MAX_AUTH} bytes", LONG_LINE)
                 return
             if line is None:
-                if b"\0" in data[data.rfind(b"\n") + 1 :]:
+                if b"\0" in new:
                     self._lost("the client does not speak SMTP")
                 return
-            data = b""
+            new = b""
             self._read_line(line)
 
-    def _read_line(self, line: bytes) -> None:
+    def client_ended(self) -> bool:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and self._stage is not _Stage.WAIT and (line := self._commands.rest()):
+            self._read_line(line, line.removesuffix(b"\r"))
+        return self._over or not len(self._commands)
+
+    def _read_line(self, line: bytes, text: bytes | None = None) -> None:
+        """@param text: the line without its end, where that is not CRLF."""
+        if text is None and line.endswith(b"\r\n"):
+            text = line[:-2]
         if b"\0" in line:
             self._lost("the client does not speak SMTP", of_client=line)
-        elif not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+        elif text is None or b"\r" in text:
             self._refuse("a command with a bare CR or LF", BARE_END)
         elif self._stage is _Stage.RESPONSE:
-            self._login.response(line[:-2])
+            self._login.response(text)
             self._stage = _Stage.WAIT
             self._wires.to_server(line)
         else:
@@ -237,11 +261,16 @@ class SmtpWatcher:
             self._ask(line, _Asked(verb if verb in _TURNS or verb == b"XCLIENT" else b""))
 
     def _ask(self, line: bytes, asked: _Asked) -> None:
+        self._refused = 0
         self._queue.append(asked)
         self._wires.to_server(line)
 
     def _answer(self, reply: bytes) -> None:
         """Reply ourselves, when everything asked before has been answered."""
+        self._refused += 1
+        if self._refused > MAX_REFUSED:
+            self._refuse(f"more than {MAX_REFUSED} refused commands in a row", OVERRUN)
+            return
         self._queue.append(_Asked(b"", own=reply))
         self._flush()
 
@@ -302,14 +331,13 @@ class SmtpWatcher:
                 self._ask(line, _Asked(b"end" if self._last else b"BDAT", message=self._message))
         self._stage = _Stage.CHUNK
 
-    def _read_chunk(self, data: bytes) -> int:
-        """Take what of C{data} belongs to the chunk."""
-        piece = data[: self._left]
+    def _read_chunk(self, piece: bytes) -> None:
+        """The next bytes of a chunk, or none if it is empty."""
         self._left -= len(piece)
         if not self._left:
             self._stage = _Stage.COMMAND
         if self._swallow:
-            return len(piece)
+            return
         message = self._message
         if message is not None:
             message.write(piece)
@@ -318,15 +346,15 @@ class SmtpWatcher:
                 message.finish(True)
         if piece and not self._over:
             self._wires.to_server(piece)
-        return len(piece)
 
-    def _read_content(self, data: bytes) -> int:
+    def _read_content(self, data: bytes) -> None:
         """Take what of C{data} belongs to the message."""
         try:
             content, taken = self._content.feed(data)
         except AmbiguousEnd as error:
             self._refuse(f"{error} may end the message (SMTP smuggling)", SMUGGLED)
-            return len(data)
+            return
+        self._commands.give_back(len(data) - taken)
         message = self._message
         if message is not None:
             message.write(content)
@@ -335,9 +363,8 @@ class SmtpWatcher:
                 message.finish(True)
         if self._content.done:
             self._stage = _Stage.COMMAND
-        if taken and not self._over:
+        if not self._over:
             self._wires.to_server(data[:taken])
-        return taken
 
     # what comes from the server
 
@@ -354,6 +381,11 @@ class SmtpWatcher:
         if not self._over and b"\0" in data[data.rfind(b"\n") + 1 :]:
             self._lost("the server does not speak SMTP")
 
+    def server_ended(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        if not self._over and (line := self._replies.rest()):
+            self._read_reply(line)
+
     def _read_reply(self, line: bytes) -> None:
         """One line of a reply; only the last one counts, but for EHLO."""
         match = _REPLY.fullmatch(line)
@@ -365,9 +397,9 @@ class SmtpWatcher:
         asked = self._queue[0] if self._queue else None
         if asked is not None and asked.verb in (b"EHLO", b"LHLO"):
             if first:
-                self._offers.clear()
+                self._listed = set()
             elif code == b"250":
-                self._offers.update(
+                self._listed.update(
                     {b"STARTTLS", b"CHUNKING"}.intersection((match[3] or b"").upper().split(None, 1)[:1])
                 )
         if self._code:
@@ -415,6 +447,8 @@ class SmtpWatcher:
         if code[:1] == b"2":
             self._carrier = "lmtp" if asked.verb == b"LHLO" else "smtp"
             self._cleared(asked, code)
+            if asked.verb != b"HELO":
+                self._offers = self._listed
         if self._clear and asked.verb != b"HELO" and not self._wires.offered(b"STARTTLS" in self._offers):
             self._over = True
         return True
@@ -424,9 +458,9 @@ class SmtpWatcher:
             self._stage = _Stage.RESPONSE
             return False
         self._stage = _Stage.COMMAND
-        if code == b"235" and self._login.user is not None:
+        if code == b"235":
             self._user = self._login.user
-            self._wires.user(self._user)
+            self._wires.logged_in(self._user)
         return True
 
     def _from(self, asked: _Asked, code: bytes) -> bool:
@@ -473,11 +507,16 @@ class SmtpWatcher:
 
     def _expected(self) -> tuple[str | None, list[str]]:
         """Give the transaction as it is if the server agrees to everything asked: chunks need not wait for replies."""
-        sender, recipients = self._sender, self._recipients.copy()
-        for asked in self._queue:
+        since: list[_Asked] = []
+        for asked in reversed(self._queue):
             if asked.verb in _CLEARS:
                 sender, recipients = None, []
-            elif asked.verb == b"MAIL":
+                break
+            since.append(asked)
+        else:
+            sender, recipients = self._sender, self._recipients.copy()
+        for asked in reversed(since):
+            if asked.verb == b"MAIL":
                 sender = asked.address if sender is None else sender
             elif asked.verb == b"RCPT":
                 recipients.append(asked.address)
@@ -499,10 +538,7 @@ class SmtpWatcher:
         self._wires.refuse(why, say)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
-        """Neither understood nor, where TLS is a must, let through: not SMTP any more."""
-        if self._must:
-            self._refuse(why, b"")
-            return
+        """Not SMTP any more."""
         self.ended()
         self._wires.opaque(why)
         of_client += self._commands.rest()

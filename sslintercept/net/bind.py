@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from select import EPOLLIN
 from typing import Final
@@ -50,7 +51,7 @@ class Binds:
         *,
         timeout: float = 60.0,
         most: int = MOST_BINDS,
-        most_of_a_host: int = MOST_BINDS,
+        most_of_a_host: int = MOST_OF_A_HOST,
     ) -> None:
         self._addresses = addresses
         self._timeout = timeout
@@ -58,6 +59,7 @@ class Binds:
         self._most_of_a_host = most_of_a_host
         self._open: dict[Bind, str] = {}
         """with the host they are counted for"""
+        self._of: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -74,7 +76,7 @@ class Binds:
 
     def open(self, client: NetVConnection, welcome: frozenset[str] | None, host: str = "") -> Bind:
         """
-        Open a port for C{client}.
+        Open a port beside a connection, on the address that its peer reaches us at.
 
         @param host: whom it is counted for, if it is not the connection's peer.
         @raise InterceptError: too many are open, or none can be.
@@ -82,17 +84,24 @@ class Binds:
         if len(self._open) >= self._most:
             raise LimitError(f"{self._most} ports are open already", where=_WHERE, remedy="try again")
         key = host_key(host or client.peer.host)
-        if sum(key == other for other in self._open.values()) >= self._most_of_a_host:
+        if self._of[key] >= self._most_of_a_host:
             raise LimitError(f"{self._most_of_a_host} ports are open for this client", where=_WHERE, remedy="use them")
         try:
-            bind = Bind(client, welcome, self._timeout, self._open.pop)
+            bind = Bind(client, welcome, self._timeout, self._closed)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "not an IP address"
             raise InterceptError(
                 f"no port can be opened on {client.local.host} ({why})", where=_WHERE, remedy="reach the proxy over TCP"
             ) from None
         self._open[bind] = key
+        self._of[key] += 1
         return bind
+
+    def _closed(self, bind: Bind) -> None:
+        key = self._open.pop(bind)
+        self._of[key] -= 1
+        if not self._of[key]:
+            del self._of[key]
 
 
 class Bind:

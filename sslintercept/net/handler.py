@@ -187,8 +187,8 @@ class NetHandler:
 
 def option(sock: socket.socket) -> None:
     """
-    What every TCP socket of ours has: no blocking; no waiting for more bytes, since we batch ourselves; urgent bytes
-    (RFC 9293 3.8.5) in their place among the others, or each would be missing; and an end for peers that vanished.
+    What every TCP socket of ours has: no blocking; no waiting for more bytes, since we batch ourselves; an end for
+    peers that vanished; urgent bytes in their place among the others (RFC 6093 6): clients of FTP end ABOR with one.
     """
     sock.setblocking(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):

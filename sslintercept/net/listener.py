@@ -26,6 +26,7 @@ from sslintercept.errors import ConfigError
 from sslintercept.facts import Address, Side
 from sslintercept.net.handler import option
 from sslintercept.net.local import Bound
+from sslintercept.net.spread import by_client
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.profile.tcp import TcpProfile
 
@@ -185,11 +186,13 @@ class Door:
         limit: int,
         share: bool,
         transparent: bool = False,
+        spread: int = 0,
     ) -> None:
         self._handler = handler
         self._accepted = accepted
         self._limit = limit
         self._share = share
+        self._spread = spread
         self._transparent = transparent
 
     def listenTCP(self, port: int, factory: object, backlog: int = 50, interface: str = "") -> Listener:
@@ -204,6 +207,8 @@ class Door:
                 make_transparent(sock)
             sock.bind((interface, port))
             sock.listen(max(backlog, 1024))
+            if self._share and self._spread > 1:
+                by_client(sock, self._spread)
         except BaseException:
             sock.close()
             raise
@@ -251,12 +256,14 @@ async def listen(
     limit: int,
     share: bool = False,
     transparent: bool = False,
+    spread: int = 0,
     where: str = "endpoint",
 ) -> Listener:
     """
     Open the port that an endpoint string describes.
 
     @param share: let other processes listen on the same port (SO_REUSEPORT).
+    @param spread: how many of them there are, where each client is to have one of its own (L{sslintercept.net.spread}).
     @param transparent: take connections to any address (IP_TRANSPARENT), for TPROXY.
     @raise ConfigError: the string is wrong, the port is taken or not allowed.
     """
@@ -265,7 +272,7 @@ async def listen(
     except ValueError as error:
         raise ConfigError(f"cannot use {description!r} ({error})", where=where, remedy=f"write {ALLOWED}") from None
     try:
-        endpoint = serverFromString(Door(handler, accepted, limit, share, transparent), description)
+        endpoint = serverFromString(Door(handler, accepted, limit, share, transparent, spread), description)
         port: Listener = await endpoint.listen(Factory())
         return port
     except NotTransparent as error:

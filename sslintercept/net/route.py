@@ -101,12 +101,12 @@ class Router:
         @raise UpstreamError: see L{Connector.connect} and L{open_way}.
         """
         parent = self.parent(facts, destination)
+        configured = self.configured(facts, destination)
         if parent is None:
             if addresses is None:
                 addresses = await self.straight(facts, destination)
-            configured = self.configured(facts, destination)
             return await self.connector.connect(destination, addresses, configured=configured)
-        return await self.by(facts, parent, destination)
+        return await self.by(facts, parent, destination, configured=configured)
 
     async def lead(self, facts: Facts, scope: Scope) -> NetVConnection:
         """
@@ -134,13 +134,14 @@ class Router:
         parent = Parent(f"at {at}", scope.asked, at)
         await open_way(vc, parent, scope.destination, self.tls, self._timeout)
 
-    async def by(self, facts: Facts, parent: Parent, destination: Address) -> NetVConnection:
+    async def by(self, facts: Facts, parent: Parent, destination: Address, *, configured: bool) -> NetVConnection:
         """
         A connection by a certain parent.
 
+        @param configured: it is the settings that lead there, and no client.
         @raise UpstreamError: it may not be asked for that, or C{ParentError}, which names it.
         """
-        if not self.configured(facts, destination) and (refused := self._refused(destination)) is not None:
+        if not configured and (refused := self._refused(destination)) is not None:
             raise refusal(destination, refused)
         with blamed(parent):
             vc = await self.connector.connect(parent.address, configured=True)

@@ -29,8 +29,9 @@ from sslintercept.profile.profile import Bytes
 
 EARLY = 64 * 1024
 """bytes of an eager server that are kept while nobody has picked its connection up"""
-HEARD = 4096
-"""bytes of a relayed greeting that are kept as evidence, and for a session that reads along"""
+HEARD = 64 * 1024
+"""bytes of a server that are relayed before a session has picked its connection up: they are kept as evidence, and for
+a session that reads along, which must not miss one"""
 
 
 SECURED = frozenset(("http/1", "http/2"))
@@ -58,12 +59,14 @@ class Hanging:
     def __init__(self, vc: NetVConnection) -> None:
         self.vc = vc
         self.early = bytearray()
-        self.heard = b""
-        """the beginning of what was relayed"""
+        self.heard = bytearray()
+        """what was relayed"""
         self.secured: Secured | None = None
         """what the TLS handshake with the origin found, if there was one already"""
         self.lost: Callable[[Exception | None], object] = lambda error: None
         """called when the connection is gone while it hangs here"""
+        self.full: Callable[[], object] = lambda: None
+        """called once when no more is relayed, since there is no room to keep it"""
         self.relay_to: NetVConnection | None = None
         self.waits = False
         """the end is kept for the next session, like what came before it: what was said is all there is to say"""
@@ -86,18 +89,26 @@ class Hanging:
 
     def _relay(self, data: Bytes) -> None:
         assert self.relay_to is not None
-        if len(self.heard) < HEARD:
-            self.heard += bytes(data[: HEARD - len(self.heard)])
-        self.relay_to.write(data)
+        room = HEARD - len(self.heard)
+        if room:
+            self.heard += data[:room]
+            self.relay_to.write(data[:room])
+        if len(data) < room:
+            return
+        self.early += data[room:]
+        self.vc.pauseProducing()
+        if room:
+            self.vc.handler.soon(self.full)
 
     def relay(self, client: NetVConnection) -> None:
         """From now on pass everything on."""
         self.relay_to = client
-        if self.early:
-            self._relay(bytes(self.early))
-            self.early.clear()
+        early = bytes(self.early)
+        self.early.clear()
         client.registerProducer(self.vc, True)
         self.vc.resumeProducing()
+        if early:
+            self._relay(early)
 
     def take(self) -> bytes:
         """Stop relaying; give what has not been relayed."""
@@ -140,7 +151,7 @@ class Reached(NamedTuple):
     early: bytes
     """what it said, and the client has not heard"""
     heard: bytes
-    """the beginning of what the client has heard of it already"""
+    """what the client has heard of it already"""
     secured: Secured | None = None
     """what its TLS handshake found, if there was one"""
 
@@ -276,7 +287,8 @@ class ProbeAccept:
         """Look at what is there, and wait for more if that does not decide."""
         vc, probe = self._vc, self._probe
         vc.idle_limit = 0.0
-        vc.deadline = vc.handler.now + probe.timeout
+        scope = self._facts.scope
+        vc.deadline = vc.handler.now + (scope.patience if scope is not None and scope.patience else probe.timeout)
         vc.timed_out = self._timed_out
         if self._carries is not None and self._begun:
             self._hand_over(Verdict(self._carries, "both sides had agreed on it"), peeked)
@@ -294,8 +306,7 @@ class ProbeAccept:
             if server is None or bare:
                 self._open()
                 return
-            server.relay(vc)
-            self._facts.step("greeting_relayed")
+            self._relay(server)
         elif not self._head and self._may_greet():
             self._silence = vc.handler.later(probe.silence, self._silent)
 
@@ -314,8 +325,18 @@ class ProbeAccept:
         if server is None or (self._secure and server.secured is None):
             self._open()
         elif server.relay_to is None:
-            server.relay(self._vc)
-            self._facts.step("greeting_relayed")
+            self._relay(server)
+
+    def _relay(self, server: Hanging) -> None:
+        """Let the client hear what the server says, as much as can be kept for whoever takes over."""
+        server.full = self._heard_enough
+        server.relay(self._vc)
+        self._facts.step("greeting_relayed")
+
+    def _heard_enough(self) -> None:
+        """The server has said so much that it is no greeting any more: decide with what there is."""
+        if self._vc.session is self and not self._vc.closing:
+            self._look(silent=True)
 
     def _open(self) -> None:
         """Open the way to the server that may greet."""
@@ -324,6 +345,8 @@ class ProbeAccept:
             self._look(silent=True)
             return
         self._opening = True
+        # The client waits for the server now, whose ways have timers of their own.
+        self._vc.deadline = NEVER
         self._vc.pauseProducing()
 
         async def opening() -> None:
@@ -337,12 +360,13 @@ class ProbeAccept:
             reached.server.close()
             return
         self._opening = False
+        vc.deadline = vc.handler.now + self._probe.timeout
         vc.hang(reached.server)
         hanging = Hanging(reached.server)
-        hanging.secured, hanging.heard = reached.secured, reached.heard
+        hanging.secured = reached.secured
+        hanging.heard += reached.heard
         hanging.early += reached.early
-        hanging.relay(vc)
-        self._facts.step("greeting_relayed")
+        self._relay(hanging)
         vc.resumeProducing()
         if self._head:
             self._look()
@@ -356,6 +380,7 @@ class ProbeAccept:
         if not isinstance(error, InterceptError):
             self._probe.log.failure("a server could not be reached", failure=failure)
         self._opening = False
+        vc.deadline = vc.handler.now + self._probe.timeout
         vc.resumeProducing()
         self._look(silent=greets_first(self._port, secure=self._secure))
 
@@ -393,7 +418,7 @@ class ProbeAccept:
         server = hung(self._vc)
         if server is None or not server.heard:
             return None
-        return judge_greeting(server.heard, head, self._port, secure=self._secure)
+        return judge_greeting(bytes(server.heard), head, self._port, secure=self._secure)
 
     def _no_tls(self) -> None:
         """Somebody goes on in the clear where TLS was agreed on."""
@@ -420,7 +445,7 @@ class ProbeAccept:
 
     def _timed_out(self, kind: str) -> None:
         facts = self._facts
-        if not self._opening and facts.scope is not None and self._look(silent=True):
+        if facts.scope is not None and self._look(silent=True):
             return
         self._release()
         facts.error = TimedOut(

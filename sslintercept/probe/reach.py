@@ -40,7 +40,7 @@ async def reach(vc: NetVConnection, facts: Facts, scope: Scope, router: Router) 
     secured = None
     if server is not None and hanging is not None:
         facts.step("picked_up")
-        early, heard = hanging.take(), hanging.heard
+        early, heard = hanging.take(), bytes(hanging.heard)
         secured = hanging.secured
     else:
         server = await router.lead(facts, scope)

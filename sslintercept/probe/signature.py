@@ -13,8 +13,9 @@ of the table; an extension puts its lines in front: C{(*mine, *SIGNATURES)}
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 MAX_METHOD: Final = 24
@@ -99,6 +100,21 @@ def request(methods: Iterable[bytes], *targets: bytes) -> Judge:
         if not space:
             return Answer.MORE if method in begun else Answer.NO
         return target_of(target.lower()) if method in known else Answer.NO
+
+    return judge
+
+
+def words(*known: bytes) -> Judge:
+    """Judge by the first word of a line, in any case; none of the words may begin with another one."""
+    longest = max(map(len, known))
+
+    def judge(head: bytes) -> Answer:
+        word = head[:longest].upper()
+        for one in known:
+            if word.startswith(one):
+                behind = head[len(one) : len(one) + 1]
+                return Answer.MATCH if behind in _BREAKS else Answer.NO if behind else Answer.MORE
+        return Answer.MORE if any(one.startswith(word) for one in known) else Answer.NO
 
     return judge
 
@@ -210,6 +226,7 @@ _EXTENSION = re.compile(rb"[A-Z][A-Z0-9_-]{0,%d}( ?)" % (MAX_METHOD - 1))
 _target = literal(b"/", b"http://", b"https://")
 _declaration = literal(b"<?xml")
 _stream = literal(b"<stream")
+_BREAKS: Final = (b" ", b"\r", b"\n")
 _ldap_message = shape([2], [1], ANY, [0x60, 0x63, 0x77])
 """a messageID of one byte; then bindRequest, searchRequest or extendedReq"""
 _mqtt_name = literal(b"\x00\x04MQTT", b"\x00\x06MQIsdp")
@@ -236,6 +253,7 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
         "postgresql",
         either(
             literal(b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"\x00\x00\x00\x08\x04\xd2\x16\x30"),
+            shape([0], [0], [0, 1], ANY, [0x04], [0xD2], [0x16], [0x2E]),  # CancelRequest
             shape([0], [0], ANY, ANY, [0], [3], [0], range(3)),
         ),
         "PostgreSQL 54.7",
@@ -246,6 +264,15 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     Signature("http/1", extension_method, "RFC 9110 16.1"),
 )
 """What clients open with, in the order in which it is judged."""
+
+BY_PORT: Final[Mapping[str, Signature]] = MappingProxyType(
+    {
+        "irc": Signature(
+            "irc", words(b"CAP", b"NICK", b"PASS", b"PING", b"QUIT", b"STARTTLS", b"USER", b"WEBIRC"), "RFC 2812 3.1"
+        )
+    }
+)
+"""Openings that mean this on the protocol's own port only: elsewhere they are words of FTP, POP3 and others."""
 
 GREETINGS: Final[tuple[Signature, ...]] = (
     Signature("smtp", literal(b"220 ", b"220-"), "RFC 5321 4.2"),

@@ -15,7 +15,7 @@ from typing import Final
 
 from sslintercept.facts import Verdict
 from sslintercept.probe.port import PortHint, hint_of
-from sslintercept.probe.signature import GREETINGS, SIGNATURES, Answer, Signature, judge_all
+from sslintercept.probe.signature import BY_PORT, GREETINGS, SIGNATURES, Answer, Signature, judge_all
 
 CLIENT_WORDS: Final = {
     b"EHLO": "smtp",
@@ -57,7 +57,9 @@ def judge(
     """
     hint = hint_of(port)
     expected = _expected(hint, secure)
-    answer, signature = judge_all(head, signatures) if head else (Answer.MORE, None)
+    own = BY_PORT.get(expected or "")
+    known = signatures if own is None else (*signatures, own)
+    answer, signature = judge_all(head, known) if head else (Answer.MORE, None)
     if answer is Answer.MATCH and signature is not None:
         return _recognised(signature, port, expected, hint, secure)
     if answer is Answer.MORE and not (silent or full):

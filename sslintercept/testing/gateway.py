@@ -30,11 +30,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
 from sslintercept.datagram.hello import Cookies
-from sslintercept.dialogue.session import PartHandler
+from sslintercept.dialogue.session import Offers, PartHandler
 from sslintercept.dialogue.watcher import Part
 from sslintercept.dns.answer import Answer
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
+from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway
 from sslintercept.http.lines import AccessLines
 from sslintercept.log.sequence import Sequence as Recorded
@@ -288,6 +289,8 @@ class MemoryGateway:
         self.keylog: Callable[[bytes], object] | None = None
         self.names: Iterable[str] = OWN_NAMES
         self.part_handlers: Iterable[PartHandler] = [Collector(self.parts)]
+        self.offers = Offers()
+        self.expectations = Expectations()
         self.cookies = Cookies(b"memory")
         self.resolver = Table()
         self.answers = AnswerTable(stale=0.0, strip_ech=True)

@@ -36,19 +36,22 @@ class Talk:
     @ivar server: every byte handed on to the server; C{client}: to the client.
     @ivar parts: those shown, in the order of their beginnings.
     @ivar refused: why the conversation was ended, or C{None}; likewise C{unseen}: why it became opaque.
-    @ivar upgraded: whether TLS has begun.
+    @ivar upgraded: whether TLS has begun; C{peeked}: what the client said of it already.
     """
 
     def __init__(self, make: MakeWatcher, terms: Terms = PLAIN, *, strict_offer: bool = False) -> None:
         self.server = b""
         self.client = b""
         self.parts: list[Kept] = []
-        self.users: list[str] = []
+        self.users: list[str | None] = []
+        """who has logged in"""
         self.offers: list[bool] = []
         self.refused: str | None = None
         self.unseen: str | None = None
         self.upgraded = False
+        self.peeked = b""
         self._strict_offer = strict_offer
+        self._terms = terms
         self.watcher: Watcher = make(self, terms)
 
     # what a test says
@@ -91,15 +94,19 @@ class Talk:
             assert not self.upgraded, "plain bytes behind the beginning of TLS"
             self.client += data
 
-    def upgrade(self) -> None:
+    def upgrade(self, peeked: bytes = b"") -> None:
         """TLS begins."""
         assert not self.upgraded
         self.upgraded = True
+        self.peeked = peeked
 
     def opaque(self, why: str) -> None:
         """Not understood any more."""
         assert self.unseen is None
-        self.unseen = why
+        if self._terms.must:
+            self.refuse(why)
+        else:
+            self.unseen = why
 
     def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """Ended."""
@@ -111,14 +118,14 @@ class Talk:
     def offered(self, tls: bool) -> bool:
         """Whether TLS is on offer."""
         self.offers.append(tls)
-        if self._strict_offer and not tls:
+        if self._strict_offer and not tls and not self.users:
             self.refuse("the offer of TLS is missing")
             return False
         return True
 
-    def user(self, name: str) -> None:
-        """Logged in."""
-        self.users.append(name)
+    def logged_in(self, user: str | None) -> None:
+        """Somebody has."""
+        self.users.append(user)
 
     def part(self, part: Part) -> Kept:
         """Everybody wants to see it."""

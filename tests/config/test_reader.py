@@ -523,6 +523,12 @@ def test_the_nearest_name_forgives_case_and_slips() -> None:
         ("[listen:a]\nendpoint = udp:1\ntarget = a.test:1\nproxy_protocol = 192.0.2.1", "not for datagrams"),
         ("[listen:a]\nendpoint = udp:1\ntarget = a.test:1\naccept = http", "accept: not for datagrams"),
         ("[parent:a]\nproxy = direct\naddress = p.test:1", "address: beside proxy = direct"),
+        (
+            "[mail]\nsessions = off\n[rule:a]\naction = intercept\nstarttls = require",
+            "a.ini:5: [rule:a] starttls = require: nobody would see whether TLS begins; remove it, or set [mail]",
+        ),
+        ("[mail]\nsessions = off\n[rule:a]\naction = block\nstarttls = keep", "[rule:a] starttls = keep: nobody"),
+        ("[rule:a]\naction = tunnel\nstarttls = require", "starttls = require: nobody looks into what is tunnelled"),
         ("[parent:a]\nproxy = http", "address: missing; say where the parent listens"),
         ("[parent:a]\nproxy = http\naddress = p.test:1\nuser = u", "password_file: missing, while user is given"),
         ("[parent:a]\nproxy = http\naddress = p.test:1\npassword_file = f", "user: missing, while password_file"),

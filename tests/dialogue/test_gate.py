@@ -17,6 +17,13 @@ class Nobody:
     def from_server(self, data: bytes) -> None:
         """Nothing."""
 
+    def client_ended(self) -> bool:
+        """Nothing."""
+        return True
+
+    def server_ended(self) -> None:
+        """Nothing."""
+
     def ended(self) -> None:
         """Nothing."""
 

@@ -502,6 +502,11 @@ class TestUpgraded:
         last = max(at for at, (who, _) in enumerate(script) if who == "C")
         for injected in (b"\r\n", b"\x16", script[last][1]):
             talk = talk_of(name).plays([*script[:last], ("C", script[last][1] + injected)])
+            if UPGRADES[name].at_once:
+                # There is no consent to wait for: whether it is TLS is seen by whoever begins that.
+                assert (talk.upgraded, talk.peeked, talk.refused) == (True, injected, None)
+                assert talk.server == said_by("C", script)
+                continue
             assert talk.refused is not None
             assert "command injection" in talk.refused
             assert said_by("C", script).startswith(talk.server)
@@ -637,6 +642,15 @@ def test_what_is_not_understood_is_handed_on_unseen(name: str, script: Script) -
         assert (talk.server, talk.client) == (said_by("C", whole), said_by("S", whole))
 
 
+@pytest.mark.parametrize(("name", "script"), STRANGE)
+def test_what_is_not_understood_ends_the_conversation_where_tls_is_required(name: str, script: Script) -> None:
+    for pieces in (script, in_pieces(script, 1)):
+        talk = talk_of(name, REQUIRED).plays([*pieces, ("C", b"secret"), ("S", b"secret")])
+        assert talk.refused is not None
+        assert talk.unseen is None
+        assert b"secret" not in talk.server + talk.client
+
+
 def test_what_is_held_of_the_other_side_is_handed_on_when_it_becomes_opaque() -> None:
     talk = talk_of("ldap").plays([("S", ROOT[:9]), ("C", b"GET / HTTP/1.1\r\n")])
     assert talk.unseen == "this is no message of LDAP"
@@ -668,6 +682,12 @@ MISSING = [  # a server that does not offer TLS
         "nntp", [("S", b"200 hi\r\n"), ("C", b"CAPABILITIES\r\n"), ("S", b"101 list\r\nREADER\r\n.\r\n")], id="nntp"
     ),
     pytest.param("sieve", [("S", b'"IMPLEMENTATION" "x"\r\n"SASL" "STARTTLS"\r\nOK\r\n')], id="sieve"),
+    pytest.param("sieve", [("S", b"BYE\r\n")], id="sieve, that greets with a goodbye"),
+    pytest.param("xmpp", [("S", XMPP_SERVER.replace(b" version='1.0'>", b">"))], id="xmpp, an old stream"),
+    pytest.param(
+        "nntp", [("S", b"200 hi\r\n"), ("C", b"CAPABILITIES\r\n"), ("S", b"500 what\r\n")], id="nntp, an error"
+    ),
+    pytest.param("irc", [("S", b":a 421 * CAP :unknown\r\n")], id="irc, an error"),
     pytest.param("postgresql", [("C", PG_ASKS), ("S", b"N")], id="postgresql"),
     pytest.param("mysql", [("S", greeting(0xF7FF))], id="mysql"),
     pytest.param("irc", [("S", b"CAP * LS * :sasl\r\nCAP * LS :multi-prefix\r\n")], id="irc"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sslintercept.dialogue.watcher import Part, Terms, Watcher, Wires
 from sslintercept.facts import Address
+from sslintercept.ftp.address import write_six
 from sslintercept.ftp.control import (
     BOUNCE,
     MAX_LINE,
@@ -16,6 +17,7 @@ from sslintercept.ftp.control import (
     MUST_TLS,
     NO_CCC,
     NO_CHANNEL,
+    NOT_SERVED,
     FtpWatcher,
 )
 from sslintercept.testing.talk import Talk
@@ -25,8 +27,8 @@ from tests.mail.scripts import Script, passes, played, said
 class Transfer:
     """A data connection to come, and what was said of it."""
 
-    def __init__(self, protected: bool) -> None:
-        self.protected = protected
+    def __init__(self) -> None:
+        self.protected: bool | None = None
         self.part: Part | None = None
         self.announced = False
         self.good: bool | None = None
@@ -52,19 +54,19 @@ class Ways:
         self.asked: list[tuple[str, Address | None, int]] = []
         self.closed = False
 
-    def _open(self, protected: bool) -> tuple[Transfer, Address | None] | None:
+    def _open(self) -> tuple[Transfer, Address | None] | None:
         if not self.room:
             return None
-        self.transfers.append(Transfer(protected))
+        self.transfers.append(Transfer())
         return self.transfers[-1], self.ours
 
-    def passive(self, address: Address | None, port: int, protected: bool) -> tuple[Transfer, Address | None] | None:
+    def passive(self, address: Address | None, port: int) -> tuple[Transfer, Address | None] | None:
         self.asked.append(("passive", address, port))
-        return self._open(protected)
+        return self._open()
 
-    def active(self, address: Address, protected: bool) -> tuple[Transfer, Address | None] | None:
+    def active(self, address: Address) -> tuple[Transfer, Address | None] | None:
         self.asked.append(("active", address, address.port))
-        return self._open(protected)
+        return self._open()
 
     def close(self) -> None:
         self.closed = True
@@ -91,7 +93,7 @@ LOGIN: Script = [
     ("S", b"230 In\r\n"),
 ]
 PASV: Script = [("C", b"PASV\r\n"), ("S", b"227 Entering Passive Mode (192,0,2,7,4,1).\r\n")]
-EPSV: Script = [("C", b"EPSV\r\n"), ("S", b"229 Extended Passive Mode (|||6446|)\r\n")]
+EPSV: Script = [("C", b"EPSV\r\n"), ("S", b"229 Entering Extended Passive Mode (|||6446|)\r\n")]
 DOWN: Script = [("C", b"RETR a b.txt\r\n"), ("S", b"150 Here it comes\r\n"), ("S", b"226 Done\r\n")]
 QUIT: Script = [("C", b"QUIT\r\n"), ("S", b"221 Bye\r\n")]
 OURS = Address("10.0.0.1", 513)
@@ -143,10 +145,99 @@ def test_what_there_is_no_way_for_is_answered_here() -> None:
     assert talk.server == b"PASV\r\n"
 
 
-def test_what_cannot_be_read_as_an_address_is_the_clients_to_make_something_of() -> None:
-    made = Made(OURS)
-    passes(made, [*GREETING, ("C", b"PASV\r\n"), ("S", b"227 somewhere\r\n"), ("C", b"EPSV\r\n"), ("S", b"500 no\r\n")])
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        (b"PASV", b"227 somewhere\r\n"),
+        (b"PASV", b"227 Entering Passive Mode (0010,0,0,1,0,22)\r\n"),
+        (b"PASV", b"227-Entering Passive Mode (192,0,2,8,4,1)\r\n227 ok (192,0,2,7,4,1)\r\n"),
+        (b"PASV", b"229 Entering Extended Passive Mode (|||22|)\r\n"),
+        (b"PASV", b"228 Entering Long Passive Mode (4,4,192,0,2,8,2,0,22)\r\n"),
+        (b"EPSV", b"229 Entering Extended Passive Mode (|1|192.0.2.8|22|)\r\n"),
+        (b"EPSV", b"229-(|||22|)\r\n229 (|||23|)\r\n"),
+        (b"EPSV", b"227 ok (192,0,2,8,4,1)\r\n"),
+    ],
+)
+def test_an_address_that_can_be_read_in_two_ways_does_not_reach_the_client(command: bytes, reply: bytes) -> None:
+    made = Made()
+    talk = played(made, [*GREETING, ("C", command + b"\r\n"), ("S", reply), *QUIT])
+    assert talk.client == said(GREETING, "S") + NO_CHANNEL + said(QUIT, "S")
     assert made.ways.asked == []
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "canonical"),
+    [
+        (b"PASV", b"227 =192,0,2,7,4,1\r\n", b"227 Entering Passive Mode (192,0,2,7,4,1).\r\n"),
+        (b"PASV", b"227 (010,0,002,7,04,1) or (1,2,3,4,5,6)\r\n", b"227 Entering Passive Mode (10,0,2,7,4,1).\r\n"),
+        (b"EPSV", b"229 (!!!0022!) (|||23|)\n", b"229 Entering Extended Passive Mode (|||22|)\r\n"),
+    ],
+)
+def test_an_address_is_written_anew(command: bytes, reply: bytes, canonical: bytes) -> None:
+    talk = played(Made(), [*GREETING, ("C", command + b"\r\n"), ("S", reply), *QUIT])
+    assert talk.client == said(GREETING, "S") + canonical + said(QUIT, "S")
+
+
+def test_a_refusal_of_an_address_is_handed_on_as_it_is() -> None:
+    made = Made(OURS)
+    passes(
+        made,
+        [
+            *GREETING,
+            ("C", b"PASV\r\n"),
+            ("S", b"530-Please\r\n530 log in\r\n"),
+            ("C", b"EPSV\r\n"),
+            ("S", b"500 no\r\n"),
+        ],
+    )
+    assert made.ways.asked == []
+
+
+def test_an_address_that_nobody_asked_for_makes_the_conversation_opaque() -> None:
+    talk = Talk(Made()).plays([*GREETING, ("C", b"NOOP\r\n"), ("S", b"227 ok (192,0,2,8,4,1)\r\n")])
+    assert talk.unseen is not None
+
+
+@pytest.mark.parametrize("command", [b"LPRT 4,4,10,0,0,1,2,0,22", b"lpsv", b"\xff\xf1LPRT 6"])
+def test_addresses_of_another_form_are_not_served(command: bytes) -> None:
+    talk = played(Made(), [*GREETING, ("C", command + b"\r\n")])
+    assert talk.client.endswith(NOT_SERVED)
+    assert talk.server == b""
+
+
+@pytest.mark.parametrize(
+    "command", [b"\xff\xf1PORT 1", b"P\xff\xfb\x01ORT 1", b"\xff\xf4\xff\xf2 PORT 1", b"PORT\xff\xf9 1"]
+)
+def test_a_command_is_read_without_what_telnet_puts_in_it(command: bytes) -> None:
+    talk = played(Made(room=False), [*GREETING, ("C", command + b"\r\n")])
+    assert talk.client.endswith(BOUNCE)
+    assert talk.server == b""
+
+
+def test_a_doubled_iac_is_a_byte_of_a_name() -> None:
+    made = Made()
+    passes(made, [*GREETING, *LOGIN, *PASV, ("C", b"RETR \xff\xff\xff\xf1x\r\n"), ("S", b"150 go\r\n226 ok\r\n")])
+    assert made.ways.transfers[0].part == ("ftp", "file", "\N{REPLACEMENT CHARACTER}x", False, "alice", "", ())
+
+
+def test_a_command_that_ends_twice_is_refused() -> None:
+    talk = Talk(Made()).plays([*GREETING, ("C", b"NOOP\rPORT 10,0,0,1,0,22\r\n")])
+    assert talk.refused == "a command with a bare CR"
+    assert talk.server == b""
+
+
+def test_a_reply_may_end_with_the_bare_code() -> None:
+    passes(
+        Made(),
+        [
+            *GREETING,
+            ("C", b"SYST\r\n"),
+            ("S", b"215-UNIX\r\n215\r\n"),
+            ("C", b"HELP\r\n"),
+            ("S", b"214-x\n214\n"),
+            *QUIT,
+        ],
+    )
 
 
 def test_a_refused_port_carries_nothing() -> None:
@@ -157,7 +248,7 @@ def test_a_refused_port_carries_nothing() -> None:
 
 
 def test_tls_begins_behind_consent() -> None:
-    for argument in (b"TLS", b"tls-c", b"SSL"):
+    for argument in (b"TLS", b"tls-c", b"SSL", b"TLS "):
         talk = Talk(Made()).plays([*GREETING, *FEAT, ("C", b"AUTH " + argument + b"\r\n")])
         assert not talk.upgraded
         talk.says(server=b"234 Proceed\r\n")
@@ -168,6 +259,51 @@ def test_tls_begins_behind_consent() -> None:
 def test_a_refusal_of_tls_leaves_everything_in_the_clear() -> None:
     talk = passes(Made(), [*GREETING, ("C", b"AUTH TLS\r\n"), ("S", b"502 no\r\n"), *LOGIN])
     assert (talk.users, talk.offers) == (["alice"], [False])
+
+
+BEGUN: Script = [*GREETING, *LOGIN, *PASV, ("C", b"RETR x\r\n"), ("S", b"150 Here it comes\r\n")]
+
+
+@pytest.mark.parametrize(
+    ("more", "whole"),
+    [
+        ([("C", b"STAT\r\n"), ("S", b"211-Status\r\n 10 %\r\n211 end\r\n"), ("S", b"226 Done\r\n")], True),
+        ([("C", b"STAT\r\n"), ("S", b"213 10 %\r\n"), ("S", b"426 Broken\r\n")], False),
+        ([("C", b"STAT\r\n"), ("S", b"200 ok\r\n"), ("S", b"426 Broken\r\n")], False),
+        ([("C", b"STAT\r\n"), ("S", b"502 what\r\n"), ("S", b"226 Done\r\n")], True),
+        ([("C", b"STAT\r\n"), ("S", b"226 Done\r\n"), ("S", b"211 idle\r\n")], True),
+        ([("C", b"STAT\r\nSTAT\r\n"), ("S", b"211 10 %\r\n"), ("S", b"211 20 %\r\n"), ("S", b"451 no\r\n")], False),
+        ([("C", b"STAT\r\n"), ("S", b"551 Broken\r\n"), ("S", b"211 idle\r\n")], False),
+        ([("C", b"ABOR\r\n"), ("S", b"426 Broken\r\n"), ("S", b"226 Aborted\r\n")], False),
+        ([("C", b"ABOR\r\n"), ("S", b"226 Done\r\n"), ("S", b"225 Nothing to abort\r\n")], False),
+        ([("S", b"200 Done in an unusual way\r\n")], True),
+    ],
+)
+def test_what_is_asked_during_a_transfer_does_not_end_it(more: Script, whole: bool) -> None:
+    made = Made()
+    passes(made, [*BEGUN, *more, ("C", b"NOOP\r\n"), ("S", b"200 ok\r\n"), *QUIT])
+    assert made.ways.transfers[0].good is whole
+
+
+def test_our_answers_during_a_transfer_wait_for_its_end() -> None:
+    asked: Script = [("C", b"PORT 1\r\nSTAT\r\n"), ("S", b"211 10 %\r\n"), ("S", b"226 Done\r\n")]
+    talk = played(Made(room=False), [*GREETING, *LOGIN, ("C", b"RETR x\r\n"), ("S", b"150 go\r\n"), *asked])
+    assert talk.client.endswith(b"150 go\r\n211 10 %\r\n226 Done\r\n" + BOUNCE)
+
+
+def test_a_transfer_that_was_refused_leaves_its_data_connection_to_the_next() -> None:
+    made = Made()
+    refused: Script = [("C", b"RETR nothing\r\n"), ("S", b"550 No such file\r\n")]
+    passes(made, [*GREETING, *LOGIN, *PASV, *refused, *DOWN, *QUIT])
+    (transfer,) = made.ways.transfers
+    assert transfer.part is not None
+    assert (transfer.part.name, transfer.good) == ("a b.txt", True)
+
+
+def test_an_address_takes_the_place_of_one_that_was_not_used() -> None:
+    made = Made()
+    passes(made, [*GREETING, *LOGIN, *PASV, *EPSV, *DOWN])
+    assert [(one.announced, one.good) for one in made.ways.transfers] == [(False, False), (True, True)]
 
 
 def test_other_mechanisms_are_the_servers_business() -> None:
@@ -204,10 +340,33 @@ def test_inside_tls_a_conversation_goes_on_without_a_greeting_and_does_not_go_ba
     talk = played(made, [*LOGIN, *protect, *PASV, *DOWN, ("C", b"CCC\r\n")], Terms(secured=True, upgraded=True))
     assert talk.client.endswith(NO_CCC)
     assert b"CCC" not in talk.server
-    assert made.ways.transfers[0].protected
+    assert made.ways.transfers[0].protected is True
     again = [*LOGIN, *protect, ("C", b"PROT C\r\n"), ("S", b"200 ok\r\n"), *PASV, *DOWN]
     passes(made, again, Terms(secured=True, upgraded=True))
-    assert not made.ways.transfers[0].protected
+    assert made.ways.transfers[0].protected is False
+
+
+PROTECT: Script = [("C", b"PROT P\r\n"), ("S", b"200 ok\r\n")]
+UNPROTECT: Script = [("C", b"PROT C\r\n"), ("S", b"200 ok\r\n")]
+REFUSED: Script = [("C", b"PROT P\r\n"), ("S", b"536 no\r\n")]
+
+
+@pytest.mark.parametrize(
+    ("script", "protected"),
+    [
+        ([*PASV, *PROTECT, *DOWN], True),
+        ([*PROTECT, *PASV, *UNPROTECT, *DOWN], False),
+        ([*PASV, *REFUSED, *DOWN], False),
+        ([*PROTECT, *PASV, ("C", b"REIN\r\n"), ("S", b"220 ok\r\n"), *DOWN], False),
+        ([("C", b"PASV\r\nPROT P\r\nRETR x\r\n"), PASV[1], PROTECT[1], *DOWN[1:]], True),
+        ([("C", b"PASV\r\nPROT P\r\nRETR x\r\n"), PASV[1], REFUSED[1], *DOWN[1:]], False),
+    ],
+)
+def test_what_counts_is_the_protection_when_the_server_gets_to_the_command(script: Script, protected: bool) -> None:
+    made = Made()
+    passes(made, [*LOGIN, *script, *QUIT], Terms(secured=True, upgraded=True))
+    (transfer,) = made.ways.transfers
+    assert (transfer.protected, transfer.good) == (protected, True)
 
 
 def test_where_tls_is_a_must_nothing_else_is_said_in_the_clear() -> None:
@@ -224,7 +383,11 @@ def test_where_tls_is_a_must_files_are_not_sent_in_the_clear_either() -> None:
     talk = played(Made(), asked, terms)
     assert talk.client.endswith(MUST_PROTECT * 2)
     assert b"RETR" not in talk.server
-    passes(Made(), [*LOGIN, ("C", b"PROT P\r\n"), ("S", b"200 ok\r\n"), *PASV, *DOWN], terms)
+    passes(Made(), [*LOGIN, *PROTECT, *PASV, *DOWN], terms)
+    uncertain: Script = [*LOGIN, ("C", b"PASV\r\nPROT P\r\nRETR x\r\n"), PASV[1], REFUSED[1]]
+    talk = played(Made(), uncertain, terms)
+    assert talk.client.endswith(MUST_PROTECT)
+    assert b"RETR" not in talk.server
 
 
 def test_our_answers_wait_for_their_turn() -> None:
@@ -294,16 +457,36 @@ def test_what_is_under_way_when_the_conversation_ends_is_not_whole() -> None:
 
 @given(st.data())
 def test_mutated_conversations_never_raise(data: st.DataObject) -> None:
-    script = [*GREETING, *FEAT, *LOGIN, *PASV, *DOWN, *EPSV, ("C", b"AUTH TLS\r\n"), ("S", b"500 no\r\n"), *QUIT]
+    script = [*GREETING, *FEAT, *LOGIN, *DOWN, *DOWN, ("C", b"AUTH TLS\r\n"), ("S", b"500 no\r\n"), *QUIT]
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(script) - 1))
         who, speech = script[at]
         cut = data.draw(st.integers(0, len(speech)))
-        junk = data.draw(
-            st.sampled_from([b"\r\n", b"\n", b"\0", b"AUTH TLS\r\n", b"234 ok\r\n", b"220-", b"PORT 1,2,3,4,5,6\r\n"])
-        )
+        junk = data.draw(st.sampled_from([b"\r\n", b"\n", b"\0", b"AUTH TLS\r\n", b"234 ok\r\n", b"220-", b"STAT\r\n"]))
         script[at] = (who, speech[:cut] + junk + speech[cut + data.draw(st.integers(0, 3)) :])
     talk = Talk(Made()).plays(script)
     if talk.refused is None and not talk.upgraded:
         assert said(script, "S").startswith(talk.client)
         assert said(script, "C").startswith(talk.server)
+
+
+@given(st.data())
+def test_no_address_reaches_the_client_but_as_it_was_understood(data: st.DataObject) -> None:
+    replies = [b"227 ok (192,0,2,7,4,1)\r\n", b"229 ok (|||6446|)\r\n"]
+    reply = data.draw(st.sampled_from(replies))
+    for _ in range(data.draw(st.integers(0, 3))):
+        cut = data.draw(st.integers(0, len(reply)))
+        reply = (
+            reply[:cut]
+            + data.draw(st.sampled_from([b"1", b",", b"|", b"-", b"\r\n", b"227", b"(", b" "]))
+            + reply[cut:]
+        )
+    made = Made()
+    command = data.draw(st.sampled_from([b"PASV\r\n", b"EPSV\r\n"]))
+    talk = Talk(made).plays([*GREETING, ("C", command), ("S", reply)])
+    shown = talk.client.removeprefix(said(GREETING, "S"))
+    if talk.unseen is None and made.ways.asked:
+        ((_, address, port),) = made.ways.asked
+        written = write_six(address) if address is not None else b"|||%d|" % port
+        assert written in shown
+        assert shown.count(b"\n") == 1

@@ -82,6 +82,7 @@ def test_a_transaction_as_json_says_everything() -> None:
         "client_port": 40000,
         "listener": "proxy",
         "user": None,
+        "login": None,
         "destination": "www.example.com:443",
         "stack": "tcp/http-connect/tls1.3/http1",
         "rule": "default",
@@ -125,7 +126,18 @@ def test_a_transaction_as_json_says_everything() -> None:
 
 def test_what_is_not_known_is_null() -> None:
     found = told(entry(upstream=None), Facts("c1", Address("2001:db8::1", 1), "proxy"), None)
-    for name in ("user", "destination", "rule", "action", "reason", "ja4", "client_tls", "upstream_tls", "upstream"):
+    for name in (
+        "user",
+        "login",
+        "destination",
+        "rule",
+        "action",
+        "reason",
+        "ja4",
+        "client_tls",
+        "upstream_tls",
+        "upstream",
+    ):
         assert found[name] is None, name
     assert found["probe"] == []
     assert found["mismatch"] is False

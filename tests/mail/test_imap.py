@@ -98,6 +98,15 @@ def test_every_way_to_log_in_names_the_user_once_the_server_agreed(steps: Script
     assert passes(ImapWatcher, [GREETING, *steps, *LOGOUT]).users == users
 
 
+def test_a_password_never_takes_the_place_of_a_name_that_is_too_long() -> None:
+    login: Script = [("C", b"x LOGIN {1025+}\r\n" + b"u" * 1025 + b" secret\r\n"), ("S", b"x OK\r\n")]
+    talk = Talk(ImapWatcher).plays(
+        [GREETING, *login, ("C", b"y APPEND {1025+}\r\n" + b"m" * 1025 + b" {2+}\r\nhi\r\n")]
+    )
+    assert talk.users == ["(long)"]
+    assert [(kept.part.name, kept.part.user, kept.content) for kept in talk.parts] == [("(long)", "(long)", b"hi")]
+
+
 def test_a_refused_literal_is_not_sent_and_a_new_command_comes() -> None:
     talk = passes(
         ImapWatcher,

@@ -48,6 +48,12 @@ def test_messages_are_shown_with_who_fetched_them() -> None:
     assert talk.offers == [True]
 
 
+def test_languages_are_listed_over_several_lines_and_chosen_in_one() -> None:
+    listed: Script = [("C", b"LANG\r\n"), ("S", b"+OK Languages\r\nen English\r\n..\r\n.\r\n")]
+    chosen: Script = [("C", b"LANG en\r\nUTF8\r\n"), ("S", b"+OK en\r\n+OK UTF8\r\n")]
+    passes(Pop3Watcher, [GREETING, *listed, *chosen, *FETCH, *QUIT])
+
+
 def test_commands_may_be_pipelined() -> None:
     talk = passes(
         Pop3Watcher,

@@ -255,6 +255,16 @@ def test_a_chunk_that_was_not_offered_is_refused() -> None:
     assert talk.refused is not None
 
 
+def test_a_refused_greeting_takes_nothing_back_of_what_was_offered() -> None:
+    again: Script = [("C", b"EHLO !\r\n"), ("S", b"501-5.5.4 What\r\n501 is that?\r\n")]
+    chunk: Script = [("C", b"BDAT 2 LAST\r\nhi"), ("S", b"250 Ok\r\n")]
+    talk = passes(SmtpWatcher, [*EHLO, *again, *chunk, *QUIT])
+    assert [kept.content for kept in talk.parts] == [b"hi"]
+    assert talk.offers == [True, True]
+    other: Script = [("C", b"EHLO c\r\n"), ("S", b"250-x\r\n250 SIZE\r\n")]
+    assert Talk(SmtpWatcher).plays([*EHLO, *other, *chunk]).refused is not None
+
+
 @pytest.mark.parametrize(
     "script",
     [

@@ -30,6 +30,7 @@ from sslintercept.net.listener import (
 )
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.testing.loop import Loop
+from tests.support import Listening
 
 
 def opened(
@@ -94,6 +95,20 @@ def test_a_client_gets_a_connection_with_a_base_and_nothing_on_top(loop: Loop) -
     assert vc.peer == Address(*sock.getsockname())
     assert vc.local == Address(*sock.getpeername())
     port.stopListening()
+    port.stopListening()
+
+
+def test_urgent_bytes_stay_where_they_are_in_the_stream(loop: Loop) -> None:
+    made: list[NetVConnection] = []
+    port = opened(loop, made.append)
+    sock = connect(loop, port)
+    session = Listening()
+    made[0].attach(session)
+    sock.send(b"before")
+    sock.send(b"!", socket.MSG_OOB)
+    sock.send(b"behind")
+    loop.pump()
+    assert session.got == b"before!behind"
     port.stopListening()
 
 

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol
 from sslintercept.errors import ClientError
 from sslintercept.facts import Action, Address, Decision, Facts, Scope, Side
 from sslintercept.net.vconnection import NetVConnection
-from sslintercept.probe.accept import EARLY, Hanging, Probe, hung
+from sslintercept.probe.accept import EARLY, HEARD, Hanging, Probe, hung
 from sslintercept.testing.loop import Loop
 from tests.support import is_ended, read_all
 
@@ -196,6 +196,31 @@ def test_what_is_relayed_is_kept_no_longer_and_stops_when_somebody_takes_over(lo
     loop.pump()
     assert read_all(sock) == b""
     assert waiting.take() == b"three"
+
+
+@pytest.mark.parametrize("piece", [HEARD - 1, HEARD, HEARD + 1, 7000])
+def test_what_is_relayed_is_kept_up_to_a_limit_and_nothing_is_relayed_beyond_it(loop: Loop, piece: int) -> None:
+    client, sock = loop.pair()
+    server, theirs = loop.pair(Side.UPSTREAM)
+    client.hang(server)
+    waiting = Hanging(server)
+    full: list[int] = []
+    waiting.full = lambda: full.append(len(waiting.heard))
+    waiting.relay(client)
+    said = bytes(range(256)) * 400
+    heard = b""
+    for at in range(0, len(said), piece):
+        theirs.send(said[at : at + piece])
+        loop.pump()
+        heard += read_all(sock)
+    assert full == [HEARD]
+    assert heard == bytes(waiting.heard) == said[:HEARD]
+    assert not server.tcp.reading
+    held = waiting.take()
+    assert said.startswith(heard + held)
+    server.resumeProducing()
+    loop.pump()
+    assert heard + held + waiting.take() == said
 
 
 def test_a_connection_that_ends_in_the_slot_tells_whoever_waits_for_it(loop: Loop) -> None:

@@ -116,6 +116,26 @@ def test_a_port_whose_protocol_has_no_signature_is_not_contradicted() -> None:
 
 
 @pytest.mark.parametrize(
+    "head", [b"CAP LS 302\r\n", b"nick joe\r\n", b"STARTTLS\r\n", b"QUIT\n", b"User joe 0 * :x\r\n"]
+)
+def test_words_of_irc_are_its_own_on_its_port_only(head: bytes) -> None:
+    assert told(judge(head, 6667)) == ("irc", "irc", False)
+    assert told(judge(head, 6697, secure=True)) == ("irc", "irc", False)
+    for port in (21, 110, 80, 1234, None):
+        verdict = judge(head, port)
+        assert verdict is None or verdict.protocol != "irc"
+    for end in range(len(head.split()[0])):
+        assert judge(head[:end], 6667) is None
+
+
+@pytest.mark.parametrize("head", [b"CAPS x\r\n", b"CAPX\r\n", b"NICKNAME x\r\n", b"x", b"NI:", b"GET / HTTP/1.1\r\n"])
+def test_other_words_on_the_port_of_irc_are_none_of_irc(head: bytes) -> None:
+    verdict = judge(head, 6667)
+    assert verdict is not None
+    assert verdict.protocol != "irc"
+
+
+@pytest.mark.parametrize(
     ("head", "port", "silent", "secure", "reason"),
     [
         (TLS, 443, False, False, "the first bytes are those of tls (RFC 8446 5.1), and port 443 is for https"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ftplib
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,7 +81,7 @@ def test_curl_fetches_a_file(door: Door, vsftpd: Vsftpd, way: str, mode: str, pa
     assert got.body == body(MUCH)
     last = "tls1.3/ftp-data" if mode == TLS else "ftp-data"
     line = proxy.logged(lambda line: line["stack"].endswith(last) and line["bytes_out"] >= MUCH)
-    assert line["user"] == "anonymous"
+    assert line["login"] == "anonymous"
 
 
 @pytest.mark.parametrize("way", ["door", "http", "socks5h"])
@@ -97,7 +99,7 @@ def test_curl_fetches_a_file_where_tls_comes_first(module_proxy: ProxyMaker, ftp
     assert got.code == 0, got.said
     assert got.body == body(MUCH)
     line = proxy.logged(lambda line: "tls1.3/ftp-data" in line["stack"] and line["bytes_out"] >= MUCH)
-    assert line["user"] == "anonymous"
+    assert line["login"] == "anonymous"
 
 
 @pytest.mark.parametrize("mode", [PLAIN, TLS])
@@ -119,6 +121,66 @@ def test_a_file_goes_up_and_comes_down_by_both_kinds_of_data_connections(
         got = bytearray()
         client.retrbinary("RETR file", got.extend)
         assert got == body(MUCH)
+
+
+@pytest.mark.parametrize("way", ["http", "socks5h"])
+def test_several_workers_know_the_data_connections_of_their_clients(
+    proxy: ProxyMaker, vsftpd: Vsftpd, way: str
+) -> None:
+    made = proxy(f"[sslintercept]\nworkers = 4\n[listen:proxy]\nendpoint = tcp:{server_port()}:interface=127.0.0.1\n")
+    clients = [f"127.0.0.{number}" for number in range(1, 13)]
+    for client in clients:
+        got = curl(
+            made.folder,
+            *("--cacert", str(made.ca), "--ftp-skip-pasv-ip", "--ssl-reqd", "--interface", client),
+            *("--proxy", f"{way}://{made.ports[0]}", "--proxytunnel", f"ftp://{NAME}:{vsftpd.port}/file"),
+        )
+        assert got.code == 0, got.said
+        assert got.body == body(MUCH)
+
+    def lines() -> list[tuple[str, str]]:
+        found = [line for line in made.log() if line["stack"].endswith("tls1.3/ftp-data")]
+        return [(line["client"], line["login"]) for line in found]
+
+    wait_for("the lines", lambda: sorted(lines()) == sorted((client, "anonymous") for client in clients))
+    assert len({line["id"].partition("-")[0] for line in made.log()}) > 1
+
+
+def test_a_reload_does_not_part_a_data_connection_from_its_conversation(proxy: ProxyMaker, vsftpd: Vsftpd) -> None:
+    made = proxy("")
+    with made.tunnel(f"{NAME}:{vsftpd.port}") as control:
+        said = control.makefile("rb")
+
+        def does(command: bytes) -> bytes:
+            control.sendall(command + b"\r\n")
+            return said.readline()
+
+        assert said.readline().startswith(b"220")
+        does(b"USER anonymous")
+        assert does(b"PASS me@test").startswith(b"230")
+        made.reload(made.ini.read_text())
+        wait_for("the reload", lambda: "is in force" in made.said())
+        numbers = [int(number) for number in re.findall(rb"\d+", does(b"PASV").partition(b"(")[2])]
+        with made.tunnel(f"{NAME}:{numbers[4] * 256 + numbers[5]}") as data:
+            assert does(b"RETR file").startswith(b"150")
+            with data.makefile("rb") as file:
+                assert file.read() == body(MUCH)
+        assert said.readline().startswith(b"226")
+        said.close()
+    assert made.logged(lambda line: line["stack"].endswith("ftp-data"))["login"] == "anonymous"
+
+
+def test_a_transfer_may_be_broken_off_with_urgent_data(door: Door) -> None:
+    with ftplib.FTP(timeout=PATIENCE) as client:
+        client.connect("127.0.0.1", door.port)
+        client.login("anonymous", "me@test")
+        data = client.transfercmd("RETR file")
+        data.recv(1000)
+        data.close()
+        with contextlib.suppress(ftplib.error_temp):
+            client.getresp()
+        assert client.abort()[:2] == "22"
+        assert client.sendcmd("NOOP").startswith("200")
 
 
 def test_lftp_mirrors_with_tls(door: Door, tmp_path: Path) -> None:

@@ -215,10 +215,11 @@ def pair(proxy: ProxyMaker) -> Proxy:
     return proxy(f"[sslintercept]\nworkers = 2\n[listen:proxy]\nendpoint = tcp:{free_port()}:interface=127.0.0.1\n")
 
 
-def served_by(made: Proxy, nginx: Nginx) -> set[str]:
+def served_by(made: Proxy, nginx: Nginx, *clients: str) -> set[str]:
     """The processes that have answered so far, as the ids in the log tell them apart."""
-    for number in range(10):
-        assert made.curl(nginx.url(f"/hello.txt?[1-3]{number}"), "-H", "Connection: close").status == 200
+    for client in clients or [f"127.0.0.{number}" for number in range(1, 11)]:
+        got = made.curl(nginx.url("/hello.txt?[1-3]"), "-H", "Connection: close", "--interface", client)
+        assert got.status == 200
     return {line["id"].partition("-")[0] for line in made.log()}
 
 
@@ -233,6 +234,24 @@ def test_both_workers_serve_and_end_with_their_supervisor(pair: Proxy, nginx: Ng
     pair.stop()
     assert all(map(gone, workers))
     assert not is_listening(pair.address[1])
+
+
+def test_a_client_has_one_worker(pair: Proxy, nginx: Nginx) -> None:
+    for _ in range(5):
+        served_by(pair, nginx, "127.0.0.1")
+    wait_for("the lines", lambda: len(pair.log()) == 30)
+    assert len(served_by(pair, nginx, "127.0.0.1")) == 1
+
+
+@pytest.mark.parametrize(("process", "listener"), [("spread = connections", ""), ("", "proxy_protocol = 192.0.2.1")])
+def test_connections_of_a_client_are_spread_where_it_may_be_many(
+    proxy: ProxyMaker, nginx: Nginx, process: str, listener: str
+) -> None:
+    made = proxy(
+        f"[sslintercept]\nworkers = 2\n{process}\n"
+        f"[listen:proxy]\nendpoint = tcp:{free_port()}:interface=127.0.0.1\n{listener}\n"
+    )
+    wait_for("both workers serving", lambda: len(served_by(made, nginx, "127.0.0.1")) == 2)
 
 
 def test_the_log_of_two_workers_is_whole_lines(pair: Proxy, nginx: Nginx) -> None:
@@ -254,9 +273,12 @@ def test_a_killed_worker_is_replaced(pair: Proxy, nginx: Nginx) -> None:
 def test_workers_reload_with_their_supervisor(pair: Proxy, nginx: Nginx) -> None:
     pair.reload(pair.ini.read_text() + BLOCK)
     url = nginx.url(name="127.0.0.1")
+    clients = [f"127.0.0.{number}" for number in range(1, 11)]
     wait_for(
         "both workers blocking",
-        lambda: all(pair.curl(url).facts[0]["http_connect"] == 403 for _ in range(20)),
+        lambda: all(
+            pair.curl(url, "--interface", client).facts[0]["http_connect"] == 403 for client in clients for _ in "ab"
+        ),
     )
 
 

@@ -164,7 +164,7 @@ def test_imap_fetches_appends_and_waits(doors: Doors, mode: str) -> None:
     assert arrived(doors, f"appended in {mode}") == message
     client.logout()
     seen(doors, mode, "imap", "imaps" if mode == "tls" else "imap")
-    assert doors.proxy.logged(lambda line: line["user"] == USER)
+    assert doors.proxy.logged(lambda line: line["login"] == USER)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -934,6 +934,44 @@ def test_a_hello_that_breaks_off_is_closed_or_relayed_by_policy(loop: Loop) -> N
         client.close()
 
 
+REQUIRE = "[rule:r]\nmatch = port:2500,25,443\naction = intercept\nstarttls = require\n"
+
+
+@pytest.mark.parametrize("opening", [b"AUTH PLAIN secret\r\n", b"SSH-2.0-secret\r\n", b"\0secret"])
+def test_what_nobody_recognises_is_not_relayed_in_the_clear_where_tls_is_required(loop: Loop, opening: bytes) -> None:
+    gateway = MemoryGateway(loop, REQUIRE)
+    origin = gateway.origin("origin.test:2500", silent)
+    origin.greeting = b"\r\n220 hi\r\n"
+    client = connected(gateway, "origin.test:2500")
+    loop.pass_time(1)
+    client.send(opening)
+    gateway.pump()
+    assert client.ended
+    assert b"secret" not in origin.last.got
+    assert "rule r requires TLS" in str(gateway.facts[0].error)
+
+
+def test_what_is_recognised_as_tls_and_is_none_is_not_relayed_where_tls_is_required(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, REQUIRE)
+    origin = gateway.origin("origin.test:443", silent)
+    client = connected(gateway)
+    client.send(b"\x16\x03\x01\x00\x06\x01\x00\x00\x02\x00\x00\x16\x03secret")
+    gateway.pump()
+    assert client.ended
+    assert origin.last.got == b""
+
+
+def test_inside_tls_what_nobody_recognises_is_relayed_where_tls_is_required(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, REQUIRE)
+    origin = gateway.origin("origin.test:443", silent, tls=gateway.leaf("origin.test"), alpn=())
+    client = connected(gateway)
+    client.start_tls("origin.test")
+    gateway.pump()
+    client.send(b"\0whatever")
+    gateway.pump()
+    assert bytes(origin.last.got) == b"\0whatever"
+
+
 def test_a_hello_that_does_not_come_in_time_is_closed(loop: Loop) -> None:
     gateway = MemoryGateway(loop, "[http]\ntls_timeout = 15s")
     gateway.origin("origin.test:443", silent)
