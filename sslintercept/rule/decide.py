@@ -52,7 +52,7 @@ def place(kind: str, settings: Matching) -> str:
     return f"[{kind}:{settings.name}]" + (f" in line {settings.line}" if settings.line else "")
 
 
-def match_of(kind: str, settings: Matching) -> Match:
+def match_of(kind: str, settings: Matching) -> Match[Facts]:
     """@raise ConfigError: the match cannot be used."""
     try:
         return parse(settings.match)
@@ -64,7 +64,7 @@ class Rule(NamedTuple):
     """A rule that can be asked."""
 
     name: str
-    match: Match
+    match: Match[Facts]
     action: Action
     starttls: str
     rebinding: str

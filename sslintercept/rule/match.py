@@ -15,11 +15,11 @@ prefix length in the list.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import idna
 
@@ -296,16 +296,20 @@ def contradiction_of(facts: Facts) -> Value:
     return "yes" if facts.verdicts and facts.verdicts[-1].mismatch else "no"
 
 
-class Kind(NamedTuple):
+S = TypeVar("S")
+"""what a condition is asked about: the facts of a connection, or what else has a table of conditions"""
+
+
+class Kind(NamedTuple, Generic[S]):
     """A name that conditions may have."""
 
-    read: Callable[[Facts], Value]
+    read: Callable[[S], Value]
     table: Callable[[Sequence[str]], Table]
     needs: frozenset[str]
     """The attributes of L{Facts} it reads that may be unknown."""
 
 
-CONDITIONS: Final[dict[str, Kind]] = {
+CONDITIONS: Final[dict[str, Kind[Facts]]] = {
     "host": Kind(host_of, Hosts, frozenset({"destination"})),
     "port": Kind(port_of, Ports, frozenset({"destination"})),
     "sni": Kind(lambda facts: facts.server_name, Hosts, frozenset({"server_name"})),
@@ -320,26 +324,26 @@ CONDITIONS: Final[dict[str, Kind]] = {
 }
 
 
-class Condition:
+class Condition(Generic[S]):
     """One C{name:values} or its opposite."""
 
     __slots__ = ("kind", "name", "negated", "several", "shown", "table")
 
-    def __init__(self, name: str, values: Sequence[str], negated: bool) -> None:
-        self.name, self.negated, self.kind = name, negated, CONDITIONS[name]
+    def __init__(self, name: str, kind: Kind[S], values: Sequence[str], negated: bool) -> None:
+        self.name, self.negated, self.kind = name, negated, kind
         self.table = self.kind.table(values)
         self.several = len(values) > 1
         more = len(values) - SHOWN_VALUES
         self.shown = ", ".join(values[:SHOWN_VALUES]) + (f" and {more} more" if more > 0 else "")
 
-    def judge(self, facts: Facts, final: bool) -> bool | None:
+    def judge(self, facts: S, final: bool) -> bool | None:
         value = self.kind.read(facts)
         if value is UNKNOWN and not final:
             return None
         found = self.table.find(value) if isinstance(value, str) else None
         return (found is not None) is not self.negated
 
-    def words(self, facts: Facts, final: bool) -> str:
+    def words(self, facts: S, final: bool) -> str:
         """The fact, and how it stands to the values."""
         value = self.kind.read(facts)
         if value is UNKNOWN and not final:
@@ -355,17 +359,17 @@ class Condition:
         return f"{self.name} {text} {'matches none of' if self.several else 'does not match'} {self.shown}"
 
 
-class Match:
+class Match(Generic[S]):
     """All conditions of one rule; L{parse} makes it."""
 
     __slots__ = ("conditions", "needs")
 
-    def __init__(self, conditions: Sequence[Condition]) -> None:
+    def __init__(self, conditions: Sequence[Condition[S]]) -> None:
         self.conditions = tuple(conditions)
         self.needs: frozenset[str] = frozenset().union(*(condition.kind.needs for condition in conditions))
         """The attributes of L{Facts} that may keep an answer waiting."""
 
-    def judge(self, facts: Facts, final: bool = False) -> bool | None:
+    def judge(self, facts: S, final: bool = False) -> bool | None:
         """
         Whether all conditions hold; C{None} means that it depends on a fact not yet known.
 
@@ -380,7 +384,7 @@ class Match:
                 answer = None
         return answer
 
-    def words(self, facts: Facts, final: bool = False) -> str:
+    def words(self, facts: S, final: bool = False) -> str:
         """Why L{judge} answers as it does: what holds, or what does not, or what is waited for."""
         if not self.conditions:
             return "it matches everything"
@@ -388,32 +392,37 @@ class Match:
         return ", ".join(each.words(facts, final) for each in self.conditions if each.judge(facts, final) is answer)
 
 
-def parse(text: str) -> Match:
+def parse(text: str) -> Match[Facts]:
     """
     @param text: white space around a comma belongs to the list of values, so that lists may span lines.
 
     @raise ValueError: what is wrong, and what is allowed.
     """
+    return parse_with(CONDITIONS, text)
+
+
+def parse_with(conditions: Mapping[str, Kind[S]], text: str) -> Match[S]:
+    """The same with another table of C{conditions}."""
     words = re.sub(r"\s*,\s*", ",", text).split()
     if len(words) > MAX_CONDITIONS:
         raise ValueError(f"{len(words)} conditions are too many; {MAX_CONDITIONS} are allowed in one match")
-    return Match([parse_condition(word) for word in words])
+    return Match([parse_condition(conditions, word) for word in words])
 
 
-def parse_condition(word: str) -> Condition:
+def parse_condition(conditions: Mapping[str, Kind[S]], word: str) -> Condition[S]:
     spelled, colon, rest = word.removeprefix("!").partition(":")
     name = spelled.lower()
     if not colon:
-        raise ValueError(f"{word[:80]!r} is not a condition; write name:value, with one of {', '.join(CONDITIONS)}")
-    if name not in CONDITIONS:
-        near = get_close_matches(name[:80], CONDITIONS, n=1, cutoff=0)[0]
-        raise ValueError(f"unknown condition {spelled[:80]!r}, did you mean {near}? Allowed: {', '.join(CONDITIONS)}")
+        raise ValueError(f"{word[:80]!r} is not a condition; write name:value, with one of {', '.join(conditions)}")
+    if name not in conditions:
+        near = get_close_matches(name[:80], conditions, n=1, cutoff=0)[0]
+        raise ValueError(f"unknown condition {spelled[:80]!r}, did you mean {near}? Allowed: {', '.join(conditions)}")
     values = rest.split(",")
     if not all(values):
         raise ValueError(f"{spelled} has an empty value; write {spelled}:value or {spelled}:value,value")
     if len(values) > MAX_VALUES:
         raise ValueError(f"{spelled} has {len(values)} values; {MAX_VALUES} are allowed in one condition")
     try:
-        return Condition(name, values, word.startswith("!"))
+        return Condition(name, conditions[name], values, word.startswith("!"))
     except ValueError as error:
         raise ValueError(f"{spelled}: {error}") from error
