@@ -3,18 +3,23 @@ One body from where it comes to where it goes (ATS: HttpTunnel).
 
 A tunnel has at most two producers and four consumers. Consumers are added before the producer starts, so that no byte
 passes a late one. A producer feeds its consumers through its chunk action; with one consumer and nothing to change, a
-chunk costs L{Producer.receive} and the consumer's C{write}. Each consumer stops the producer above its own high water
-mark; the producer goes on when none of them holds it. At the end the producer's handler runs first, then the consumers
-learn of the end, and C{done} is called exactly once, when nothing is alive.
+chunk costs L{Producer.receive} and the consumer's C{write}. A consumer that wants content gets it without framing,
+whatever the others get. Each consumer stops the producer above its own high water mark; the producer goes on when none
+of them holds it. At the end the producer's handler runs first, then the consumers learn of the end, and C{done} is
+called exactly once, when nothing is alive.
+
+A consumer that breaks leaves alone. The producer goes on while one is left that sustains it (ATS: background fill, a
+cache writer that goes on when the client has left); with none it is stopped, and who is still there learns that the
+body is not whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from sslintercept.errors import MessageError, ResponseError
+from sslintercept.errors import LostError, MessageError, ResponseError
 from sslintercept.facts import CHUNKED, UNTIL_CLOSE
 from sslintercept.profile.profile import Bytes
 from sslintercept.tunnel.chunk import LAST, ChunkDecoder, ChunkVerifier, encode
@@ -39,6 +44,10 @@ def action_for(length: int, chunked_out: bool) -> ChunkAction:
     return ChunkAction.CHUNK if chunked_out else ChunkAction.PASSTHRU_DECHUNKED
 
 
+Ended: TypeAlias = Callable[[Exception | None], object]
+"""hears how a body ended: whole, or why not"""
+
+
 class Source(Protocol):
     """Where a body comes from: an IPushProducer."""
 
@@ -61,15 +70,22 @@ class Consumer:
     One way out.
 
     @ivar alive: whether it still takes bytes.
+    @ivar content: it gets the body without framing.
+    @ivar sustains: the producer goes on for its sake, when all others have left.
     """
 
-    __slots__ = ("_held", "alive", "name", "producer", "sink")
+    __slots__ = ("_ended", "_held", "alive", "content", "name", "producer", "sink", "sustains")
 
-    def __init__(self, name: str, sink: Sink, producer: Producer) -> None:
+    def __init__(
+        self, name: str, sink: Sink, producer: Producer, content: bool, sustains: bool, ended: Ended | None
+    ) -> None:
         self.name = name
         self.sink = sink
         self.producer = producer
+        self.content = content
+        self.sustains = sustains
         self.alive = True
+        self._ended = ended
         self._held = False
 
     def pauseProducing(self) -> None:
@@ -88,12 +104,30 @@ class Consumer:
         """The sink is gone."""
         self.producer.tunnel.consumer_gone(self)
 
-    def leave(self) -> None:
-        """Take nothing more."""
+    def detach(self) -> None:
+        """Take nothing more, although the body is fine (ATS: CONSUMER_DETACH)."""
+        if self.alive:
+            self._ended = None
+            self.leave()
+            self.producer.tunnel.consumer_left(self.producer)
+
+    def leave(self, error: Exception | None = None) -> None:
+        """
+        Take nothing more.
+
+        @param error: why the body is not whole, if it is not.
+        """
         if self.alive:
             self.alive = False
             self.sink.unregisterProducer()
             self.resumeProducing()
+            self.tell(error)
+
+    def tell(self, error: Exception | None) -> None:
+        """Say once how the body ended."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(error)
 
 
 class Producer:
@@ -109,6 +143,7 @@ class Producer:
     """
 
     __slots__ = (
+        "_contents",
         "_decoder",
         "_error",
         "_holds",
@@ -151,6 +186,8 @@ class Producer:
         self._error = MessageError if name == "client" else ResponseError
         self._verifier = ChunkVerifier(self._error) if action is ChunkAction.PASSTHRU_CHUNKED else None
         self._decoder = ChunkDecoder(self._error) if action is ChunkAction.DECHUNK else None
+        self._contents = False
+        """somebody wants content where others get framing"""
 
     def receive(self, data: Bytes) -> None:
         """Take what the source brought."""
@@ -175,33 +212,55 @@ class Producer:
             self._pass_on(data)
 
     def _receive_chunks(self, data: Bytes, size: int) -> None:
+        pieces: Iterable[Bytes] = ()
         try:
             if self._verifier is not None:
                 used = self._verifier.feed(data)
                 ended = self._verifier.done
                 if used:
-                    self._pass_on(data[:used] if used < size else data)
+                    self._write(data[:used] if used < size else data, False)
+                if self._decoder is not None:
+                    pieces, _ = self._decoder.feed(data)
             else:
                 assert self._decoder is not None
                 pieces, used = self._decoder.feed(data)
                 ended = self._decoder.done
-                for piece in pieces:
-                    self._pass_on(piece)
         except MessageError as error:
             self.fail(error)
             return
+        for piece in pieces:
+            if self._verifier is not None:
+                self._write(piece, True)
+            else:
+                self._pass_on(piece)
         self.ndone += used
         if ended:
             self._finish(bytes(data[used:]) if used < size else b"")
 
     def _pass_on(self, data: Bytes) -> None:
         if self.action is ChunkAction.CHUNK:
-            if not data:
-                return
-            data = b"".join(encode(data))
+            if data:
+                self._write(b"".join(encode(data)), False)
+                if self._contents:
+                    self._write(data, True)
+            return
         for consumer in self.consumers:
             if consumer.alive:
                 consumer.sink.write(data)
+
+    def _write(self, data: Bytes, content: bool) -> None:
+        """Give bytes to those that get framing, or to those that do not."""
+        for consumer in self.consumers:
+            if consumer.alive and consumer.content is content:
+                consumer.sink.write(data)
+
+    def add(self, consumer: Consumer) -> None:
+        """One more that gets the body from its beginning."""
+        self.consumers.append(consumer)
+        if consumer.content and not self._contents:
+            self._contents = True
+            if self._verifier is not None:
+                self._decoder = ChunkDecoder(self._error)
 
     def end(self, truncated: bool) -> None:
         """The source has no more: the end of a body that only the close delimits, else a failure."""
@@ -220,7 +279,7 @@ class Producer:
         self.complete(rest)
         for consumer in self.consumers:
             if consumer.alive:
-                if self.action is ChunkAction.CHUNK:
+                if self.action is ChunkAction.CHUNK and not consumer.content:
                     consumer.sink.write(LAST)
                 consumer.leave()
         self.tunnel.check()
@@ -230,7 +289,7 @@ class Producer:
         if self.alive:
             self.give_back()
             for consumer in self.consumers:
-                consumer.leave()
+                consumer.leave(error)
             self.failed(error)
             self.tunnel.check()
 
@@ -255,8 +314,11 @@ class Producer:
             self.source.resumeProducing()
 
     def abandon(self) -> None:
-        """Nobody is left to take the body."""
+        """Nobody is left for whose sake the body is worth having."""
         self.give_back()
+        for consumer in self.consumers:
+            if consumer.alive:
+                consumer.leave(LostError("nobody waits for it any more", where=self.name, remedy="it is not whole"))
         if self.abandoned is None:
             self.source.stopProducing()
         else:
@@ -300,30 +362,46 @@ class HttpTunnel:
         self.producers.append(producer)
         return producer
 
-    def consume(self, name: str, sink: Sink, producer: Producer) -> Consumer:
+    def consume(
+        self,
+        name: str,
+        sink: Sink,
+        producer: Producer,
+        *,
+        content: bool = False,
+        sustains: bool = True,
+        ended: Ended | None = None,
+    ) -> Consumer:
         """
         Add a way out of C{producer}.
 
+        @param content: it wants the body without framing: a cache writer, a mirror.
+        @param sustains: the body is worth having for its sake alone.
+        @param ended: hears once how the body ended, behind the producer's own handler; not after L{Consumer.detach}.
         @raise ValueError: there are four already, or the producer has begun or ended.
         """
         if len(self.consumers) >= MOST_CONSUMERS:
             raise ValueError(f"a tunnel has at most {MOST_CONSUMERS} consumers; {name} was refused")
         if not producer.alive or producer.ndone:
             raise ValueError(f"{name} comes too late: {producer.name} has begun")
-        consumer = Consumer(name, sink, producer)
+        consumer = Consumer(name, sink, producer, content, sustains, ended)
         self.consumers.append(consumer)
-        producer.consumers.append(consumer)
+        producer.add(consumer)
         sink.registerProducer(consumer, True)
         return consumer
 
     def consumer_gone(self, consumer: Consumer) -> None:
-        """A sink broke: with no other consumer alive its producer is stopped (ATS: chain_abort_all)."""
+        """A sink broke: with nobody left for its sake its producer is stopped (ATS: chain_abort_all)."""
         if not consumer.alive:
             return
         consumer.alive = False
         consumer.resumeProducing()
-        producer = consumer.producer
-        if producer.alive and not any(other.alive for other in producer.consumers):
+        consumer.tell(LostError("it takes no more", where=consumer.name, remedy="the others go on"))
+        self.consumer_left(consumer.producer)
+
+    def consumer_left(self, producer: Producer) -> None:
+        """There is one consumer fewer."""
+        if producer.alive and not any(other.alive and other.sustains for other in producer.consumers):
             producer.abandon()
         self.check()
 
@@ -335,9 +413,10 @@ class HttpTunnel:
             done()
 
     def stop(self) -> None:
-        """Let go of everything without a word."""
+        """Let go of everything without a word to the owner; consumers still there learn that the body is not whole."""
         self._done = None
         for producer in self.producers:
             producer.give_back()
         for consumer in self.consumers:
-            consumer.leave()
+            if consumer.alive:
+                consumer.leave(LostError("it was stopped", where=consumer.name, remedy="it is not whole"))
