@@ -16,14 +16,14 @@ from zope.interface.interface import InterfaceClass
 
 import sslintercept.plugins
 from sslintercept import __version__, interfaces
-from sslintercept.config.reader import find, read
+from sslintercept.config.reader import find
 from sslintercept.config.schema import Settings
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.examine import examine
 from sslintercept.explain import explain as explanation
 from sslintercept.explain import listener_of, question
+from sslintercept.load import load
 from sslintercept.lookup import resolve
-from sslintercept.rule.decide import check_match
 from sslintercept.socks.users import make_line
 from sslintercept.supervise import make_state_dir
 from sslintercept.tls.authority import Authority, is_there
@@ -35,7 +35,7 @@ PLUGIN_KINDS: tuple[Any, ...] = tuple(  # Any: to mypy-zope an interface is a ty
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """@raise ConfigError: the file has mistakes."""
-    return read(find(options.config).absolute(), check_match)
+    return load(find(options.config).absolute())
 
 
 def authority_of(settings: Settings) -> tuple[Authority, bool]:
@@ -56,7 +56,7 @@ def existing_authority(settings: Settings) -> Authority:
 
 def check_config(options: argparse.Namespace) -> int:
     """Read a file and look at what it names as the proxy would."""
-    settings = read(Path(options.file).absolute(), check_match)
+    settings = load(Path(options.file).absolute())
     found = examine(settings)
     for warning in found.warnings:
         print(f"warning: {warning}")

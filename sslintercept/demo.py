@@ -21,9 +21,8 @@ from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from sslintercept.config.reader import read
+from sslintercept.load import load
 from sslintercept.log.sequence import Sequence
-from sslintercept.rule.decide import check_match
 from sslintercept.service import SslInterceptService
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafRequest, LeafSource
@@ -85,7 +84,7 @@ async def run(reactor: Any, folder: Path) -> None:
     server = origin(folder, reactor)
     ini = folder / "demo.ini"
     ini.write_text(INI.format(folder=folder))
-    service = SslInterceptService(read(ini, check_match), reactor)
+    service = SslInterceptService(load(ini), reactor)
     recorded: Deferred[Sequence] = Deferred()
     service.recorded = recorded.callback
     service.started = lambda: None

@@ -21,6 +21,7 @@ from sslintercept.config.endpoint import parse
 from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Settings
 from sslintercept.errors import ConfigError
 from sslintercept.gateway import own_certificate, parent_of
+from sslintercept.load import entry
 from sslintercept.rule.decide import Rules
 from sslintercept.socks.users import Users
 from sslintercept.tls.authority import Authority, is_there, load_key
@@ -84,6 +85,8 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
     for parent in settings.parents:
         yield lambda parent=parent: none(parent_of(parent))  # type: ignore[misc]  # a loop variable kept
     yield lambda: none(Rules(settings.rules))
+    for change in settings.changes:
+        yield lambda change=change: none(entry(change))  # type: ignore[misc]  # likewise
     if running is None or running.log != settings.log:
         yield from written(settings.log)
     dns = settings.dns

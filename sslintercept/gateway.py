@@ -44,6 +44,7 @@ from sslintercept.intercept.refusal import REFUSALS, Refusal
 from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.interfaces import IAcceptorPlugin, IPartHandler, IProbeSignatures
+from sslintercept.load import entries
 from sslintercept.mail.imap import ImapWatcher
 from sslintercept.mail.pop3 import Pop3Watcher
 from sslintercept.mail.smtp import SmtpWatcher
@@ -81,6 +82,8 @@ from sslintercept.tls.engine import Credential
 from sslintercept.tls.leaf import LeafSource
 from sslintercept.tls.seen import Origins
 from sslintercept.tls.verify import Verifier, load_roots
+from sslintercept.transform.arrange import Bounds
+from sslintercept.transform.processor import TransformProcessor
 
 SERVED = {
     "http": frozenset({"http/1", "http/2"}),
@@ -204,6 +207,8 @@ class Gateway:
             probe=self.probe,
             transactions=process.lines,
         )
+        if settings.changes:
+            self.proxy.transforms = transforms(settings, process.handler)
         unknown = UnknownAcceptor(settings, self.router)
         own, own_chain = own_certificate(settings)
         self._leaves = Leaves(process.trusted_leaves, process.untrusted_leaves, own, tuple(process.names))
@@ -414,6 +419,17 @@ def secure_streams(
         return open_secure(handler, tls, name, settings.http.connect_timeout)
 
     return make
+
+
+def transforms(settings: Settings, handler: NetHandler) -> TransformProcessor:
+    """
+    The transforms of the settings.
+
+    @raise ConfigError: one cannot be made.
+    """
+    common = settings.transforms
+    bounds = Bounds(common.max_ratio, common.max_decoded)
+    return TransformProcessor(entries(settings.changes), bounds, handler, common.patience)
 
 
 def chooser(settings: Sequence[ParentSettings]) -> Choose | None:

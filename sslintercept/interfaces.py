@@ -58,6 +58,22 @@ class IAcceptorPlugin(IPlugin):
         """
 
 
+class ITransformPlugin(IPlugin):
+    """Adds a transform, for C{[transform:NAME]} sections of the ini file."""
+
+    name: str = Attribute("What C{use =} says; letters, digits and hyphens.")
+    options: Any = Attribute("A dataclass whose fields are the section's keys (L{sslintercept.config.key.setting}).")
+
+    def transformer(options: object) -> Any:
+        """
+        Make one for a section; called once for each generation of settings.
+
+        @param options: the section's, an instance of C{options}.
+        @return: a L{sslintercept.transform.processor.Transformer}.
+        @raise ValueError: the options do not go together; the message becomes a line for the operator.
+        """
+
+
 class IPartSink(Interface):
     """Gets the content of one message or file."""
 

@@ -31,7 +31,6 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from sslintercept.config.endpoint import parse
-from sslintercept.config.reader import read
 from sslintercept.config.schema import DnsSettings, ListenSettings, Settings
 from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.hello import Cookies
@@ -48,6 +47,7 @@ from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
 from sslintercept.http.session import HttpSession
+from sslintercept.load import load
 from sslintercept.log.access import NOTICES
 from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.log.writer import LineWriter
@@ -66,7 +66,6 @@ from sslintercept.net.race import Dead
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
 from sslintercept.probe.proxyaccept import ProxyLineAccept
-from sslintercept.rule.decide import check_match
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
@@ -309,7 +308,7 @@ class SslInterceptService(Service):
         """Read the file again; a mistake in it changes nothing."""
         before = self.settings
         try:
-            settings = read(before.path, check_match, generation=before.generation + 1)
+            settings = load(before.path, before.generation + 1)
             examined = examine(settings, before)
             examined.refuse()
             gateway = Gateway(settings, self)

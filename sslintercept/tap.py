@@ -8,9 +8,9 @@ from typing import ClassVar
 from twisted.application.service import IService
 from twisted.python import usage
 
-from sslintercept.config.reader import find, read
+from sslintercept.config.reader import find
 from sslintercept.errors import InterceptError
-from sslintercept.rule.decide import check_match
+from sslintercept.load import load
 from sslintercept.supervise import WORKER, die
 
 
@@ -32,7 +32,7 @@ def makeService(options: Options) -> IService:
 
     try:
         path = find(options["config"]).absolute()
-        settings = read(path, check_match)
+        settings = load(path)
         worker = os.environ.get(WORKER)
         return make_service(settings, reactor, int(worker) if worker else None)
     except InterceptError as error:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sslintercept.config.reader import read
 from sslintercept.examine import ConfigErrors, Examined, examine
-from sslintercept.rule.decide import check_match
+from sslintercept.load import load
 from sslintercept.socks.users import Cost, make_line
 from sslintercept.testing.pki import make_ca, make_leaf
 
@@ -50,7 +49,7 @@ def found(home: Path, text: str, listen: str = HERE) -> Examined:
         "".join(f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in parser[name].items()) for name in parser.sections())
     )
     before = snapshot(home)
-    result = examine(read(home / "x.ini", check_match))
+    result = examine(load(home / "x.ini"))
     assert snapshot(home) == before, "nothing is made"
     return result
 
@@ -112,10 +111,10 @@ def test_a_reload_looks_again_at_nothing_that_is_opened_once(home: Path) -> None
     (home / "state").mkdir()
     (home / "state" / "ca.key").write_text("not to be read any more")
     assert len(found(home, "[log]\naccess = nowhere/access.log\n").mistakes) == 2
-    running = read(home / "x.ini", check_match)
+    running = load(home / "x.ini")
     assert examine(running, running).mistakes == []
     assert found(home, "[log]\nkeylog = .\n[sslintercept]\nstate_dir = noise\n").mistakes != []
-    assert len(examine(read(home / "x.ini", check_match), running).mistakes) == 2
+    assert len(examine(load(home / "x.ini"), running).mistakes) == 2
 
 
 def test_the_key_of_leaves_is_looked_at_too(home: Path) -> None:

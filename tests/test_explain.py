@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sslintercept.config.reader import read
 from sslintercept.errors import ConfigError
 from sslintercept.explain import explain, listener_of, question
-from sslintercept.rule.decide import check_match
+from sslintercept.load import load
 
 PROXY = "[listen:proxy]\nendpoint = tcp:8080:interface=127.0.0.1\n"
 FIXED = "[listen:mail]\nendpoint = tcp:9930\ntarget = mail.example:993\n"
@@ -24,7 +23,7 @@ def told(
 ) -> list[str]:
     (folder / "hosts").write_text("10.0.0.7 inside.test\n127.0.0.1 here.test\n")
     (folder / "x.ini").write_text(f"{text}\n[dns]\nhosts = hosts\n")
-    settings = read(folder / "x.ini", check_match)
+    settings = load(folder / "x.ini")
     return list(explain(settings, question(url, client, sni), listener_of(settings, listener)))
 
 

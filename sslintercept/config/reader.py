@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,14 @@ from sslintercept.config import lines, schema
 from sslintercept.config.endpoint import parse
 from sslintercept.config.key import Key, Section
 from sslintercept.config.lines import Entry
-from sslintercept.config.schema import ListenSettings, ParentSettings, RuleSettings, Settings, SplitDnsSettings
+from sslintercept.config.schema import (
+    ListenSettings,
+    ParentSettings,
+    RuleSettings,
+    Settings,
+    SplitDnsSettings,
+    TransformSettings,
+)
 from sslintercept.config.units import NotAllowed, shown
 from sslintercept.errors import ConfigError
 
@@ -36,6 +44,17 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SECTIONS: Final = {section.name: section for section in schema.SECTIONS}
 
 Values = dict[str, Any]  # Any: the schema gives each field its own type
+
+
+class Checks(NamedTuple):
+    """What only those know who stand above the settings."""
+
+    match: Callable[[str], None]
+    """raises C{ValueError} for the text of a rule's or a parent's match that cannot be used"""
+    messages: Callable[[str], None]
+    """the same for a transform's"""
+    options: Callable[[str], type[Any]]  # Any: each transform has its own dataclass
+    """the keys of what a transform uses; raises C{ValueError} if there is no such thing"""
 
 
 class Mistake(NamedTuple):
@@ -99,15 +118,15 @@ def find(given: str | None) -> Path:
     )
 
 
-def read(path: Path, check_match: Callable[[str], None] | None = None, generation: int = 1) -> Settings:
+def read(path: Path, checks: Checks | None = None, generation: int = 1) -> Settings:
     """
     Read an ini file.
 
-    @param check_match: raises C{ValueError} for the text of a rule's match that cannot be used.
+    @param checks: without them matches are not looked into, and no transform has keys of its own.
     @raise ConfigMistakes: the file cannot be read, or there are mistakes in it.
     """
     sections, faults = lines.parse(_load(path))
-    reading = _Reading(path, check_match)
+    reading = _Reading(path, checks)
     for fault in faults:
         reading.mistake(fault.line, fault.section, fault.key, "", fault.what)
     for section in sections:
@@ -148,16 +167,17 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 class _Reading:
     """Takes in sections one by one, and keeps going after mistakes."""
 
-    def __init__(self, path: Path, check_match: Callable[[str], None] | None) -> None:
+    def __init__(self, path: Path, checks: Checks | None) -> None:
         self.mistakes: list[Mistake] = []
         self._path = path
         self._folder = Path(os.path.abspath(path)).parent
-        self._check_match = check_match
+        self._checks = checks
         self._single: dict[str, Values] = {}
         self._listeners: list[ListenSettings] = []
         self._rules: list[RuleSettings] = []
         self._parents: list[ParentSettings] = []
         self._split_dns: list[SplitDnsSettings] = []
+        self._transforms: list[TransformSettings] = []
         self._lines: dict[tuple[str, str], int] = {}
         """where a key of a section stands, for mistakes that show later"""
         self._warnings: list[str] = []
@@ -195,6 +215,8 @@ class _Reading:
             self.mistake(found.line, found.name, "", "", f"needs a name; write {section.heading}", allowed)
         elif colon and not section.named:
             self.mistake(found.line, found.name, "", "", f"takes no name; write {section.heading}")
+        elif section is schema.TRANSFORM:
+            self._take_transform(section, found, name)
         else:
             values = self._values(section, found)
             if not section.named:
@@ -208,6 +230,35 @@ class _Reading:
                     self._split_dns.append(SplitDnsSettings(name=name, line=found.line, **values))
                 else:
                     self._listeners.append(ListenSettings(name=name, line=found.line, **values))
+
+    def _take_transform(self, section: Section, found: lines.Section, name: str) -> None:
+        """Read what all transforms have, then what this one's factory wants to know."""
+        own = Section(section.name, _NoKeys, section.doc, section.example)
+        use, unknown = found.entries.get("use"), ""
+        if use is not None and self._checks is not None:
+            try:
+                own = own._replace(settings=self._checks.options(use.value))
+            except ValueError as error:
+                unknown = str(error)
+        usual = {key.name for key in section.keys}
+        if unknown and use is not None:
+            # What its keys would be nobody knows.
+            self.mistake(use.line, found.name, "use", use.value, unknown)
+            return
+        common, rest = lines.Section(found.name, found.line), lines.Section(found.name, found.line)
+        for key, entry in found.entries.items():
+            (common if key in usual else rest).entries[key] = entry
+        values = self._values(section, common)
+        before = len(self.mistakes)
+        options = self._values(own, rest)
+        if len(self.mistakes) > before or len(values) < len(section.keys):
+            return
+        try:
+            made = own.settings(**options)
+        except ValueError as error:
+            self.mistake(found.line, found.name, "", "", str(error))
+            return
+        self._transforms.append(TransformSettings(name=name, line=found.line, options=made, **values))
 
     def _values(self, section: Section, found: lines.Section) -> Values:
         """What the keys of a section stand for; a key with a mistake is left out."""
@@ -233,8 +284,9 @@ class _Reading:
             return
         try:
             value = key.unit(text, self._folder)
-            if self._check_match is not None and section.startswith(("rule:", "parent:")) and key.name == "match":
-                self._check_match(str(value))
+            if self._checks is not None and key.name == "match":
+                check = self._checks.messages if section.startswith("transform:") else self._checks.match
+                check(str(value))
         except NotAllowed as error:
             self.mistake(entry.line, section, key.name, text, error.what, error.allowed)
         except ValueError as error:
@@ -363,13 +415,23 @@ class _Reading:
             rules=tuple(self._rules),
             parents=tuple(self._parents),
             split_dns=tuple(self._split_dns),
+            changes=tuple(self._transforms),
             warnings=tuple(self._warnings),
             **self._single[schema.PROCESS.name],
             **parts,
         )
 
 
+@dataclass(frozen=True)
+class _NoKeys:
+    """What has no keys of its own."""
+
+
 def _unknown(name: str, section: Section) -> str:
+    if section.name == schema.TRANSFORM.name:
+        keys = [key.name for key in (*schema.TRANSFORM.keys, *section.keys)]
+        near = nearest(name, keys)
+        return "unknown key; " + (f"the nearest is {near}" if near else f"there are {', '.join(keys)}")
     if not section.keys:
         return "not part of this version; remove the key"
     if home := next((other for other in schema.SECTIONS if name in (key.name for key in other.keys)), None):

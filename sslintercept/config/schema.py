@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from sslintercept.config import units
 from sslintercept.config.key import Section, described, setting
@@ -503,6 +503,60 @@ class RuleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TransformsSettings:
+    """C{[transforms]}"""
+
+    max_ratio: int = setting(
+        units.integer(2, 100_000), "200", "bytes that a byte of coded content may stand for, beyond the first 1 MiB"
+    )
+    max_decoded: int = setting(
+        units.size("1MiB", "1024GiB"), "16GiB", "bytes that a body may stand for when its coding is taken off"
+    )
+    patience: float = setting(units.duration(), "60s", "how long a stage may hold a body without giving a byte")
+
+
+@dataclass(frozen=True, slots=True)
+class TransformSettings:
+    """C{[transform:NAME]}; what C{use} names has keys of its own, which become C{options}."""
+
+    name: str
+    use: str = field(
+        metadata=described(
+            units.phrase(256, "a shipped stage, a plugin's name, or module:factory"),
+            None,
+            "what changes or reads messages; it has keys of its own, which stand here too",
+            example="replace-text",
+            required=True,
+        )
+    )
+    match: str = field(
+        metadata=described(
+            units.unit(_match, "conditions like host:.example.com type:text/html"),
+            "",
+            "conditions that must all hold; empty: every message",
+            example="host:.example.com type:text/*",
+        )
+    )
+    no_transform: str = field(
+        metadata=described(
+            units.choice("respect", "ignore"),
+            "respect",
+            "messages whose sender forbids changes (Cache-Control: no-transform)",
+        )
+    )
+    unknown_coding: str = field(
+        metadata=described(
+            units.choice("pass", "block"),
+            "pass",
+            "content in a coding that nobody can take off: unseen, or not at all",
+        )
+    )
+    options: Any = None  # Any: each transform has its own dataclass
+    line: int = field(default=0, compare=False)
+    """where the section begins"""
+
+
+@dataclass(frozen=True, slots=True)
 class AdminSettings:
     """C{[admin]}, which has no keys yet."""
 
@@ -515,7 +569,7 @@ class Settings(ProcessSettings):
     @ivar path: the ini file, absolute.
     @ivar generation: counts from 1.
     @ivar listeners: at least one, in the order of the file.
-    @ivar rules: in the order of the file; C{parents} and C{split_dns} likewise.
+    @ivar rules: in the order of the file; C{parents}, C{split_dns} and C{changes} likewise.
     @ivar warnings: what was taken, but not as it stands; a line each.
     """
 
@@ -540,6 +594,9 @@ class Settings(ProcessSettings):
     rules: tuple[RuleSettings, ...]
     parents: tuple[ParentSettings, ...]
     split_dns: tuple[SplitDnsSettings, ...]
+    transforms: TransformsSettings
+    changes: tuple[TransformSettings, ...]
+    """the [transform:NAME] sections"""
     warnings: tuple[str, ...]
 
 
@@ -555,6 +612,9 @@ PARENT: Final = Section(
 )
 SPLIT_DNS: Final = Section(
     "dns-for", SplitDnsSettings, "name servers for some domains only (split DNS); the longest domain decides", "corp"
+)
+TRANSFORM: Final = Section(
+    "transform", TransformSettings, "changes or reads messages; in the order of the file", "banner"
 )
 SECTIONS: Final = (
     PROCESS,
@@ -578,10 +638,11 @@ SECTIONS: Final = (
     Section("aio", AioSettings, "disk input and output"),
     Section("log", LogSettings, "what is written down"),
     RULE,
+    Section("transforms", TransformsSettings, "what all transforms have in common"),
+    TRANSFORM,
     Section("admin", AdminSettings, "reserved: it has no keys in this version"),
 )
 NOT_YET: Final = {
-    "transform": "transforms are not part of this version; remove the section",
     "inspect": "inspectors are not part of this version; remove the section",
 }
 """kinds of sections that are known, but not served"""

@@ -126,7 +126,7 @@ def read_request(raw: bytes, scheme: str, authority: Address | None) -> RequestH
     return head
 
 
-def write_request(head: RequestHead, via: bytes | None) -> bytes:
+def write_request(head: RequestHead, via: bytes | None, length: int | None = None) -> bytes:
     """
     Write *head* in HTTP/1.1 for the next hop.
 
@@ -134,10 +134,11 @@ def write_request(head: RequestHead, via: bytes | None) -> bytes:
     method is one that has none by nature. Max-Forwards is one less than received (RFC 9110 7.6.2).
 
     @param via: our pseudonym, appended to Via (RFC 9110 7.6.3), or C{None} to leave Via as it is.
+    @param length: of the body, or C{CHUNKED}, if it is not what it was.
     @raise InterceptError: the head cannot be written so that the next hop reads what we mean.
     """
     start = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
-    length, block = head.length, head.block
+    length, block = head.length if length is None else length, head.block
     if start.count(b" ") != 2 or length < CHUNKED or head.max_forwards == 0:
         raise unwritable(_REQUEST)
     if block and not (head.upgrade or head.expect_continue or head.te_trailers or head.max_forwards):
@@ -356,6 +357,7 @@ def write_response(
     chunked: bool,
     announce_keep_alive: bool,
     method: bytes = b"GET",
+    length: int | None = None,
 ) -> bytes:
     """
     Write *head* for a client that spoke *version*; the status line is always HTTP/1.1 (RFC 9112 2.3).
@@ -365,19 +367,21 @@ def write_response(
     @param chunked: the body will be written in chunks; ignored for clients of HTTP/1.0, which end it by closing.
     @param announce_keep_alive: a client of HTTP/1.0 asked for it and may have it.
     @param method: of the request: after HEAD and a successful CONNECT the body's length is not ours to state.
+    @param length: of the body, if it is not what it was; negative if nobody knows.
     @raise InterceptError: the head cannot be written so that the client reads what we mean.
     """
     status = head.status
+    length = head.length if length is None else length
     start = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
     block = head.block
     if version > 10 and status != 101 and block is not None:
         check_start(start, head, _RESPONSE)
         framing = b""
-        if method != b"HEAD" and not _has_no_body(status, method):
+        if has_body(status, method):
             if chunked:
                 framing = b"\r\nTransfer-Encoding: chunked"
-            elif head.length >= 0:
-                framing = b"\r\nContent-Length: %d" % head.length
+            elif length >= 0:
+                framing = b"\r\nContent-Length: %d" % length
             else:
                 close = True
         if close and status >= 200:
@@ -393,11 +397,11 @@ def write_response(
     lines += map(b": ".join, fields)
     if vias or via is not None:
         lines.append(via_line(vias, via, head.version))
-    if method != b"HEAD" and not _has_no_body(status, method):
+    if has_body(status, method):
         if chunked and version > 10:
             lines.append(b"Transfer-Encoding: chunked")
-        elif head.length >= 0:
-            lines.append(b"Content-Length: %d" % head.length)
+        elif length >= 0:
+            lines.append(b"Content-Length: %d" % length)
         else:
             close = True  # nothing else ends this body
     if head.upgrade and status == 101:
@@ -408,6 +412,11 @@ def write_response(
     elif announce_keep_alive and version == 10:
         lines.append(b"Connection: keep-alive")
     return join_head(lines, names, _RESPONSE)
+
+
+def has_body(status: int, method: bytes) -> bool:
+    """Say whether a body, even an empty one, follows the head of an answer to *method*."""
+    return method != b"HEAD" and not _has_no_body(status, method)
 
 
 def _has_no_body(status: int, method: bytes) -> bool:

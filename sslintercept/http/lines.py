@@ -63,6 +63,7 @@ class AccessLines:
             "",
             sm.error,
             facts.parent,
+            sm.transform.notes if sm.transform is not None else None,
         )
         self._log.transaction(entry, session.constant)
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from sslintercept.config.schema import Settings
 from sslintercept.errors import InterceptError, LoopError, MessageError
-from sslintercept.facts import Action, Address, Decision, Facts, RequestHead, ResponseHead, TlsLeg
+from sslintercept.facts import Action, Address, Decision, Facts, RequestHead, ResponseHead, Side, TlsLeg
 from sslintercept.http.connect import kept_ready, open_tunnel
 from sslintercept.http.head import loops
 from sslintercept.http.origin import OriginSession
@@ -33,6 +33,7 @@ from sslintercept.rule.decide import Rules
 from sslintercept.tls.context import floor
 from sslintercept.tls.seen import Origins, Seen
 from sslintercept.tls.verify import Verified, covers
+from sslintercept.transform.processor import TransformProcessor
 
 HTTP_1_1 = (b"http/1.1",)
 _LOGINS = (b"negotiate", b"ntlm")
@@ -52,8 +53,14 @@ PROXY_STATUS = {
     "tls": (502, "tls_protocol_error", "No secure connection to the origin"),
     "client": (400, "http_request_error", "Bad request"),
     "forbidden": (403, "destination_ip_prohibited", "This destination is not allowed"),
+    "transform": (500, "proxy_internal_error", "The content could not be transformed"),
+    "coding": (502, "http_response_content_coding", "The origin's content cannot be decoded"),
+    "unknown_coding": (502, "http_response_content_coding", "The origin's content cannot be decoded"),
+    "bomb": (502, "http_response_body_size", "The origin's content unpacks to too much"),
 }
 """for each kind of error: status, error token of Proxy-Status (RFC 9209 2.3), title"""
+CONTENT = {"coding": 400, "bomb": 413, "unknown_coding": 415}
+"""statuses for clients whose request has such a body (RFC 9110 15.5)"""
 INTERNAL = (500, "proxy_internal_error", "The request failed")
 REFUSED = {
     408: "The request is too slow",
@@ -79,6 +86,7 @@ class HttpProxy:
     """
     @ivar via: our pseudonym in Via, or C{None}.
     @ivar draining: the process is stopping; connections close after the transaction under way.
+    @ivar transforms: who changes messages, if anybody does.
     @ivar plain: what stands for "no TLS wanted" on a connection that is handed on as it is.
     """
 
@@ -113,6 +121,7 @@ class HttpProxy:
         self.body_idle = settings.tunnel.idle_timeout
         self.connect_ports = http.connect_ports
         self.draining = False
+        self.transforms: TransformProcessor | None = None
         self.default = Decision(Action.INTERCEPT, "default", "no rule matches")
         self.plain = Secured(TlsLeg("", "", "", "", "", False, ""), Verified(None, "", NEVER, (), "", ""))
         self.lowest = tls_floor(settings.upstream_tls.min_version)
@@ -384,6 +393,8 @@ class HttpProxy:
     def fail(self, sm: HttpSM, error: InterceptError, close: bool = False) -> None:
         """Answer with a page that names the fault."""
         status, token, title = PROXY_STATUS.get(error.kind, INTERNAL)
+        if error.side is Side.CLIENT and error.kind in CONTENT:
+            status, token, title = CONTENT[error.kind], "http_request_error", "Content that cannot be read"
         if isinstance(error, MessageError):
             status = error.status
             if status < 500:

@@ -14,8 +14,11 @@ from sslintercept.errors import ClientError, InterceptError, LostError, MessageE
 from sslintercept.facts import CHUNKED, Action, Address, Decision, RequestHead, ResponseHead, Scope
 from sslintercept.http.head import write_request, write_response
 from sslintercept.http.origin import OriginSession
+from sslintercept.http.pool import OriginKey
+from sslintercept.http.transform import HttpTransform
 from sslintercept.net.vconnection import NEVER
 from sslintercept.probe.accept import Hanging
+from sslintercept.transform.processor import TransformProcessor
 from sslintercept.tunnel.tunnel import HttpTunnel, Producer
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ class HttpSM:
     """
     @ivar status: the final status, 0 while there is none.
     @ivar request_body: the producer of a request body that is under way.
+    @ivar whole: everything of the request has come.
+    @ivar transform: what transforms do to this transaction, if any does something.
     """
 
     __slots__ = (
@@ -53,7 +58,6 @@ class HttpSM:
         "_retried",
         "_session",
         "_tunnel",
-        "_whole",
         "begun",
         "decision",
         "error",
@@ -64,7 +68,9 @@ class HttpSM:
         "reused",
         "sent_before",
         "status",
+        "transform",
         "upstream",
+        "whole",
     )
 
     def __init__(self, proxy: HttpProxy, session: HttpSession, head: RequestHead) -> None:
@@ -79,8 +85,8 @@ class HttpSM:
         self._over = False
         self._keep = False
         self._retried = False
-        self._whole = head.length == 0
-        """everything of the request has come"""
+        self.whole = head.length == 0
+        self.transform: HttpTransform | None = None
         self._response: ResponseHead | None = None
         self._tunnel: HttpTunnel | None = None
         self.request_body: Producer | None = None
@@ -136,7 +142,7 @@ class HttpSM:
         else:
             self._rest = rest
         proxy = self._proxy
-        if proxy.take_request(self):
+        if proxy.take_request(self) or (proxy.transforms is not None and self._transform(proxy.transforms)):
             return
         key = proxy.key_for(self._session, head)
         origin = proxy.take_origin(key)
@@ -150,11 +156,43 @@ class HttpSM:
                 self._session.vc.pauseProducing()
             proxy.open_origin(self, key)
 
+    def _transform(self, processor: TransformProcessor) -> bool:
+        """Ask the transforms; true if one has answered."""
+        try:
+            transforming = processor.begin(self._head, self._session.facts)
+        except InterceptError as error:
+            self.fail(error)
+            return True
+        if transforming is None:
+            return False
+        self.transform = HttpTransform(self, self._proxy, processor, transforming)
+        return self.transform.begin()
+
+    def take_rest(self) -> bytes:
+        """What has come behind the request's head."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def reopen(self) -> None:
+        """The server connection can no longer be used, and nothing was sent by it: find another one."""
+        origin, self.origin = self.origin, None
+        assert origin is not None
+        origin.release(keep=False)
+        self.ask_again(origin.key)
+
+    def ask_again(self, key: OriginKey) -> None:
+        """Send the request by another server connection."""
+        self._response = None
+        self.reused = False
+        self._proxy.open_origin(self, key)
+
     def send(self, origin: OriginSession) -> None:
         """There is a server connection: forward the request."""
         self.origin = origin
         self.upstream = origin.vc.peer
         self._session.facts.upstream_tls = origin.leg
+        if self.transform is not None and self.transform.sends(origin):
+            return
         head = self._head
         proxy = self._proxy
         try:
@@ -174,9 +212,9 @@ class HttpSM:
             origin.send(self, raw)
             proxy.await_response(origin)
             return
-        rest, self._rest = self._rest, b""
+        rest = self.take_rest()
         if 0 < length <= len(rest):
-            self._whole = True
+            self.whole = True
             origin.send(self, raw + rest[:length])
             self._session.hold(rest[length:])
             proxy.await_response(origin)
@@ -191,7 +229,7 @@ class HttpSM:
             length,
             chunked_out=length == CHUNKED,
             complete=self._request_complete,
-            failed=self._request_failed,
+            failed=self.request_failed,
             abandoned=self._request_unwanted,
         )
         tunnel.consume("server", origin.vc, producer)
@@ -203,26 +241,34 @@ class HttpSM:
             producer.receive(rest)
 
     def _request_complete(self, rest: bytes) -> None:
-        self._whole = True
+        self.request_came(rest)
+        self.request_sent()
+
+    def request_came(self, rest: bytes) -> None:
+        """All of the request has come; C{rest} behind it."""
+        self.whole = True
         self._session.hold(rest)
+
+    def request_sent(self) -> None:
+        """All of the request has left."""
         if self._session.facts.sequence is not None:
             self._session.facts.step("request_body_relayed")
-        if self.origin is not None and not self._answered:
+        if self.origin is not None and self._response is None:
             self._proxy.await_response(self.origin)
 
     def _request_unwanted(self) -> None:
         """The server connection is gone; its session says why, and what it answered before."""
 
-    def _request_failed(self, error: Exception) -> None:
+    def request_failed(self, error: Exception) -> None:
         """The client broke its own body: nothing of it may look complete to the origin."""
         if self._over:
             return
-        self._leave_origin()
+        self.leave_origin()
         if not isinstance(error, MessageError) or error.status >= 500:
             error = MessageError("the request body ended early", where="request")
         self.fail(error)
 
-    def _leave_origin(self) -> None:
+    def leave_origin(self) -> None:
         """Cut the server connection: what is under way on it is of no use to anybody."""
         origin, self.origin = self.origin, None
         if origin is not None:
@@ -251,22 +297,67 @@ class HttpSM:
         if origin is None or self._over:
             return
         session = self._session
-        request = self._head
         proxy = self._proxy
         length = head.length
-        chunked = length < 0 and request.version >= 11
-        close = request.close or (length < 0 and not chunked) or not self._whole or self._proxy.draining
         if head.status == 101 and not self._may_switch(head):
             origin.fail(
-                MessageError("101 to a protocol that was not asked for", where=str(request.authority), status=502)
+                MessageError("101 to a protocol that was not asked for", where=str(self._head.authority), status=502)
             )
             return
         self._response = head
-        self._answered = True
-        self._keep = not close
-        self.status = head.status
         if head.status == 401:
             proxy.note_login(session, origin, head)
+        if self.transform is not None and self.transform.takes(origin, head, rest):
+            return
+        raw = self.begin_response(length)
+        if raw is None:
+            return
+        client = session.vc
+        size = len(rest)
+        if 0 <= length <= size:
+            if head.status == 101:
+                self.send_head(raw)
+                self._upgraded(rest)
+                return
+            self.send_head(raw + rest[:length] if length else raw)
+            self.received = length
+            self.response_came(rest[length:])
+            self._finish()
+            return
+        if self._tunnel is None:
+            self._tunnel = HttpTunnel()
+        producer = self._tunnel.produce(
+            "server",
+            origin.vc,
+            length,
+            chunked_out=length < 0 and not self._delimited,
+            complete=self._response_complete,
+            failed=self._response_failed,
+        )
+        self._tunnel.consume("client", client, producer)
+        origin.body = producer
+        if session.facts.sequence is not None:
+            session.facts.step("response_tunnel_made", producer.action.value)
+        self.send_head(raw)
+        proxy.carry_body(origin)
+        client.idle_limit = proxy.body_idle
+        if rest:
+            producer.receive(rest)
+        if producer.alive and origin.vc.ended_by_peer:
+            producer.end(origin.vc.truncated)
+
+    def begin_response(self, length: int) -> bytes | None:
+        """
+        From now on it is answered: the head for the client.
+
+        @param length: of the body, negative if nobody knows.
+        @return: C{None} if it cannot be written, and something else has been answered.
+        """
+        head, request = self._response, self._head
+        assert head is not None
+        proxy = self._proxy
+        chunked = length < 0 and request.version >= 11
+        close = request.close or (length < 0 and not chunked) or not self.whole or proxy.draining
         try:
             raw = write_response(
                 head,
@@ -276,51 +367,27 @@ class HttpSM:
                 chunked=chunked,
                 announce_keep_alive=request.version == 10 and not close,
                 method=request.method,
+                length=length,
             )
         except InterceptError as error:
-            self._answered = False
-            origin.fail(error)
-            return
-        recorded = session.facts.sequence is not None
-        if recorded:
-            self._record(RESPONSE_STEPS, str(head.status))
-        client = session.vc
-        size = len(rest)
-        if 0 <= length <= size:
-            if recorded:
-                self._record(HEAD_STEPS, str(head.status))
-            if head.status == 101:
-                client.write(raw)
-                self._upgraded(rest)
-                return
-            client.write(raw + rest[:length] if length else raw)
-            self.received = length
-            self._release(rest[length:])
-            self._finish()
-            return
+            if self.origin is not None:
+                self.origin.fail(error)
+            else:
+                self.fail(error)
+            return None
+        self._answered = True
+        self._keep = not close
         self._delimited = not chunked and length < 0
-        if self._tunnel is None:
-            self._tunnel = HttpTunnel()
-        producer = self._tunnel.produce(
-            "server",
-            origin.vc,
-            length,
-            chunked_out=chunked,
-            complete=self._response_complete,
-            failed=self._response_failed,
-        )
-        self._tunnel.consume("client", client, producer)
-        origin.body = producer
-        if recorded:
-            session.facts.step("response_tunnel_made", producer.action.value)
-            self._record(HEAD_STEPS, str(head.status))
-        client.write(raw)
-        proxy.carry_body(origin)
-        client.idle_limit = proxy.body_idle
-        if rest:
-            producer.receive(rest)
-        if producer.alive and origin.vc.ended_by_peer:
-            producer.end(origin.vc.truncated)
+        self.status = head.status
+        if self._session.facts.sequence is not None:
+            self._record(RESPONSE_STEPS, str(head.status))
+        return raw
+
+    def send_head(self, raw: bytes) -> None:
+        """Let the head of the response leave."""
+        if self._session.facts.sequence is not None:
+            self._record(HEAD_STEPS, str(self.status))
+        self._session.vc.write(raw)
 
     def _record(self, steps: tuple[tuple[str, ...], tuple[str, ...]], detail: str = "") -> None:
         """Record what the deck draws in several steps: those with TLS towards the origin, or those without."""
@@ -329,20 +396,24 @@ class HttpSM:
             self._session.facts.step(name, detail)
 
     def _response_complete(self, rest: bytes) -> None:
+        self.response_sent()
+        self.response_came(rest)
+
+    def response_sent(self) -> None:
+        """All of the response has left."""
         if self._session.facts.sequence is not None:
             self._record(BODY_STEPS)
-        self._release(rest)
         # The last chunk is still to be written: the session goes on when this call stack has ended.
         self._session.vc.handler.soon(self._finish)
 
-    def _release(self, rest: bytes) -> None:
-        """Give the server connection back."""
+    def response_came(self, rest: bytes) -> None:
+        """All of the response has come, and C{rest} behind it: give the server connection back."""
         origin, self.origin = self.origin, None
         if origin is not None:
             if origin.body is not None:
                 self.received = origin.body.ndone
             response = self._response
-            kept = origin.release(keep=response is not None and not response.close and self._whole, rest=rest)
+            kept = origin.release(keep=response is not None and not response.close and self.whole, rest=rest)
             if kept and self._session.facts.sequence is not None:
                 self._session.facts.step("pool_kept")
 
@@ -351,7 +422,7 @@ class HttpSM:
         if self._over:
             return
         self.error = error
-        self._leave_origin()
+        self.leave_origin()
         self._end()
         self._cut_short()
 
@@ -366,7 +437,7 @@ class HttpSM:
     def _may_switch(self, head: ResponseHead) -> bool:
         """Whether the client offered what the origin switches to (RFC 9110 7.8)."""
         offered = _protocols(self._head.upgrade)
-        return self._whole and bool(offered) and _protocols(head.upgrade) <= offered
+        return self.whole and bool(offered) and _protocols(head.upgrade) <= offered
 
     def _upgraded(self, rest: bytes) -> None:
         """101: both connections go on in another protocol, which is probed (RFC 9110 7.8)."""
@@ -407,7 +478,7 @@ class HttpSM:
         if self._over:
             return
         self._end()
-        whole = self._whole
+        whole = self.whole
         self._session.drains = not whole
         self._session.finished(self._keep and whole)
 
@@ -420,6 +491,8 @@ class HttpSM:
             self._over = True
             if self._tunnel is not None:
                 self._tunnel.stop()
+            if self.transform is not None:
+                self.transform.stop()
             self._session.vc.idle_limit = self._proxy.keep_alive_timeout
             self._proxy.ended(self)
 
@@ -441,7 +514,7 @@ class HttpSM:
         if self.method == b"CONNECT":
             session.facts.connect_status, session.facts.error = status, self.error
         session.vc.write(page)
-        session.drains = not self._whole
+        session.drains = not self.whole
         self._end()
         session.vc.resumeProducing()
         session.finished(not close)
@@ -484,12 +557,12 @@ class HttpSM:
             and self._head.length == 0
             and self.method in IDEMPOTENT
             and origin is not None
+            and (self.transform is None or self.transform.untouched)
         ):
             # The origin closed a kept connection just as we used it; the request goes once more, on a new one.
             self._retried = True
             self._session.facts.step("retried")
-            self.reused = False
-            self._proxy.open_origin(self, origin.key)
+            self.ask_again(origin.key)
             return
         why = f" ({error})" if error is not None else ""
         self.fail(
@@ -527,7 +600,7 @@ class HttpSM:
             where = str(self._session.facts.client)
             error = ClientError("the client went away", where=where, remedy="it did not wait for the response")
         self.error = error
-        self._leave_origin()
+        self.leave_origin()
         self._end()
 
 

@@ -11,7 +11,7 @@ URL is logged without its user information and fragment, and of its query only t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from json import JSONEncoder
@@ -66,6 +66,8 @@ class TransactionEntry(NamedTuple):
     error: BaseException | None = None
     parent: str | None = None
     """the parent that the way to the origin goes by"""
+    notes: Mapping[str, str] | None = None
+    """what transforms said of it"""
 
     @property
     def result(self) -> str:
@@ -196,6 +198,11 @@ def json_error(error: BaseException | None) -> str:
     return f'"error":{quoted(kind)},"error_text":{quoted(text)}'
 
 
+def json_notes(notes: Mapping[str, str]) -> str:
+    """The last field of a line, and its end."""
+    return f',"notes":{quoted(dict(notes))}}}'
+
+
 class JsonFormat:
     """One JSON object a line; docs/logs.md names the fields."""
 
@@ -228,7 +235,8 @@ class JsonFormat:
             f'"status":{entry.status},"bytes_in":{entry.bytes_in},"bytes_out":{entry.bytes_out},'
             f'"duration_ms":{entry.duration * 1000:.1f},"upstream":{json_address(entry.upstream)},'
             f'"reused":{"true" if entry.reused else "false"},"result":"{entry.result}",'
-            f"{NO_ERROR if entry.error is None else json_error(entry.error)}}}"
+            f"{NO_ERROR if entry.error is None else json_error(entry.error)}"
+            f"{'}' if not entry.notes else json_notes(entry.notes)}"
         )
 
     def connection(self, entry: ConnectionEntry, facts: Facts, decision: Decision | None) -> str:

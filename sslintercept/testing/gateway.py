@@ -27,7 +27,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from sslintercept.config.reader import read
 from sslintercept.config.schema import Settings
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import Offers, PartHandler
@@ -38,6 +37,7 @@ from sslintercept.facts import Address, Facts, Side
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway
 from sslintercept.http.lines import AccessLines
+from sslintercept.load import load
 from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.nameserver.answers import AnswerTable
 from sslintercept.nameserver.service import Counters
@@ -45,7 +45,6 @@ from sslintercept.net.connector import Connector, refusal
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.limits import Limits
 from sslintercept.net.vconnection import NetVConnection
-from sslintercept.rule.decide import check_match
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import EPOCH, Peer
 from sslintercept.testing.pki import Pair, make_ca, make_leaf
@@ -403,7 +402,7 @@ def settings_of(ini: str) -> Settings:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "test.ini"
         path.write_text(ini, encoding="utf-8")
-        return read(path, check_match)
+        return load(path)
 
 
 @cache

@@ -8,7 +8,8 @@ its place, and give a stage or a reader for the body; those become one row (L{ss
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -22,14 +23,21 @@ from sslintercept.transform.coding import CODINGS, UnknownCoding
 from sslintercept.transform.message import Direction, Message
 from sslintercept.transform.recode import Reader
 from sslintercept.transform.stage import StageError, Transform
+from sslintercept.transform.vconnection import PATIENCE
 
 log = Logger()
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a transform that has none."""
 
 
 class Transformer:
     """
     A transform with its options; L{transform} is asked for each message that it matches.
 
+    @cvar Options: a dataclass whose fields are keys of its section (L{sslintercept.config.key.setting}).
     @cvar sees: what its stages get. Readers always get plain content.
     @cvar changes: whether its stages may change content: then validators of the origin are weakened or left out, and
         C{no-transform} counts.
@@ -37,9 +45,13 @@ class Transformer:
         as a whole, for one that cannot.
     """
 
+    Options: type[Any] = NoOptions  # Any: each transform has its own dataclass
     sees = Sees.CONTENT
     changes = True
     partial = False
+
+    def __init__(self, options: Any = None) -> None:  # Any: an instance of C{Options}
+        self.options = options
 
     def transform(self, message: Message) -> Transform | Reader | None:
         """
@@ -101,10 +113,15 @@ class Loop(Protocol):
 
 
 class TransformProcessor:
-    """The transforms of one generation of settings."""
+    """
+    The transforms of one generation of settings.
 
-    def __init__(self, entries: Sequence[Entry], bounds: Bounds, loop: Loop) -> None:
+    @param patience: seconds that a stage may hold a body without giving a byte.
+    """
+
+    def __init__(self, entries: Sequence[Entry], bounds: Bounds, loop: Loop, patience: float = PATIENCE) -> None:
         self.entries = tuple(entries)
+        self.patience = patience
         self.bounds = bounds
         self.loop = loop
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from sslintercept.config.units import size
 from sslintercept.facts import UNKNOWN, Facts
-from sslintercept.rule.match import CONDITIONS, Kind, Ports, Value, Words
+from sslintercept.rule.match import CONDITIONS, Kind, Ports, Value, Words, parse_with
 from sslintercept.transform.message import Direction, Message
 
 MOST: Final = 2**62
@@ -108,6 +108,14 @@ class Directions(Words):
         for value in self.words:
             if value not in (Direction.REQUEST.value, Direction.RESPONSE.value):
                 raise ValueError(f"{value!r} is neither request nor response")
+
+
+def check_message_match(text: str) -> None:
+    """@raise ValueError: *text* is no match of messages, or one that no message can have."""
+    asked = {each.name: each for each in parse_with(CONDITIONS_OF_MESSAGES, text).conditions if not each.negated}
+    direction = asked.get("direction")
+    if direction is not None and "status" in asked and direction.table.find("response") is None:
+        raise ValueError("requests have no status; ask for direction:response, or for no direction")
 
 
 def status_of(message: Message) -> Value:

@@ -266,7 +266,7 @@ class Producer:
         """The source has no more: the end of a body that only the close delimits, else a failure."""
         if not self.alive:
             return
-        if self.length == UNTIL_CLOSE and not truncated:
+        if self.length == self.ndone or (self.length == UNTIL_CLOSE and not truncated):
             self._finish(b"")
         else:
             self.fail(

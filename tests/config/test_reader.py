@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslintercept.config import endpoint, reader, schema
-from sslintercept.config.reader import MOST_MISTAKES, ConfigMistakes, Mistake, find, nearest, read
+from sslintercept.config.reader import MOST_MISTAKES, Checks, ConfigMistakes, Mistake, find, nearest, read
 from sslintercept.config.schema import ListenSettings, RuleSettings, Settings
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Address
-from sslintercept.rule.decide import check_match
+from sslintercept.load import load
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_match_is_judged_by_whoever_knows_matches(ini: Path) -> None:
 
     settings(ini, "[rule:a]\nmatch = fine\naction = block\n[rule:b]\nmatch = bad\naction = block\n")
     with pytest.raises(ConfigMistakes) as caught:
-        read(ini, check)
+        read(ini, Checks(check, check, type))
     assert asked == ["fine", "bad"]
     assert caught.value.mistakes == (Mistake(str(ini), 5, "rule:b", "match", "bad", "'bad' is no condition"),)
     assert str(caught.value) == f"{ini}:5: [rule:b] match = bad: 'bad' is no condition"
@@ -342,7 +342,6 @@ def test_a_mistake_has_one_clear_line(ini: Path, text: str, line: str) -> None:
             "2: [aio] engine = uring: choosing a disk engine is not part of this version; allowed: auto",
         ),
         ("[aio]\nengine = fast", "2: [aio] engine = fast: not one of the choices; allowed: auto"),
-        ("[transform:a]\nuse = gzip", "1: [transform:a]: transforms are not part of this version; remove the section"),
         ("[inspect:a]\nuse = icap", "1: [inspect:a]: inspectors are not part of this version; remove the section"),
         ("[admin]\nport = 1", "2: [admin] port: not part of this version; remove the key"),
     ],
@@ -539,7 +538,7 @@ def test_what_does_not_go_together_is_a_mistake(tmp_path: Path, text: str, what:
     file = tmp_path / "a.ini"
     file.write_text(text)
     with pytest.raises(ConfigMistakes) as caught:
-        read(file, check_match)
+        load(file)
     assert what in str(caught.value)
 
 

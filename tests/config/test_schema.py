@@ -55,7 +55,7 @@ def test_every_section_is_an_attribute_of_the_settings() -> None:
     process = {key.name for key in schema.PROCESS.keys}
     single = {section.attribute for section in SECTIONS if not section.named and section is not schema.PROCESS}
     assert attributes == process | single | {
-        *("path", "generation", "listeners", "rules", "parents", "split_dns", "warnings")
+        *("path", "generation", "listeners", "rules", "parents", "split_dns", "changes", "warnings")
     }
 
 
@@ -72,5 +72,6 @@ def test_named_sections_say_so_in_their_heading() -> None:
         "[dns-for:NAME]",
         "[parent:NAME]",
         "[rule:NAME]",
+        "[transform:NAME]",
     ]
     assert not set(schema.NOT_YET) & {section.name for section in SECTIONS}

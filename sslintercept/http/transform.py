@@ -1,0 +1,398 @@
+"""
+What transforms do to one transaction: a chain of stages for its request, and one for its response.
+
+The transaction asks here at three places: before its request leaves (L{HttpTransform.begin}), when there is a server
+connection to send it by (L{HttpTransform.sends}), and when a response's head has come (L{HttpTransform.takes}). A head
+leaves when its chain says that there is output, and how long that is; so a message has exactly one framing field,
+which says what follows. A chain holds a body by two tunnels: one from its source into the chain, one from the chain to
+its sink (ATS: two chained tunnels). See C{docs/transforms.md}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from sslintercept.errors import InterceptError
+from sslintercept.facts import CHUNKED, UNTIL_CLOSE, ResponseHead
+from sslintercept.http.head import has_body, write_request, write_response
+from sslintercept.http.origin import OriginSession
+from sslintercept.transform.link import Loop
+from sslintercept.transform.message import Answer
+from sslintercept.transform.processor import Partial, Stages, Transforming, TransformProcessor
+from sslintercept.transform.stage import StageError, Transform
+from sslintercept.transform.vconnection import TransformVConnection
+from sslintercept.tunnel.tunnel import Consumer, HttpTunnel, Producer, Sink, Source
+
+if TYPE_CHECKING:
+    from sslintercept.http.proxy import HttpProxy
+    from sslintercept.http.sm import HttpSM
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Passage:
+    """
+    One body from its source through a chain to its sink.
+
+    @ivar length: of the output, as soon as it is C{ready}; C{None} if nobody knows.
+
+    @param ready: there is output, or the end of it.
+    @param failed: a stage broke; nothing of the chain is left.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Transform],
+        loop: Loop,
+        patience: float,
+        *,
+        ready: Callable[[], object],
+        failed: Callable[[InterceptError], object],
+    ) -> None:
+        self.ready = False
+        self.length: int | None = None
+        self._tell = ready
+        self._into: Consumer | None = None
+        self._tunnels: list[HttpTunnel] = []
+        self.chain = TransformVConnection(
+            stages, loop, ready=self._ready, failed=failed, detached=self._detached, patience=patience
+        )
+
+    def bring(
+        self,
+        name: str,
+        source: Source,
+        length: int,
+        *,
+        raw: bool,
+        complete: Callable[[bytes], object],
+        failed: Callable[[Exception], object],
+        abandoned: Callable[[], object],
+    ) -> Producer:
+        """
+        Lead the body into the chain, and let that begin.
+
+        @param raw: the chain gets chunks as they come.
+        @param abandoned: the rest of the body is not wanted.
+        """
+        tunnel = HttpTunnel()
+        self._tunnels.append(tunnel)
+        producer = tunnel.produce(name, source, length, chunked_out=raw, complete=complete, failed=failed)
+        producer.abandoned = abandoned
+        self._into = tunnel.consume("transform", self.chain, producer, ended=self._came)
+        self.chain.start(length if length >= 0 else None)
+        return producer
+
+    def _came(self, error: Exception | None) -> None:
+        if error is None:
+            self.chain.finish()
+        else:
+            self.chain.abort(error)
+
+    def _ready(self, length: int | None) -> None:
+        self.ready, self.length = True, length
+        self._tell()
+
+    def _detached(self) -> None:
+        if self._into is not None:
+            self._into.detach()
+
+    def lead(
+        self,
+        name: str,
+        sink: Sink,
+        length: int,
+        *,
+        chunked: bool,
+        complete: Callable[[bytes], object],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        """
+        Lead the output to its sink.
+
+        @param length: as for a producer: bytes, C{CHUNKED} if the chain gives chunks, or C{UNTIL_CLOSE}.
+        """
+        tunnel = HttpTunnel()
+        self._tunnels.append(tunnel)
+        producer = tunnel.produce(
+            "transform", self.chain, length, chunked_out=chunked, complete=complete, failed=failed
+        )
+        tunnel.consume(name, sink, producer)
+        self.chain.read_to(producer.receive, lambda: producer.end(truncated=False))
+
+    def stop(self) -> None:
+        """Let go of everything; stages that have not finished are aborted."""
+        for tunnel in self._tunnels:
+            tunnel.stop()
+        self.chain.stopProducing()
+
+
+class HttpTransform:
+    """
+    The transforms of one transaction.
+
+    @ivar request: the passage of the request's body, if it has stages; C{response}: the response's.
+    """
+
+    __slots__ = ("_asked_again", "_loop", "_processor", "_proxy", "_sm", "_transforming", "request", "response")
+
+    def __init__(self, sm: HttpSM, proxy: HttpProxy, processor: TransformProcessor, transforming: Transforming) -> None:
+        self._sm = sm
+        self._proxy = proxy
+        self._processor = processor
+        self._transforming = transforming
+        self._loop = sm.session.vc.handler
+        self._asked_again = False
+        self.request: Passage | None = None
+        self.response: Passage | None = None
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What transforms want in the log."""
+        return self._transforming.request.notes
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no body has gone into a stage, so that the request may be sent once more."""
+        return self.request is None and self.response is None
+
+    # the request
+
+    def begin(self) -> bool:
+        """Look at what the transforms have said; true if one has answered."""
+        answered = self._transforming.request.answered
+        if answered is not None:
+            self._answer(answered)
+            return True
+        stages = self._transforming.stages
+        if stages.stages:
+            self.request = self._passage(stages, self._request_ready)
+        return False
+
+    def _passage(self, stages: Stages, ready: Callable[[], object]) -> Passage:
+        patience = self._processor.patience
+        return Passage(stages.stages, self._loop, patience, ready=ready, failed=self._broke)
+
+    def sends(self, origin: OriginSession) -> bool:
+        """
+        There is a server connection: true if the request is, or will be, sent from here.
+
+        Stages begin only now, so that no body is taken for a server that cannot be reached (TS-4044). The connection
+        waits meanwhile; should it be lost, another one is opened when there is something to send.
+        """
+        passage = self.request
+        if passage is None:
+            return False
+        if passage.ready:
+            self._send(origin, passage)
+        elif self._sm.request_body is None:
+            self._take_body(passage)
+        return True
+
+    def _take_body(self, passage: Passage) -> None:
+        sm = self._sm
+        head, client = sm.head, sm.session.vc
+        rest = sm.take_rest()
+        if head.expect_continue:
+            # The server is asked when there is something to send: by then nobody has waited for its leave.
+            head.expect_continue = False
+            if not rest:
+                client.write(CONTINUE)
+        sm.request_body = producer = passage.bring(
+            "client",
+            client,
+            head.length,
+            raw=self._transforming.stages.raw_in,
+            complete=sm.request_came,
+            failed=sm.request_failed,
+            abandoned=_unwanted,
+        )
+        client.idle_limit = self._proxy.body_idle
+        client.resumeProducing()
+        if rest:
+            producer.receive(rest)
+        elif head.length == 0:
+            producer.end(truncated=False)
+
+    def _request_ready(self) -> None:
+        sm, passage = self._sm, self.request
+        origin = sm.origin
+        if sm.over or passage is None or origin is None:
+            return
+        if origin.usable and not origin.vc.closing:
+            self._send(origin, passage)
+        else:
+            sm.reopen()
+
+    def _send(self, origin: OriginSession, passage: Passage) -> None:
+        sm, proxy = self._sm, self._proxy
+        raw_out, length = self._transforming.stages.raw_out, passage.length
+        try:
+            if raw_out and length is None:
+                raise StageError("it announced no length", where="transform", remedy="a stage of raw chunks has to")
+            framed = CHUNKED if raw_out or length is None else length
+            raw = write_request(sm.head, proxy.via, framed)
+        except InterceptError as error:
+            self._broke(error)
+            return
+        facts = sm.session.facts
+        if facts.sequence is not None:
+            facts.step("request_forwarded")
+            if origin.handshake is None:
+                facts.step("request_sent" if origin.key.secure else "plain_request_sent")
+        origin.send(sm, raw)
+        proxy.carry_body(origin)
+        passage.lead(
+            "server",
+            origin.vc,
+            framed if raw_out or length is not None else UNTIL_CLOSE,
+            chunked=framed == CHUNKED,
+            complete=self._request_sent,
+            failed=self._broke,
+        )
+
+    def _request_sent(self, _rest: bytes) -> None:
+        # The last chunk is still to be written.
+        self._loop.soon(self._sm.request_sent)
+
+    # the response
+
+    def takes(self, origin: OriginSession, head: ResponseHead, rest: bytes) -> bool:
+        """
+        A response's head has come, and C{rest} behind it: true if it is, or will be, forwarded from here.
+        """
+        sm = self._sm
+        body = has_body(head.status, sm.method)
+        try:
+            message, stages = self._transforming.response(head, has_body=body)
+        except Partial as error:
+            self._ask_for_all(error)
+            return True
+        except InterceptError as error:
+            self._broke(error)
+            return True
+        if message.answered is not None:
+            if 0 <= head.length <= len(rest):
+                sm.response_came(rest[head.length :])
+            else:
+                sm.leave_origin()
+            self._answer(message.answered)
+            return True
+        if not stages.stages:
+            return False
+        self.response = passage = self._passage(stages, self._response_ready)
+        origin.body = producer = passage.bring(
+            "server",
+            origin.vc,
+            head.length,
+            raw=False,
+            complete=sm.response_came,
+            failed=self._broke,
+            abandoned=sm.leave_origin,
+        )
+        self._proxy.carry_body(origin)
+        if rest:
+            producer.receive(rest)
+        elif head.length == 0:
+            producer.end(truncated=False)
+        if producer.alive and origin.vc.ended_by_peer:
+            producer.end(origin.vc.truncated)
+        return True
+
+    def _ask_for_all(self, error: Partial) -> None:
+        """A transform needs the whole content, and the client asked for a piece: ask for the whole, once."""
+        sm = self._sm
+        origin, head = sm.origin, sm.head
+        if self._asked_again or head.length or sm.method != b"GET" or origin is None:
+            self._broke(error)
+            return
+        self._asked_again = True
+        head.fields = [field for field in head.fields if field[0].lower() not in (b"range", b"if-range")]
+        sm.leave_origin()
+        sm.session.facts.step("retried")
+        sm.ask_again(origin.key)
+
+    def _response_ready(self) -> None:
+        sm, passage = self._sm, self.response
+        if sm.over or passage is None:
+            return
+        length = UNTIL_CLOSE if passage.length is None else passage.length
+        raw = sm.begin_response(length)
+        if raw is None:
+            return
+        client = sm.session.vc
+        sm.send_head(raw)
+        client.idle_limit = self._proxy.body_idle
+        passage.lead(
+            "client",
+            client,
+            length,
+            chunked=length < 0 and sm.head.version >= 11,
+            complete=self._response_sent,
+            failed=self._broke,
+        )
+
+    def _response_sent(self, _rest: bytes) -> None:
+        # The last chunk is still to be written; and the rest of a body that a stage does not want is not waited for.
+        self._sm.response_sent()
+
+    # the end
+
+    def _answer(self, answer: Answer) -> None:
+        """Answer the client as a transform said."""
+        sm, proxy = self._sm, self._proxy
+        request = sm.head
+        close = request.close or not sm.whole or proxy.draining
+        head = ResponseHead()
+        head.version, head.status, head.length = 11, answer.status, len(answer.body)
+        head.reason = phrase(answer.status)
+        head.fields = list(answer.fields)
+        head.upgrade = head.block_via = None
+        try:
+            raw = write_response(
+                head,
+                version=request.version,
+                via=None,
+                close=close,
+                chunked=False,
+                announce_keep_alive=request.version == 10 and not close,
+                method=sm.method,
+            )
+        except InterceptError as error:
+            self._broke(error)
+            return
+        sm.answer(answer.status, raw + answer.body if has_body(answer.status, sm.method) else raw, close)
+
+    def _broke(self, error: Exception) -> None:
+        """A body, or what a stage makes of it, will not be whole."""
+        sm = self._sm
+        if sm.over:
+            return
+        if not isinstance(error, InterceptError):
+            error = StageError(str(error), where="transform", remedy="see the proxy's log")
+        sm.leave_origin()
+        sm.fail(error)
+
+    def stop(self) -> None:
+        """The transaction is over."""
+        sm = self._sm
+        for passage in (self.request, self.response):
+            if passage is not None:
+                passage.stop()
+        if self.response is not None and sm.origin is not None:
+            # A stage had enough before the response was whole.
+            sm.leave_origin()
+
+
+def _unwanted() -> None:
+    """The rest of a request's body is not wanted; who sends it is answered, and heard out."""
+
+
+def phrase(status: int) -> bytes:
+    """The reason phrase of a status (RFC 9110 15); empty for one that nobody has registered."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""

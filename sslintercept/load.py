@@ -1,0 +1,77 @@
+"""
+The ini file with what the folders above the settings know of it: conditions, and the transforms that can be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.plugin import getPlugins
+
+import sslintercept.plugins
+from sslintercept.config.reader import Checks, read
+from sslintercept.config.schema import Settings, TransformSettings
+from sslintercept.errors import ConfigError
+from sslintercept.interfaces import ITransformPlugin
+from sslintercept.rule.decide import check_match
+from sslintercept.rule.match import parse_with
+from sslintercept.transform.plugin import Plugin, find
+from sslintercept.transform.processor import Entry
+from sslintercept.transform.select import CONDITIONS_OF_MESSAGES, check_message_match
+from sslintercept.transform.shipped.table import SHIPPED
+
+
+def used(use: str) -> Plugin:
+    """
+    The transform that C{use =} names.
+
+    @raise ValueError: there is none.
+    """
+    return find(use, SHIPPED, cast("list[Plugin]", list(getPlugins(ITransformPlugin, sslintercept.plugins))))
+
+
+def options_of(use: str) -> type[Any]:  # Any: each transform has its own dataclass
+    """
+    The keys of the transform that C{use =} names.
+
+    @raise ValueError: there is none.
+    """
+    return used(use).options
+
+
+CHECKS = Checks(check_match, check_message_match, options_of)
+
+
+def load(path: Path, generation: int = 1) -> Settings:
+    """
+    Read an ini file.
+
+    @raise ConfigMistakes: see L{read}.
+    """
+    return read(path, CHECKS, generation)
+
+
+def entries(settings: Sequence[TransformSettings]) -> list[Entry]:
+    """
+    The transforms of C{[transform:NAME]} sections, in their order.
+
+    @raise ConfigError: one cannot be made.
+    """
+    return [entry(each) for each in settings]
+
+
+def entry(settings: TransformSettings) -> Entry:
+    """
+    One of them.
+
+    @raise ConfigError: it cannot be made.
+    """
+    try:
+        made = used(settings.use).transformer(settings.options)
+        match = parse_with(CONDITIONS_OF_MESSAGES, settings.match)
+    except ValueError as error:
+        where = f"[transform:{settings.name}] use = {settings.use}"
+        raise ConfigError(str(error), where=where, remedy="correct the section") from error
+    return Entry(settings.name, match, made, settings.no_transform == "respect", settings.unknown_coding == "block")
