@@ -139,7 +139,7 @@ class Row:
             if self._codings:
                 self.message.set(b"Content-Encoding", b", ".join(each.encode("ascii") for each in self._codings))
         if any(isinstance(each, Encode | Decode) for each in self.stages):
-            unvalidate(self.message)
+            unvalidate(self.message, with_length=not self.message.has_body)
 
     def _vary(self) -> None:
         """What the client gets depends on what it accepts (RFC 9110 12.5.5)."""

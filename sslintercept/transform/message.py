@@ -179,6 +179,11 @@ class Message:
         name = name.lower()
         return [value for each, value in self.head.fields if each.lower() == name]
 
+    def request_field(self, name: bytes) -> bytes | None:
+        """The value of a field of the request that this is, or is the response to; of several lines the first."""
+        name = name.lower()
+        return next((value for each, value in self.request.fields if each.lower() == name), None)
+
     def set(self, name: bytes, value: bytes) -> None:
         """
         Let the field have this value and no other.

@@ -17,7 +17,7 @@ from sslintercept.errors import InterceptError, ResponseError
 from sslintercept.facts import Facts, RequestHead, ResponseHead, Side
 from sslintercept.rule.match import Match
 from sslintercept.transform.accept import codings_of, readable
-from sslintercept.transform.arrange import Bounds, Row, Sees, unvalidate
+from sslintercept.transform.arrange import Bounds, Leave, Row, Sees, unvalidate
 from sslintercept.transform.coding import CODINGS, MAX_CODINGS, UnknownCoding
 from sslintercept.transform.message import Direction, Message
 from sslintercept.transform.recode import Reader
@@ -183,7 +183,7 @@ class Transforming:
         given = [each for each in given if welcome(each, message, codings)]
         if not given:
             return Stages()
-        if any(each.changes for each in given):
+        if any(each.changes and not isinstance(each.part, Leave) for each in given):
             unvalidate(message, with_length=not message.has_body)
         row = Row(message, self._bounds, given[0].sees, self._accept)
         for each in given:
