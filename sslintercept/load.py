@@ -17,13 +17,13 @@ from sslintercept.errors import ConfigError
 from sslintercept.interfaces import ITransformPlugin
 from sslintercept.rule.decide import check_match
 from sslintercept.rule.match import parse_with
-from sslintercept.transform.plugin import Plugin, find
+from sslintercept.transform.plugin import Plugin, Use, find
 from sslintercept.transform.processor import Entry
 from sslintercept.transform.select import CONDITIONS_OF_MESSAGES, check_message_match
 from sslintercept.transform.shipped.table import SHIPPED
 
 
-def used(use: str) -> Plugin:
+def used(use: str) -> Use:
     """
     The transform that C{use =} names.
 

@@ -17,7 +17,7 @@ from sslintercept.transform.accept import choose, codings_of
 from sslintercept.transform.coding import CODINGS, IDENTITY, Decoder, Encoder
 from sslintercept.transform.message import Direction, Message
 from sslintercept.transform.recode import Chunk, Dechunk, Decode, Encode, Reader, Tap
-from sslintercept.transform.stage import Transform
+from sslintercept.transform.stage import Null, Transform
 
 
 class Sees(IntEnum):
@@ -42,16 +42,32 @@ VALIDATORS: Final = frozenset((b"accept-ranges", b"content-md5", b"digest", b"co
 """fields that are about the bytes of a body, and wrong once it is another (RFC 9530, RFC 1864)"""
 
 
+class Leave(Null):
+    """
+    Given as a stage it stands for none: it says which coding the body leaves with, whatever it came with.
+
+    @param codings: in the order of liking; the client's own liking and what it accepts come first. L{IDENTITY} alone
+        is given to everybody. Of requests the first counts: what an origin accepts nobody knows.
+    """
+
+    def __init__(self, *codings: str) -> None:
+        self.codings = codings
+
+
 class Row:
     """
     The row of a message's stages while it grows.
 
     @ivar stages: so far.
     @ivar raw_in: the first stage gets raw chunks.
+
+    @param accept: the client's values of Accept-Encoding.
     """
 
-    def __init__(self, message: Message, bounds: Bounds, first: Sees) -> None:
+    def __init__(self, message: Message, bounds: Bounds, first: Sees, accept: Sequence[bytes] = ()) -> None:
         self.message = message
+        self._accept = accept
+        self._leave: tuple[str, ...] = ()
         self.stages: list[Transform] = []
         self._bounds = bounds
         self._request = message.direction is Direction.REQUEST
@@ -70,7 +86,10 @@ class Row:
     def add(self, stage: Transform, sees: Sees) -> None:
         """Add a stage."""
         self._go_to(sees if self._chunked else max(sees, Sees.CODED))
-        self.stages.append(stage)
+        if isinstance(stage, Leave):
+            self._leave = stage.codings
+        else:
+            self.stages.append(stage)
 
     def read(self, reader: Reader) -> None:
         """Add a reader: what it sees passes as it is."""
@@ -89,34 +108,38 @@ class Row:
         while self._level > level:
             if self._level is Sees.CODED:
                 self.stages.append(Chunk())
-            elif self._codings:
-                self._codings = self._codings[-1:]
-                self.stages.append(Encode(Encoder(self._codings[0])))
+            else:
+                self._encode()
             self._level = Sees(self._level - 1)
+
+    def _encode(self) -> None:
+        """Put on what the receiver accepts; an origin gets what the client had used."""
+        if self._leave:
+            coding = self._leave[0] if self._request else choose(self._accept, self._leave, "")
+        elif self._codings:
+            coding = self._codings[-1] if self._request else choose(self._accept, CODINGS, self._codings[-1])
+        else:
+            return
+        self._codings = () if coding == IDENTITY else (coding,)
+        if self._codings:
+            self.stages.append(Encode(Encoder(coding)))
+        if not self._request and self._leave != (IDENTITY,):
+            self._vary()
 
     def _decoder(self) -> Decoder:
         side = Side.CLIENT if self._request else Side.UPSTREAM
         return Decoder(self._codings, ratio=self._bounds.ratio, limit=self._bounds.limit, side=side)
 
-    def close(self, accept: Sequence[bytes]) -> None:
-        """
-        Put on what the receiver accepts, and say so in the head: an origin gets what the client had used.
-
-        @param accept: the client's values of Accept-Encoding.
-        """
-        if self._level is Sees.CONTENT and self._codings:
-            coding = self._codings[-1] if self._request else choose(accept, CODINGS, self._codings[-1])
-            self._codings = () if coding == IDENTITY else (coding,)
-            if self._codings:
-                self.stages.append(Encode(Encoder(coding)))
-            if not self._request:
-                self._vary()
+    def close(self) -> None:
+        """Put on what the receiver accepts, and say so in the head."""
+        if self._level is Sees.CONTENT:
+            self._encode()
         if self._codings != self._came_with:
             self.message.remove(b"Content-Encoding")
             if self._codings:
                 self.message.set(b"Content-Encoding", b", ".join(each.encode("ascii") for each in self._codings))
-        if self._came_with and self.stages and any(isinstance(each, Encode | Decode) for each in self.stages):
-            unvalidate(self.message)
+        if any(isinstance(each, Encode | Decode) for each in self.stages):
+            unvalidate(self.message, with_length=not self.message.has_body)
 
     def _vary(self) -> None:
         """What the client gets depends on what it accepts (RFC 9110 12.5.5)."""

@@ -16,6 +16,8 @@ from sslintercept.facts import Facts, RequestHead, ResponseHead
 
 MAX_NOTE: Final = 1024
 """characters of a note in the access log"""
+MAX_NAME: Final = 64
+"""characters of a note's name"""
 MOST_NOTES: Final = 16
 """notes of one transaction"""
 
@@ -36,6 +38,9 @@ FRAMING: Final = frozenset(
     )
 )
 """fields that frame or route a message: they are written by whoever sends it"""
+
+BODILESS: Final = frozenset((204, 205, 304))
+"""statuses of final answers without content (RFC 9110 6.4.1)"""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]{0,16384}")
@@ -174,6 +179,11 @@ class Message:
         name = name.lower()
         return [value for each, value in self.head.fields if each.lower() == name]
 
+    def request_field(self, name: bytes) -> bytes | None:
+        """The value of a field of the request that this is, or is the response to; of several lines the first."""
+        name = name.lower()
+        return next((value for each, value in self.request.fields if each.lower() == name), None)
+
     def set(self, name: bytes, value: bytes) -> None:
         """
         Let the field have this value and no other.
@@ -210,13 +220,17 @@ class Message:
         """
         Answer the client with this; a request is not forwarded then, a response is thrown away.
 
-        @raise FieldError: a field cannot be written.
+        @raise FieldError: a field cannot be written, or the status is none of a final answer, or none with a body.
         """
+        if not 200 <= status <= 599 or (body and status in BODILESS):
+            what = f"{status} is no status to answer with, or has no body"
+            raise FieldError(what, where="transform", remedy="correct the plugin or its options")
         for name, value in (fields or {}).items():
             check_field(name, value)
         self.answered = Answer(status, tuple((fields or {}).items()), body)
 
     def note(self, name: str, value: str) -> None:
         """Put something into the transaction's line of the access log; of more than L{MOST_NOTES} the first count."""
+        name = name[:MAX_NAME]
         if len(self.notes) < MOST_NOTES or name in self.notes:
             self.notes[name] = value[:MAX_NOTE]

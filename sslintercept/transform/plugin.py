@@ -21,14 +21,20 @@ Factory = Callable[[Any], Transformer]  # Any: each transform has its own datacl
 """a subclass of L{Transformer}, or any function; its attribute C{Options} is the dataclass that it takes"""
 
 
-class Plugin(Protocol):
-    """L{ITransformPlugin}, to the type checker."""
-
-    name: str
+class Use(Protocol):
+    """What C{use =} names."""
 
     @property
     def options(self) -> type[Any]: ...  # Any: as above
-    def transformer(self, options: Any) -> Transformer: ...  # Any: likewise
+    @property
+    def transformer(self) -> Factory: ...
+
+
+class Plugin(Use, Protocol):
+    """L{ITransformPlugin}, to the type checker."""
+
+    @property
+    def name(self) -> str: ...
 
 
 @implementer(IPlugin, ITransformPlugin)
@@ -54,7 +60,7 @@ class TransformPlugin:
         return self.factory(options)
 
 
-def find(use: str, shipped: Mapping[str, Factory], plugins: Iterable[Plugin]) -> Plugin:
+def find(use: str, shipped: Mapping[str, Use], plugins: Iterable[Plugin]) -> Use:
     """
     Who is meant.
 
@@ -62,9 +68,9 @@ def find(use: str, shipped: Mapping[str, Factory], plugins: Iterable[Plugin]) ->
     """
     if ":" in use:
         return TransformPlugin(use, _load(use))
-    found: list[Plugin] = [plugin for plugin in plugins if plugin.name == use]
+    found: list[Use] = [plugin for plugin in plugins if plugin.name == use]
     if use in shipped:
-        found.append(TransformPlugin(use, shipped[use]))
+        found.append(shipped[use])
     if not found:
         names = sorted({*shipped, *(plugin.name for plugin in plugins)})
         near = get_close_matches(use[:80], names, n=1, cutoff=0.6)

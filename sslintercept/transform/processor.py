@@ -18,8 +18,8 @@ from sslintercept.errors import InterceptError, ResponseError
 from sslintercept.facts import Facts, RequestHead, ResponseHead, Side
 from sslintercept.rule.match import Match
 from sslintercept.transform.accept import codings_of, readable
-from sslintercept.transform.arrange import Bounds, Row, Sees, unvalidate
-from sslintercept.transform.coding import CODINGS, UnknownCoding
+from sslintercept.transform.arrange import Bounds, Leave, Row, Sees, unvalidate
+from sslintercept.transform.coding import CODINGS, MAX_CODINGS, UnknownCoding
 from sslintercept.transform.message import Direction, Message
 from sslintercept.transform.recode import Reader
 from sslintercept.transform.stage import StageError, Transform
@@ -200,18 +200,17 @@ class Transforming:
         given = [each for each in given if welcome(each, message, codings)]
         if not given:
             return Stages()
-        if any(each.changes for each in given):
+        if any(each.changes and not isinstance(each.part, Leave) for each in given):
             unvalidate(message, with_length=not message.has_body)
-        if not message.has_body:
-            return Stages()
-        row = Row(message, self._bounds, given[0].sees)
+        row = Row(message, self._bounds, given[0].sees, self._accept)
         for each in given:
             if isinstance(each.part, Transform):
                 row.add(each.part, each.sees)
             else:
                 row.read(each.part)
-        row.close(self._accept)
-        return Stages(row.stages, row.raw_in, row.raw_out)
+        row.close()
+        # The head of a body that is only spoken of (HEAD) says what it would be.
+        return Stages(row.stages, row.raw_in, row.raw_out) if message.has_body else Stages()
 
 
 def ask(message: Message, entries: Sequence[Entry]) -> list[Given]:
@@ -245,14 +244,16 @@ def welcome(each: Given, message: Message, codings: Sequence[str]) -> bool:
     """
     if each.changes and each.entry.respect_no_transform and forbids(message):
         return False
-    if each.sees is not Sees.CONTENT or message.partial or not message.has_body:
+    if each.sees is not Sees.CONTENT or message.partial:
         return True
     unknown = next((coding for coding in codings if coding not in CODINGS), None)
     if unknown is None:
-        return True
+        if len(codings) <= MAX_CODINGS:
+            return True
+        unknown = f"{codings[0]} and {len(codings) - 1} more"
     if each.entry.block_unknown_coding:
         raise UnknownCoding(unknown, Side.CLIENT if message.direction is Direction.REQUEST else Side.UPSTREAM)
-    message.note(each.entry.name, f"not applied to content coding {unknown}")
+    message.note(each.entry.name, f"not applied to content coding {unknown[:40]}")
     return False
 
 

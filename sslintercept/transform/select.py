@@ -83,7 +83,7 @@ class Sizes:
 
     def __init__(self, values: Sequence[str]) -> None:
         self.ranges: list[tuple[int, int, str]] = []
-        read = size("0", "1000000GiB")
+        read = size("0B", "1000000GiB")
         for value in values:
             low, dash, high = value.partition("-")
             try:

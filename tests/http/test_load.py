@@ -17,6 +17,7 @@ from sslintercept.testing.gateway import MemoryGateway
 from sslintercept.testing.loop import Loop
 from sslintercept.transform.plugin import TransformPlugin, find
 from sslintercept.transform.processor import Transformer
+from sslintercept.transform.shipped.table import SHIPPED
 from tests.http.test_session import GET, asked
 
 MODULE = """\
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from sslintercept.config.key import setting
 from sslintercept.config.units import choice, integer
 from sslintercept.transform.processor import Transformer
+from sslintercept.transform.shipped.table import SHIPPED
 from sslintercept.transform.stage import Transform
 
 
@@ -146,8 +148,8 @@ def test_a_plugin_is_found_by_its_name_and_two_of_one_name_are_not() -> None:
     plugin = TransformPlugin("nothing", Nothing)
     assert verifyObject(ITransformPlugin, plugin)
     assert find("nothing", {}, [plugin]) is plugin
-    assert isinstance(find("nothing", {"nothing": Nothing}, []).transformer(None), Nothing)
+    assert isinstance(find("null", SHIPPED, [plugin]).transformer(None), Transformer)
     with pytest.raises(ValueError, match="more than one transform has this name"):
-        find("nothing", {"nothing": Nothing}, [plugin])
+        find("null", SHIPPED, [TransformPlugin("null", Nothing)])
     with pytest.raises(ValueError, match="did you mean nothing"):
         find("nothin", {}, [plugin])
