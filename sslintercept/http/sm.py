@@ -11,14 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sslintercept.errors import ClientError, InterceptError, LostError, MessageError, TimedOut, UpstreamError
-from sslintercept.facts import CHUNKED, Action, Address, Decision, RequestHead, ResponseHead, Scope
+from sslintercept.facts import CHUNKED, Address, Decision, RequestHead, ResponseHead
 from sslintercept.http.head import write_request, write_response
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.pool import OriginKey
 from sslintercept.http.transform import HttpTransform
-from sslintercept.net.vconnection import NEVER
-from sslintercept.probe.accept import Hanging
-from sslintercept.transform.processor import TransformProcessor
+from sslintercept.http.upgrade import switch
+from sslintercept.transform.processor import MessageStages, TransformProcessor
 from sslintercept.tunnel.tunnel import HttpTunnel, Producer
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ class HttpSM:
         "begun",
         "decision",
         "error",
+        "messages",
         "method",
         "origin",
         "received",
@@ -93,6 +93,8 @@ class HttpSM:
         self.origin: OriginSession | None = None
         self.decision: Decision | None = None
         self.error: Exception | None = None
+        self.messages: MessageStages | None = None
+        """what goes between the two sides after a 101 to WebSocket, if anybody wants that; said before L{response}"""
         self.status = 0
         self.received = 0
         self.reused = False
@@ -440,36 +442,14 @@ class HttpSM:
         return self.whole and bool(offered) and _protocols(head.upgrade) <= offered
 
     def _upgraded(self, rest: bytes) -> None:
-        """101: both connections go on in another protocol, which is probed (RFC 9110 7.8)."""
+        """101: both connections go on in another protocol."""
         origin, self.origin = self.origin, None
         assert origin is not None
-        session = self._session
-        client = session.vc
-        facts = session.facts
+        assert self._response is not None
         origin.sm = None
-        protocol = (self._response.upgrade or b"upgrade").decode("latin-1") if self._response is not None else "upgrade"
         self._end()
-        peeked = session.taken_over()
-        vc = origin.vc
-        vc.deadline, vc.idle_limit = NEVER, 0.0
-        outer = facts.scope
         decision = self.decision or self._proxy.default
-        if protocol.strip().lower() == "websocket":
-            # Both have agreed on it, so it is known, whatever becomes of what nobody knows.
-            decision = Decision(Action.TUNNEL, decision.rule, "upgraded to WebSocket")
-        facts.scope = scope = Scope(origin.key.destination, decision)
-        if outer is not None:
-            scope.name, scope.secure, scope.hello, scope.failure = outer.name, outer.secure, outer.hello, outer.failure
-        facts.step("upgraded", protocol)
-        facts.path.append(protocol.lower().partition(",")[0].strip() or "upgrade")
-        hanging = Hanging(vc)
-        if scope.secure:
-            # TLS stands already on that side; what is inside needs no further layer.
-            hanging.secured = self._proxy.plain
-        hanging.early += rest
-        client.hang(vc)
-        hanging.relay(client)
-        self._proxy.probe.accept(client, facts, peeked)
+        switch(self._proxy, self._session, origin, self._response.upgrade, decision, rest, self.messages)
 
     # the end
 

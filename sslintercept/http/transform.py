@@ -267,6 +267,8 @@ class HttpTransform:
         body = has_body(head.status, sm.method)
         try:
             message, stages = self._transforming.response(head, has_body=body)
+            if head.status == 101 and message.answered is None:
+                sm.messages = self._transforming.conversation(message)
         except Partial as error:
             self._ask_for_all(error)
             return True

@@ -241,6 +241,22 @@ OTHER_STEPS: Final = (
         arrow=NOTE,
     ),
     Step("replayed", "lvc", "Server", "Replay peeked bytes", "the bytes the probe had read were sent on; how many"),
+    Step(
+        "conversation",
+        "lvc",
+        "rvc",
+        "WebSocket through stages",
+        "messages go through stages after a 101; detail: their names",
+        arrow=BOTH,
+    ),
+    Step(
+        "conversation_ended",
+        "lvc",
+        "rvc",
+        "WebSocket ends",
+        "both connections of a conversation are gone; detail: messages each way",
+        arrow=NOTE,
+    ),
     Step("tunnel_ended", "lvc", "rvc", "Blind Tunnel ends", "a tunnel ended; detail: bytes each way", arrow=NOTE),
     # refusals and faults
     Step("blocked", "httpsm", "Client", "Send block page", "a rule's page was written; detail: status and rule"),

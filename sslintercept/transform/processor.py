@@ -1,5 +1,5 @@
 """
-Which transforms a message gets (ATS: TransformProcessor).
+Which transforms a message gets (ATS: TransformProcessor), and a conversation over WebSocket.
 
 A transform is asked once for each message it matches, in the order of the ini file. It may change the head, answer in
 its place, and give a stage or a reader for the body; those become one row (L{sslintercept.transform.arrange}).
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -24,6 +24,13 @@ from sslintercept.transform.message import Direction, Message
 from sslintercept.transform.recode import Reader
 from sslintercept.transform.stage import StageError, Transform
 from sslintercept.transform.vconnection import PATIENCE
+from sslintercept.websocket.deflate import OPAQUE, Deflate, negotiated
+from sslintercept.websocket.deflate import readable as readable_extensions
+from sslintercept.websocket.stage import MessageStage
+
+EXTENSIONS: Final = b"Sec-WebSocket-Extensions"
+
+T = TypeVar("T")
 
 log = Logger()
 
@@ -61,6 +68,14 @@ class Transformer:
             the machine it takes when it begins.
         """
         raise NotImplementedError
+
+    def messages(self, message: Message) -> MessageStage | None:
+        """
+        Look at a response 101 to WebSocket that matches, behind L{transform}.
+
+        @return: what the conversation's messages go through, a new one for each.
+        """
+        return None
 
 
 class Entry(NamedTuple):
@@ -100,6 +115,20 @@ class Stages(NamedTuple):
     """the first gets the chunks as they came"""
     raw_out: bool = False
     """the last gives raw chunks"""
+
+
+class MessageStages(NamedTuple):
+    """What the messages of a conversation over WebSocket go through, at least one stage, and how they may come."""
+
+    stages: Sequence[tuple[str, MessageStage]]
+    """with the section that errors name"""
+    deflate: Deflate | None
+
+
+class UnknownExtension(ResponseError):
+    """Client and server agreed on an extension of WebSocket that we cannot read."""
+
+    kind = "unknown_coding"
 
 
 class Partial(ResponseError):
@@ -170,12 +199,55 @@ class Transforming:
             self.stages = self._arrange(request, given)
             if self._later:
                 self._limit_codings()
+                self._limit_extensions()
 
     def _limit_codings(self) -> None:
         """Let the origin use only codings that we can take off."""
         self._accept = self.request.all(b"Accept-Encoding")
         if self._accept and (limited := readable(self._accept)) is not None:
             self.request.set(b"Accept-Encoding", limited)
+
+    def _limit_extensions(self) -> None:
+        """Let the origin agree only to extensions of WebSocket that we can read, if somebody may want to."""
+        request = self.request
+        if b"websocket" not in (request.request.upgrade or b"").lower() or not any(
+            talks(entry.transformer) for entry in self._later
+        ):
+            return
+        offered = request.all(EXTENSIONS)
+        limited = readable_extensions(offered)
+        if limited is not None:
+            request.set(EXTENSIONS, limited)
+        elif offered:
+            request.remove(EXTENSIONS)
+
+    def conversation(self, message: Message) -> MessageStages | None:
+        """
+        What the messages go through after this response, which L{response} gave; C{None} if nobody wants them.
+
+        @raise InterceptError: a transform refuses the conversation, or is broken.
+        """
+        if message.response is None or not switches(message.response):
+            return None
+        entries = [each for each in self._later if talks(each.transformer) and each.match.judge(message, True)]
+        if not entries:
+            return None
+        offered = [value for name, value in message.request.fields if name.lower() == EXTENSIONS.lower()]
+        deflate = negotiated(message.all(EXTENSIONS), offered)
+        stages: list[tuple[str, MessageStage]] = []
+        for entry in entries:
+            if entry.transformer.changes and entry.respect_no_transform and forbids(message):
+                continue
+            if deflate is not OPAQUE:
+                stage = call(entry, entry.transformer.messages, message)
+                if stage is not None:
+                    stages.append((f"[transform:{entry.name}]", stage))
+            elif entry.block_unknown_coding:
+                what, remedy = "an extension of WebSocket that we cannot read", "let it pass unseen by rule"
+                raise UnknownExtension(what, where=f"[transform:{entry.name}]", remedy=remedy)
+            else:
+                message.note(entry.name, "not applied to an extension of WebSocket that we cannot read")
+        return MessageStages(stages, deflate) if stages and deflate is not OPAQUE else None
 
     def response(self, head: ResponseHead, *, has_body: bool) -> tuple[Message, Stages]:
         """
@@ -221,19 +293,38 @@ def ask(message: Message, entries: Sequence[Entry]) -> list[Given]:
     """
     given: list[Given] = []
     for entry in entries:
-        try:
-            part = entry.transformer.transform(message)
-        except InterceptError:
-            raise
-        except Exception as error:
-            log.failure("a transform failed")
-            what = f"it failed ({type(error).__name__})"
-            raise StageError(what, where=f"[transform:{entry.name}]", remedy="see the proxy's log") from error
+        part = call(entry, entry.transformer.transform, message)
         if message.answered is not None:
             break
         if part is not None:
             given.append(Given(entry, part))
     return given
+
+
+def call(entry: Entry, method: Callable[[Message], T], message: Message) -> T:
+    """
+    What a transform says of a message.
+
+    @raise InterceptError: it refuses it, or is broken.
+    """
+    try:
+        return method(message)
+    except InterceptError:
+        raise
+    except Exception as error:
+        log.failure("a transform failed")
+        what = f"it failed ({type(error).__name__})"
+        raise StageError(what, where=f"[transform:{entry.name}]", remedy="see the proxy's log") from error
+
+
+def switches(head: ResponseHead) -> bool:
+    """Whether it goes on with WebSocket."""
+    return head.status == 101 and (head.upgrade or b"").strip().lower() == b"websocket"
+
+
+def talks(transformer: Transformer) -> bool:
+    """Whether it may give stages for messages."""
+    return type(transformer).messages is not Transformer.messages
 
 
 def welcome(each: Given, message: Message, codings: Sequence[str]) -> bool:

@@ -32,12 +32,14 @@ PING: Final = 9
 PONG: Final = 10
 
 NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
 NO_STATUS: Final = 1005
 """Stands for a close frame without a code; never on the wire."""
 BAD_DATA: Final = 1007
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
+INTERNAL_ERROR: Final = 1011
 
 MAX_CONTROL: Final = 125
 """Bytes that a control frame carries (RFC 6455 5.5)."""
@@ -178,6 +180,11 @@ class FrameReader:
     def stop(self) -> None:
         """Forget everything that comes from now on: a close frame was the last (RFC 6455 5.5.1)."""
         self.flowing, self._held = False, None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether L{stop} was called."""
+        return self._held is None
 
     def _head(self, data: Bytes, at: int) -> tuple[int, int] | None:
         """Read the head there and tell of it; give where the payload begins and its length, or None if it is cut."""

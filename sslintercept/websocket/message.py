@@ -47,6 +47,12 @@ _CODES: Final = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 
 """What a close frame may say: RFC 6455 7.4.1 and what was registered since, libraries, applications (7.4.2)."""
 
 
+def check_code(code: int) -> None:
+    """@raise InterceptError: no close frame may carry it."""
+    if code not in _CODES:
+        raise unwritable(f"a close frame with code {code}")
+
+
 class MessageSink(Protocol):
     """Hears of messages while L{MessageReader.feed} runs, in order; control frames may come inside a message."""
 
@@ -294,8 +300,7 @@ class MessageWriter:
         """
         payload = b""
         if code != NO_STATUS:
-            if code not in _CODES:
-                raise unwritable(f"a close frame with code {code}")
+            check_code(code)
             fits = reason.encode()[: MAX_CONTROL - 2].decode(errors="ignore")
             payload = code.to_bytes(2, "big") + fits.encode()
         self.relay_control(write_frame(CLOSE, payload, key=self._keys()), last=True)

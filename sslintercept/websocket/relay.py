@@ -109,8 +109,8 @@ class _Passage:
     def release(self) -> None:
         """It was accepted."""
 
-    def _hold(self, size: int) -> None:
-        self._room -= size + _ENTRY
+    def _hold(self, size: int, entry: int = _ENTRY) -> None:
+        self._room -= size + entry
         if self._room < 0:
             what = f"a message that nobody accepted in its first {self._limit} bytes"
             raise WebSocketError(what, code=TOO_BIG, side=self._side)
@@ -121,7 +121,8 @@ class _AsItCame(_Passage):
 
     def __init__(self, writer: MessageWriter, limit: int, side: Side) -> None:
         super().__init__(writer, limit, side)
-        self._held: list[tuple[bytes, int, bool]] = []
+        self._held: list[tuple[bytearray, int, bool]] = []
+        """frames, the last of them perhaps not complete"""
 
     def begin(self, opcode: int) -> None:
         self._open, self._room = False, self._limit
@@ -130,15 +131,20 @@ class _AsItCame(_Passage):
     def frame(self, raw: Bytes, left: int, fin: bool) -> None:
         if self._open:
             self._writer.relay(raw, left, fin)
+        elif self._held and self._held[-1][1]:
+            self._hold(len(raw), 0)
+            held = self._held[-1][0]
+            held += raw
+            self._held[-1] = held, left, fin
         else:
             self._hold(len(raw))
-            self._held.append((bytes(raw), left, fin))
+            self._held.append((bytearray(raw), left, fin))
 
     def release(self) -> None:
         self._open = True
         held, self._held = self._held, []
         for raw, left, fin in held:
-            self._writer.relay(raw, left, fin)
+            self._writer.relay(bytes(raw), left, fin)
 
 
 class _Anew(_Passage):
@@ -151,7 +157,7 @@ class _Anew(_Passage):
     def __init__(self, writer: MessageWriter, limit: int, side: Side) -> None:
         super().__init__(writer, limit, side)
         self._opcode = self.size = 0
-        self._pieces: list[bytes] = []
+        self._pieces = bytearray()
         """of the current frame"""
         self._held: list[tuple[bytes, bool]] = []
         """whole frames"""
@@ -165,10 +171,10 @@ class _Anew(_Passage):
     def content(self, piece: Bytes) -> None:
         self.size += len(piece)
         if not self._open:
-            self._hold(len(piece))
+            self._hold(len(piece), 0)
         elif self._pieces:
             self._write(self._taken(), False)
-        self._pieces.append(bytes(piece))
+        self._pieces += piece
 
     def frame(self, raw: Bytes, left: int, fin: bool) -> None:
         if left:
@@ -187,7 +193,7 @@ class _Anew(_Passage):
             self._write(content, fin)
 
     def _taken(self) -> bytes:
-        content = b"".join(self._pieces)
+        content = bytes(self._pieces)
         self._pieces.clear()
         return content
 
@@ -203,6 +209,7 @@ class Relay:
     Reads what one side sends, and writes to the other what its inspector lets through.
 
     @ivar feed: takes more bytes; see L{FrameReader.feed}. While it runs it must not be called again.
+    @ivar messages: how many have begun.
 
     @param inspect: makes the inspector.
     @param write: takes what leaves.
@@ -210,6 +217,8 @@ class Relay:
     @param deflate: what was agreed on.
     @param limit: bytes of a message's content.
     @param held: bytes of a message that is held.
+    @param decided: called, not once a message but once reading stood still for one, when that was decided on; then, or
+        at any later time, it has to call L{resume}.
     """
 
     def __init__(
@@ -221,6 +230,7 @@ class Relay:
         deflate: Deflate | None = None,
         limit: int = MAX_MESSAGE,
         held: int = MAX_HELD,
+        decided: Callable[[Relay], object] | None = None,
     ) -> None:
         masked = keys is not None
         side = sender(masked=masked)
@@ -239,12 +249,23 @@ class Relay:
         self._compressed = False
         self._read = False
         """the message was read to its end"""
+        self._decided = decided
+        self.messages = 0
         self._inspector = inspect(self)
 
     @property
     def flowing(self) -> bool:
         """Whether bytes are wanted; not while a message waits for its inspector, nor after a close frame."""
         return self._reader.frames.flowing
+
+    @property
+    def closed(self) -> bool:
+        """Whether the sender has closed: what comes behind that is nothing."""
+        return self._reader.frames.stopped
+
+    def resume(self) -> None:
+        """Read on; whoever gave C{decided} calls this, everybody else need not."""
+        self._reader.frames.resume()
 
     def accept(self) -> None:
         """Let the message that is held pass, all that came of it and all that will."""
@@ -302,6 +323,7 @@ class Relay:
 
     def begin(self, opcode: int, compressed: bool) -> None:
         """Hear that a message begins."""
+        self.messages += 1
         self._fate, self._opcode, self._compressed, self._read = _Fate.HELD, opcode, compressed, False
         self._passage = self._anew if compressed and not self._step.kept else self._as_it_came
         self._passage.begin(opcode)
@@ -354,4 +376,7 @@ class Relay:
         if self._passage is self._anew:
             self._step.agree(self._anew.size)
         self._fate, self._passage = _Fate.NONE, self._nowhere
-        self._reader.frames.resume()
+        if self._decided is None:
+            self.resume()
+        elif not self.flowing:
+            self._decided(self)

@@ -385,7 +385,7 @@ def test_a_message_that_nobody_accepts_is_held_up_to_a_limit() -> None:
         message = Message(BINARY, content, compressed=True)
         first, second, third = (sender.message(message) for _ in range(3))
         decisions = [Decision("drop"), Decision(when="end")]
-        room = 64 + len(second) if sender.masked else 2000 + 2 * 64
+        room = 64 + len(second) if sender.masked else 2000 + 64
         Direction(sender.masked, terms(sender), list(decisions), held=room).feed(first, second, third)
         direction = Direction(sender.masked, terms(sender), list(decisions), held=room - 1)
         direction.feed(first)
