@@ -18,6 +18,7 @@ from sslintercept.errors import InterceptError
 from sslintercept.facts import CHUNKED, UNTIL_CLOSE, ResponseHead
 from sslintercept.http.head import has_body, write_request, write_response
 from sslintercept.http.origin import OriginSession
+from sslintercept.profile.profile import Bytes
 from sslintercept.transform.link import Loop
 from sslintercept.transform.message import Answer
 from sslintercept.transform.processor import Partial, Stages, Transforming, TransformProcessor
@@ -98,6 +99,14 @@ class Passage:
     def _detached(self) -> None:
         if self._into is not None:
             self._into.detach()
+
+    def take_whole(self) -> bytes | None:
+        """The output, if all of it is there already: no tunnel is needed then."""
+        if not self.chain.whole:
+            return None
+        kept: list[Bytes] = []
+        self.chain.read_to(kept.append, _nothing)
+        return b"".join(kept)
 
     def lead(
         self,
@@ -242,6 +251,10 @@ class HttpTransform:
             facts.step("request_forwarded")
             if origin.handshake is None:
                 facts.step("request_sent" if origin.key.secure else "plain_request_sent")
+        if not raw_out and (body := passage.take_whole()) is not None:
+            origin.send(sm, raw + body)
+            sm.request_sent()
+            return
         origin.send(sm, raw)
         proxy.carry_body(origin)
         passage.lead(
@@ -324,6 +337,10 @@ class HttpTransform:
         raw = sm.begin_response(length)
         if raw is None:
             return
+        if (body := passage.take_whole()) is not None:
+            sm.send_head(raw + body)
+            sm.response_sent()
+            return
         client = sm.session.vc
         sm.send_head(raw)
         client.idle_limit = self._proxy.body_idle
@@ -386,6 +403,10 @@ class HttpTransform:
         if self.response is not None and sm.origin is not None:
             # A stage had enough before the response was whole.
             sm.leave_origin()
+
+
+def _nothing() -> None:
+    """The end of what is there as a whole."""
 
 
 def _unwanted() -> None:

@@ -58,6 +58,7 @@ class Link:
         "_full",
         "_held",
         "_holding",
+        "_onward",
         "_queue",
         "_timer",
         "_views",
@@ -75,6 +76,8 @@ class Link:
         self.preceding = preceding
         self._views = stage.takes_views
         self._following: Link | Terminus = chain.terminus
+        self._onward: Callable[[Bytes], object] = chain.terminus.write
+        """takes the output"""
         self._queue: deque[bytes] = deque()
         """input that came while the stage waited"""
         self._waiting = False
@@ -94,6 +97,7 @@ class Link:
     def begin(self, following: Link | Terminus) -> None:
         """Connect to what follows, and let the stage begin."""
         self._following = following
+        self._onward = following.write
         self._guard(lambda: self.stage.begin(self.output))
 
     @property
@@ -254,7 +258,11 @@ class Link:
             what = f"it gave more than the {self.expected} bytes it announced"
             self.broke(StageError(what, where=self._chain.name_of(self), remedy="correct the plugin"))
             return
-        self._following.write(data)
+        self._onward(data)
+
+    def lead(self, receive: Callable[[Bytes], object]) -> None:
+        """From now on the output goes straight to its reader."""
+        self._onward = receive
 
     def announce(self, length: int) -> None:
         """The stage says how long its output is."""

@@ -177,6 +177,10 @@ class Message:
     def all(self, name: bytes) -> list[bytes]:
         """The values of all lines of a field."""
         name = name.lower()
+        block = self.head.block
+        if block is not None and b"\r\n%b:" % name not in block.lower():
+            # Nobody has asked for the list of fields yet, and making it costs more.
+            return []
         return [value for each, value in self.head.fields if each.lower() == name]
 
     def request_field(self, name: bytes) -> bytes | None:

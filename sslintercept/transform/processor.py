@@ -141,6 +141,24 @@ class Loop(Protocol):
     def later(self, delay: float, call: Callable[[], object]) -> IDelayedCall: ...
 
 
+class Prospect(Message):
+    """
+    A message that only conditions are asked of: one object for all, since most requests are not selected by anybody.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, direction: Direction) -> None:
+        self.direction = direction
+        self.response = None
+
+    def of(self, head: RequestHead, facts: Facts) -> Prospect:
+        """Stand for the message of this request."""
+        self.request, self.facts = head, facts
+        self.length = head.length if head.length >= 0 else None
+        return self
+
+
 class TransformProcessor:
     """
     The transforms of one generation of settings.
@@ -153,6 +171,10 @@ class TransformProcessor:
         self.patience = patience
         self.bounds = bounds
         self.loop = loop
+        self._requests = [entry for entry in entries if may_match(entry.match, Direction.REQUEST)]
+        self._responses = [entry for entry in entries if may_match(entry.match, Direction.RESPONSE)]
+        self._asked = Prospect(Direction.REQUEST)
+        self._awaited = Prospect(Direction.RESPONSE)
 
     def begin(self, head: RequestHead, facts: Facts) -> Transforming | None:
         """
@@ -161,16 +183,19 @@ class TransformProcessor:
         @return: C{None} if no transform gets it, nor ever its response.
         @raise InterceptError: a transform refuses it, or is broken.
         """
-        notes: dict[str, str] = {}
-        has_body = head.length != 0 or head.method in (b"POST", b"PUT", b"PATCH")
-        request = Message(Direction.REQUEST, head, None, facts, self.loop.later, notes, has_body=has_body)
-        prospect = Message(Direction.RESPONSE, head, None, facts, self.loop.later, notes, has_body=True)
-        now = [entry for entry in self.entries if entry.match.judge(request, True)]
-        later = [entry for entry in self.entries if entry.match.judge(prospect) is not False]
+        now = later = None
+        if self._requests:
+            asked = self._asked.of(head, facts)
+            now = [entry for entry in self._requests if entry.match.judge(asked, True)]
+        if self._responses:
+            awaited = self._awaited.of(head, facts)
+            later = [entry for entry in self._responses if entry.match.judge(awaited) is not False]
         if not now and not later:
             return None
-        transforming = Transforming(self.bounds, request, later)
-        transforming.start(now)
+        has_body = head.length != 0 or head.method in (b"POST", b"PUT", b"PATCH")
+        request = Message(Direction.REQUEST, head, None, facts, self.loop.later, {}, has_body=has_body)
+        transforming = Transforming(self.bounds, request, later or ())
+        transforming.start(now or ())
         return transforming
 
 
@@ -197,8 +222,9 @@ class Transforming:
         given = ask(request, entries)
         if request.answered is None:
             self.stages = self._arrange(request, given)
-            if self._later:
+            if any(entry.transformer.sees is Sees.CONTENT for entry in self._later):
                 self._limit_codings()
+            if request.request.upgrade is not None:
                 self._limit_extensions()
 
     def _limit_codings(self) -> None:
@@ -268,6 +294,8 @@ class Transforming:
         return message, self._arrange(message, given)
 
     def _arrange(self, message: Message, given: Sequence[Given]) -> Stages:
+        if not given:
+            return Stages()
         codings = codings_of(message.all(b"Content-Encoding"))
         given = [each for each in given if welcome(each, message, codings)]
         if not given:
@@ -315,6 +343,15 @@ def call(entry: Entry, method: Callable[[Message], T], message: Message) -> T:
         log.failure("a transform failed")
         what = f"it failed ({type(error).__name__})"
         raise StageError(what, where=f"[transform:{entry.name}]", remedy="see the proxy's log") from error
+
+
+def may_match(match: Match[Message], direction: Direction) -> bool:
+    """Whether messages that go this way may match."""
+    return all(
+        (each.table.find(direction.value) is None) is each.negated
+        for each in match.conditions
+        if each.name == "direction"
+    )
 
 
 def switches(head: ResponseHead) -> bool:

@@ -12,7 +12,7 @@ What a chain holds is bounded: of its output one high water mark before the owne
 when its stage began to wait. Waits are bounded too: a stage that holds its input, or the end of its output, for longer
 than C{patience} without giving a byte breaks the chain, unless what follows is full.
 
-Python calls: a chunk costs L{Link.write}, the stage's C{write} and L{Link.give} for each stage, and the terminus's.
+Python calls: a chunk costs L{Link.write}, the stage's C{write} and L{Link.give} for each stage.
 """
 
 from __future__ import annotations
@@ -129,6 +129,8 @@ class Terminus:
         self._receive, self._end = receive, end
         for data in kept:
             receive(data)
+        if self._receive is receive:
+            self._chain.last.lead(receive)
         if self.ended:
             end()
         elif self._full and not self._paused:
@@ -152,6 +154,7 @@ class Terminus:
         """Nobody reads any more."""
         self._kept.clear()
         self._receive, self._end = _nowhere, _nothing
+        self._chain.last.lead(_nowhere)
 
 
 def _nowhere(_data: Bytes) -> None:

@@ -114,7 +114,7 @@ class Talk:
 
 
 def wire(monkeypatch: pytest.MonkeyPatch, gateway: MemoryGateway, *stages: MessageStage) -> None:
-    """Let every conversation go through these; what a transaction does with transforms is done here as far as needed."""
+    """Let every conversation go through these; a transaction does as much with transforms here as is needed."""
     entries = [Entry(f"t{at}", Match([]), Giving(stage)) for at, stage in enumerate(stages)]
     processor = TransformProcessor(entries, Bounds(100, 1 << 20), gateway.handler)
     begun: dict[HttpSM, Transforming | None] = {}
