@@ -25,6 +25,7 @@ from sslintercept.mail.smtp import SmtpWatcher
 from sslintercept.socks.wire import Reader, request4
 from sslintercept.testing.talk import Talk
 from sslintercept.tls.hello import HelloReader
+from sslintercept.transform.shipped.html import Finder
 from tests.ftp.test_control import Ways
 
 Work = Callable[[], object]
@@ -68,6 +69,16 @@ def whole_head(n: int, begin: bytes, unit: bytes) -> Work:
                 read()
             except InterceptError:
                 continue
+
+    return work
+
+
+def html(n: int, begin: bytes, unit: bytes) -> Work:
+    """A search for a place that is not there."""
+    page = begin + unit * n
+
+    def work() -> None:
+        Finder(b"body", closing=True).feed(page)
 
     return work
 
@@ -241,6 +252,11 @@ WORKS: Final[dict[str, tuple[int, Callable[[int], Work]]]] = {
     "http: Via": (8_000, lambda n: lambda: via_names(b"1.1 a (" + b"\\(" * n)),
     "http: comments in Via": (8_000, lambda n: lambda: via_names(b"1.1 a " + b"(" * n + b"()" * n)),
     "tls: byte by byte": (2_500, hello),
+    "html: tags without an end": (20_000, lambda n: html(n, b"", b"<a b=")),
+    "html: attributes": (8_000, lambda n: html(n, b"<a ", b"=x ")),
+    "html: quotes": (8_000, lambda n: html(n, b"", b"<a b='")),
+    "html: names": (60_000, lambda n: html(n, b"<", b"a")),
+    "html: what begins nothing": (4_000, lambda n: html(n, b"", b"<")),
 }
 
 

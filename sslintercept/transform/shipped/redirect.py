@@ -50,7 +50,7 @@ def _template(text: str) -> str:
         raise ValueError("too long")
     if not _TEMPLATE.fullmatch(text):
         raise ValueError("not an absolute address, or with other placeholders")
-    parts = urlsplit(text.replace("{host}", "host"))
+    parts = urlsplit(_PLACE.sub(lambda found: "host" if found[1] == "host" else "/", text))
     if parts.netloc.startswith("["):
         IPv6Address(parts.hostname or "")
     _ = parts.port  # raises ValueError if it is none
