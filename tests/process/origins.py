@@ -310,6 +310,8 @@ class BodyOrigin(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 512
+    handler = Handler
+    """what answers"""
 
     def __init__(self, files: tuple[Path, Path] | None, host: str = "127.0.0.1") -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -319,7 +321,7 @@ class BodyOrigin(ThreadingHTTPServer):
             self.context.load_cert_chain(*files)
         self.holding, self.release, self.report = threading.Event(), threading.Event(), threading.Event()
         self.reported = ""
-        super().__init__((host, 0), Handler)
+        super().__init__((host, 0), self.handler)
         self.port: int = self.server_address[1]
 
     def server_bind(self) -> None:
