@@ -19,7 +19,7 @@ from sslintercept.errors import InterceptError
 from sslintercept.facts import Side
 from sslintercept.websocket.deflate import Deflate
 from sslintercept.websocket.frame import MAX_LENGTH, Bytes
-from sslintercept.websocket.relay import Relay
+from sslintercept.websocket.relay import Inspector, Relay
 from sslintercept.websocket.stage import MessageStage, MessageStageError
 
 STEP: Final = 64 * 1024
@@ -51,7 +51,7 @@ class Link:
         self._late = False
         """a message that was held is decided on, and the relay has to be told to read on"""
         self.relay = Relay(
-            lambda relay: stage.inspect(relay, chain.sender),
+            lambda relay: inspector(name, stage, relay, chain.sender),
             write,
             keys=keys,
             deflate=deflate,
@@ -154,7 +154,15 @@ class Chain:
             link.settle()
 
 
-def blamed(name: str, error: Exception) -> InterceptError:
+def inspector(name: str, stage: MessageStage, relay: Relay, sender: Side) -> Inspector:
+    """@raise InterceptError: the stage makes none."""
+    try:
+        return stage.inspect(relay, sender)
+    except Exception as error:
+        raise blamed(name, error)  # noqa: B904  # it has its cause, if it is another one
+
+
+def blamed(name: str, error: BaseException) -> InterceptError:
     """What is said when a stage raised this: what it meant to say, or that it failed; its words may hold secrets."""
     if isinstance(error, InterceptError) and error.kind != "internal":
         return error

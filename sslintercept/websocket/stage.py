@@ -66,9 +66,11 @@ class MessageStage:
     """
     As it stands, one that changes nothing; a message that nobody changes passes byte for byte, in its frames.
 
-    L{begin} comes first and L{ended} last, each once. What a stage raises ends its conversation with 1011 and nothing
-    else; an error of L{sslintercept.errors} that says that something is not allowed ends it with 1008.
+    L{begin} comes first and L{ended} last, once each; what another one does may end it before it began. What a stage
+    raises ends its conversation with 1011 and nothing else; an error of L{sslintercept.errors} that says that something
+    is not allowed ends it with 1008.
 
+    @ivar conversation: what it may do beside answering; there before anything is called.
     @cvar max_message: bytes of a message, decompressed, that L{text} and L{binary} are given; up to three times as many
         are held in each direction.
     @cvar refuse_longer: what is longer ends the conversation with 1009; otherwise it passes unseen. A message that
@@ -79,9 +81,8 @@ class MessageStage:
     refuse_longer = False
     conversation: Conversation
 
-    def begin(self, conversation: Conversation) -> None:
-        """Remember what the conversation can do."""
-        self.conversation = conversation
+    def begin(self) -> None:
+        """Both sides have agreed; nobody has said anything yet that a stage has seen."""
 
     def text(self, text: str, sender: Side) -> Text:
         """
@@ -104,7 +105,7 @@ class MessageStage:
 
     def inspect(self, relay: Relay, sender: Side) -> Inspector:
         """
-        Make what hears of messages piece by piece, once for each side; called after L{begin}. Who overrides this gets
+        Make what hears of messages piece by piece, once for each side, before L{begin}. Who overrides this gets
         no L{text}, L{binary} and L{closing}, and is held to no limit but C{max_message} for a message not decided on.
         """
         return Whole(self, relay, sender)

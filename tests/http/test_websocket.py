@@ -114,7 +114,7 @@ class Talk:
 
 
 def wire(monkeypatch: pytest.MonkeyPatch, gateway: MemoryGateway, *stages: MessageStage) -> None:
-    """Let every conversation go through these; what a transaction does with transforms is done here as far as needed."""
+    """Let every conversation go through these: what a transaction does with transforms, as far as it is needed."""
     entries = [Entry(f"t{at}", Match([]), Giving(stage)) for at, stage in enumerate(stages)]
     processor = TransformProcessor(entries, Bounds(100, 1 << 20), gateway.handler)
     begun: dict[HttpSM, Transforming | None] = {}
@@ -410,6 +410,23 @@ def test_a_conversation_that_is_over_cancels_what_it_waits_for(begin: Begin) -> 
     assert talk.client.was_cut
 
 
+def test_an_end_comes_behind_all_that_a_slow_reader_has_not_got_yet(begin: Begin) -> None:
+    waiting: Deferred[bytes] = Deferred()
+    talk = begin(Noting(lambda data: waiting if data == b"first" else data), Noting(), buffer=32 * 1024)
+    talk.origin.reading = False
+    data = frame(BINARY, bytes(3000), key=KEY) * 60
+    talk.client.send(frame(BINARY, b"first", key=KEY) + data)
+    talk.client.finish()
+    talk.gateway.pump()
+    waiting.callback(b"first")
+    talk.gateway.pump()
+    talk.origin.reading = True
+    talk.gateway.pump()
+    assert talk.origin.take() == frame(BINARY, b"first", key=KEY) + data
+    assert talk.origin.ended
+    talk.origin.close()
+
+
 # pace
 
 
@@ -605,7 +622,7 @@ def test_a_stage_that_fails_ends_its_conversation_and_nothing_else(
 @pytest.mark.parametrize("where", ["begin", "inspect"])
 def test_a_stage_that_fails_at_once_ends_its_conversation(begin: Begin, where: str) -> None:
     stage = Noting()
-    setattr(stage, where, fails if where == "begin" else lambda relay, sender: fails(None))
+    setattr(stage, where, lambda *args: fails(None))
     talk = begin(stage)
     assert talk.closed() == ([("close", 1011, "")], [("close", 1011, "")])
     assert talk.line()["error_text"].startswith("[transform:t0]: it failed (KeyError)")
@@ -636,6 +653,30 @@ def test_a_stage_may_refuse_a_message_with_a_reason(begin: Begin) -> None:
 
 
 # what else a stage may do
+
+
+def test_a_stage_may_speak_first(begin: Begin) -> None:
+    class Greeter(MessageStage):
+        def begin(self) -> None:
+            self.conversation.send(Side.CLIENT, "this conversation is recorded")
+
+    talk = begin(Greeter(), early=(b"", frame(TEXT, b"hello")))
+    assert talk.client.take() == frame(TEXT, b"this conversation is recorded") + frame(TEXT, b"hello")
+    talk.client.close()
+
+
+def test_what_is_promised_when_the_conversation_is_over_is_cancelled(begin: Begin) -> None:
+    cancelled: list[object] = []
+
+    class Late(MessageStage):
+        def text(self, text: str, sender: Side) -> Deferred[str | None]:
+            self.conversation.close()
+            return Deferred(cancelled.append)
+
+    talk = begin(Late())
+    talk.client.send(frame(TEXT, b"hello", key=KEY))
+    assert talk.closed() == ([("close", 1000, "")], [("close", 1000, "")])
+    assert len(cancelled) == 1
 
 
 def test_a_stage_may_speak_for_itself_and_end_the_conversation(begin: Begin) -> None:

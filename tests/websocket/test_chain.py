@@ -71,7 +71,7 @@ class Row:
         self.out = bytearray()
         self.decided = 0
         for stage in stages:
-            stage.begin(self.waits)
+            stage.conversation = self.waits
         self.chain = Chain(
             Side.CLIENT if masked else Side.UPSTREAM,
             [(f"s{at}", stage) for at, stage in enumerate(stages)],
