@@ -34,7 +34,7 @@ Stages = Sequence[tuple[str, MessageStage]]
 class Link:
     """A stage's relay in its place, and what waits before it."""
 
-    __slots__ = ("_busy", "_chain", "_kept", "_late", "_name", "relay")
+    __slots__ = ("_chain", "_kept", "_late", "_name", "relay")
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class Link:
     ) -> None:
         self._chain, self._name = chain, name
         self._kept: deque[Bytes] = deque()
-        self._busy = False
         self._late = False
         """a message that was held is decided on, and the relay has to be told to read on"""
         self.relay = Relay(
@@ -83,7 +82,6 @@ class Link:
     def _run(self, data: Bytes) -> Bytes:
         """Feed the relay, and give back what it does not want now."""
         relay, chain = self.relay, self._chain
-        self._busy = True
         try:
             if self._late:
                 self._late = False
@@ -94,16 +92,11 @@ class Link:
                 relay.feed(data[at : at + STEP])
         except Exception as error:
             raise blamed(self._name, error)  # noqa: B904  # it has its cause, if it is another one
-        finally:
-            self._busy = False
         return b""
 
     def _decided(self, relay: Relay) -> None:
-        if self._busy:
-            relay.resume()
-        else:
-            self._late = True
-            self._chain.decided()
+        self._late = True
+        self._chain.decided()
 
 
 class Chain:

@@ -30,6 +30,7 @@ from sslintercept.transform.processor import (
 )
 from sslintercept.transform.stage import StageError
 from sslintercept.websocket.deflate import Deflate
+from sslintercept.websocket.message import MAX_WAITING
 from sslintercept.websocket.relay import Inspector, Relay
 from sslintercept.websocket.stage import MessageStage
 from tests.sequences.support import CLIENT_FIRST, intercepted
@@ -412,19 +413,36 @@ def test_a_conversation_that_is_over_cancels_what_it_waits_for(begin: Begin) -> 
 
 def test_an_end_comes_behind_all_that_a_slow_reader_has_not_got_yet(begin: Begin) -> None:
     waiting: Deferred[bytes] = Deferred()
-    talk = begin(Noting(lambda data: waiting if data == b"first" else data), Noting(), buffer=32 * 1024)
+    talk = begin(Noting(lambda data: waiting if data == b"first" else data), tls=True, buffer=32 * 1024)
     talk.origin.reading = False
-    data = frame(BINARY, bytes(3000), key=KEY) * 60
-    talk.client.send(frame(BINARY, b"first", key=KEY) + data)
-    talk.client.finish()
+    data = frame(BINARY, b"first", key=KEY) + frame(BINARY, bytes(3000), key=KEY) * 60
+    talk.client.send(data)
+    talk.client.say_goodbye()
     talk.gateway.pump()
     waiting.callback(b"first")
     talk.gateway.pump()
     talk.origin.reading = True
     talk.gateway.pump()
-    assert talk.origin.take() == frame(BINARY, b"first", key=KEY) + data
-    assert talk.origin.ended
+    assert talk.origin.take() == data
+    assert talk.origin.layers[-1].goodbye
     talk.origin.close()
+
+
+def test_nobody_decides_any_more_when_the_conversation_is_over(begin: Begin) -> None:
+    decided: list[str] = []
+
+    class Waiting(MessageStage):
+        def text(self, text: str, sender: Side) -> str:
+            answer: Deferred[str] = Deferred(lambda deferred: deferred.callback("cancelled"))
+            self.conversation.wait(answer, decided.append)
+            return text
+
+    talk = begin(Waiting())
+    talk.say(frame(TEXT, b"hello", key=KEY))
+    talk.client.reset()
+    talk.gateway.pump()
+    assert talk.origin.was_cut
+    assert not decided
 
 
 # pace
@@ -524,6 +542,36 @@ def test_two_silent_sides_are_told_that_it_is_over(begin: Begin) -> None:
     talk.loop.pass_time(32)
     assert talk.closed() == ([("close", 1001, "")], [("close", 1001, "")])
     talk.client.close()
+
+
+def test_a_side_that_breaks_off_after_the_end_does_not_take_the_others_goodbye_away(begin: Begin) -> None:
+    talk = begin(Noting(), buffer=16 * 1024)
+    talk.client.reading = False
+    data = frame(BINARY, bytes(3000)) * 20
+    talk.origin.send(data + b"\x83\x00")
+    talk.gateway.pump()
+    assert talk.origin.ended
+    talk.origin.reset()
+    talk.gateway.pump()
+    talk.client.reading = True
+    talk.gateway.pump()
+    assert talk.client.take() == data + frame(CLOSE, b"\x03\xeathe reserved opcode 3")
+
+
+def test_an_end_in_the_middle_of_a_frame_is_one_without_a_goodbye_there(begin: Begin) -> None:
+    class Filling(MessageStage):
+        def text(self, text: str, sender: Side) -> str:
+            self.conversation.send(Side.UPSTREAM, bytes(MAX_WAITING - 100))
+            self.conversation.close(1001)
+            return text
+
+    talk = begin(Filling())
+    part = frame(BINARY, bytes(1000), key=KEY)[:500]
+    assert talk.say(part) == part
+    talk.origin.send(frame(TEXT, b"now"))
+    talk.gateway.pump()
+    assert (talk.origin.take(), talk.origin.ended) == (b"", True)
+    assert talk.client.take() == frame(CLOSE, b"\x03\xe9")
 
 
 # what is not allowed

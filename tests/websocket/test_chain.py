@@ -171,6 +171,7 @@ def test_what_comes_behind_a_close_frame_is_not_kept() -> None:
     row.chain.feed(bytes(100))
     assert row.out == frame(8, b"")
     assert row.chain.clear
+    assert not row.chain._links[0]._kept
 
 
 class Raising(MessageStage):
