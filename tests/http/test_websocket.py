@@ -13,6 +13,7 @@ from sslintercept.facts import Address, Facts, ResponseHead, Side
 from sslintercept.http import websocket
 from sslintercept.http.head import read_request, read_response
 from sslintercept.http.sm import HttpSM
+from sslintercept.net.vconnection import STALLED
 from sslintercept.profile.profile import Bytes
 from sslintercept.rule.match import Match
 from sslintercept.testing.gateway import MemoryGateway, silent
@@ -238,6 +239,14 @@ def test_what_was_said_together_with_the_heads_goes_through_the_stages_too(begin
     talk = begin(stage, early=(frame(TEXT, b"from the client", key=KEY), frame(TEXT, b"from the origin")))
     assert talk.client.take() == frame(TEXT, b"FROM THE ORIGIN")
     assert talk.heard(talk.origin.take(), Side.UPSTREAM) == [("content", b"FROM THE CLIENT")]
+    talk.client.close()
+
+
+def test_a_client_that_said_more_than_is_kept_before_the_answer_is_read_again(begin: Begin) -> None:
+    said = frame(BINARY, bytes(1000), key=KEY) * 100
+    talk = begin(Noting(), early=(said, b""))
+    assert talk.origin.take() == said
+    assert talk.say(said) == said
     talk.client.close()
 
 
@@ -535,24 +544,28 @@ def test_a_reset_stays_one(begin: Begin, by: Side) -> None:
 
 def test_two_silent_sides_are_told_that_it_is_over(begin: Begin) -> None:
     talk = begin(Noting(lambda text: None), ini="[tunnel]\nidle_timeout = 30s")
-    for _ in range(4):
+    for by in [Side.UPSTREAM] * 4 + [Side.CLIENT] * 4:
         talk.loop.pass_time(20)
-        assert talk.say(frame(TEXT, b"alive"), by=Side.UPSTREAM) == b""
+        assert talk.say(Sender(by is Side.CLIENT).message(Message(TEXT, b"alive")), by=by) == b""
     assert not talk.client.ended
     talk.loop.pass_time(32)
     assert talk.closed() == ([("close", 1001, "")], [("close", 1001, "")])
     talk.client.close()
 
 
-def test_a_side_that_breaks_off_after_the_end_does_not_take_the_others_goodbye_away(begin: Begin) -> None:
-    talk = begin(Noting(), buffer=16 * 1024)
-    talk.client.reading = False
-    data = frame(BINARY, bytes(3000)) * 20
+def test_a_side_that_takes_nothing_after_the_end_does_not_take_the_others_goodbye_away(begin: Begin) -> None:
+    talk = begin(Noting(), buffer=16 * 1024, ini="[tunnel]\nhigh_water = 1MiB")
+    data = frame(BINARY, bytes(3000)) * 60
+    talk.client.reading = talk.origin.reading = False
+    talk.client.send(frame(BINARY, bytes(3000), key=KEY) * 60)
     talk.origin.send(data + b"\x83\x00")
     talk.gateway.pump()
-    assert talk.origin.ended
-    talk.origin.reset()
-    talk.gateway.pump()
+    talk.loop.pass_time(STALLED - 10)
+    talk.client.reading = True
+    talk.client.turn()
+    talk.client.reading = False
+    talk.loop.pass_time(20)
+    assert talk.origin.was_cut
     talk.client.reading = True
     talk.gateway.pump()
     assert talk.client.take() == data + frame(CLOSE, b"\x03\xeathe reserved opcode 3")
