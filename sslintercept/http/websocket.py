@@ -355,7 +355,7 @@ class WebSocket:
             self.log.failure("a message stage failed", failure=Failure(error.__cause__ or error))
         if self._facts.error is None:
             self._facts.error = error
-        self._facts.step("dropped", error.what)
+        self._facts.step("error", error.kind)
         if isinstance(error, WebSocketError):
             self.end(error.code, error.what)
         elif is_denial(error):

@@ -38,7 +38,10 @@ class MessageStageError(InterceptError):
 
 
 class Conversation(Protocol):
-    """What a stage may do beside answering for a message; nothing of it has an effect when the conversation is over."""
+    """
+    What a stage may do beside answering for a message, from L{MessageStage.begin} on; nothing of it has an effect when
+    the conversation is over.
+    """
 
     def send(self, to: Side, message: str | bytes) -> None:
         """
@@ -106,7 +109,8 @@ class MessageStage:
     def inspect(self, relay: Relay, sender: Side) -> Inspector:
         """
         Make what hears of messages piece by piece, once for each side, before L{begin}. Who overrides this gets
-        no L{text}, L{binary} and L{closing}, and is held to no limit but C{max_message} for a message not decided on.
+        no L{text}, L{binary} and L{closing}; a message that is not decided on is limited by C{max_message}, but not in
+        time.
         """
         return Whole(self, relay, sender)
 
