@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ from sslintercept.transform.processor import (
 )
 from sslintercept.transform.stage import StageError
 from sslintercept.websocket.deflate import Deflate
+from sslintercept.websocket.frame import WebSocketError
 from sslintercept.websocket.message import MAX_WAITING
 from sslintercept.websocket.relay import Inspector, Relay
 from sslintercept.websocket.stage import MessageStage
@@ -646,6 +648,58 @@ def test_a_message_above_the_limit_passes_unseen_or_ends_the_conversation(
         assert talk.heard(talk.origin.take(), Side.UPSTREAM, bits=15) == [("content", bytes(1001))]
     else:
         assert talk.closed() == 2 * ([("close", 1009, "a message above 1000 bytes")],)
+    talk.client.close()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_both_sides_say_the_conversation_goes_on_or_ends_for_both(begin: Begin, loop: Loop, seed: int) -> None:
+    dice = random.Random(seed)
+
+    def decide(waiting: Deferred[Any], message: Any) -> None:
+        if not waiting.called:
+            waiting.callback(message)
+
+    class Moody(MessageStage):
+        def answer(self, message: Any) -> Any:
+            mood = dice.randrange(8)
+            if mood == 0:
+                return None
+            if mood == 1:
+                return message + message
+            if mood == 2:
+                self.conversation.send(dice.choice([Side.CLIENT, Side.UPSTREAM]), message)
+            if mood == 3:
+                waiting: Deferred[Any] = Deferred()
+                loop.callLater(dice.random() * 5, decide, waiting, message)
+                return waiting
+            return message
+
+        def text(self, text: str, sender: Side) -> Any:
+            return self.answer(text)
+
+        def binary(self, data: bytes, sender: Side) -> Any:
+            return self.answer(data)
+
+    offer = DEFLATE[:18] if seed % 2 else b""
+    talk = begin(Moody(), Noting(), Moody(), offer=offer, agreed=offer)
+    for by, peer in ((Side.CLIENT, talk.client), (Side.UPSTREAM, talk.origin)) * 4:
+        sender = Sender(by is Side.CLIENT, 15 if offer else None)
+        said = bytearray(b"".join(map(sender.message, dice.choices(SAID, k=5))))
+        if seed % 4 > 1:
+            said[dice.randrange(len(said))] ^= 1 << dice.randrange(8)
+        while said:
+            size = dice.randrange(1, 400)
+            peer.send(bytes(said[:size]))
+            del said[:size]
+            if dice.random() < 0.5:
+                talk.gateway.pump()
+    loop.pass_time(300)
+    error = talk.gateway.facts[0].error
+    assert error is None or isinstance(error, WebSocketError)
+    assert talk.client.ended is talk.origin.ended is (error is not None)
+    if error is None:
+        assert talk.client.take()
+        assert talk.origin.take()
     talk.client.close()
 
 
