@@ -63,19 +63,20 @@ class Way:
     """
     What one side says: the session of its connection, and the producer of the other one.
 
+    @ivar busy: in the middle of a chunk, so that what has left so far is not all.
     @ivar ended: its side has finished sending; C{passed}: and the other side knows.
     @ivar full: the target has enough.
     @ivar added: while the target had enough, a stage added to it; who makes stages do so has to wait, too.
     """
 
     takes_views = True
-    __slots__ = ("_busy", "_out", "_stopped", "_talk", "added", "chain", "ended", "full", "passed", "source", "target")
+    __slots__ = ("_out", "_stopped", "_talk", "added", "busy", "chain", "ended", "full", "passed", "source", "target")
 
     def __init__(self, talk: WebSocket, source: NetVConnection, target: NetVConnection) -> None:
         self._talk = talk
         self.source, self.target = source, target
-        self.ended = self.passed = self.full = self.added = False
-        self._stopped = self._busy = False
+        self.busy = self.ended = self.passed = self.full = self.added = False
+        self._stopped = False
         self._out = bytearray()
         self.chain: Chain
 
@@ -90,12 +91,12 @@ class Way:
     def run(self, call: Callable[..., object], *data: Bytes) -> None:
         """Do what may end the conversation, then write what left."""
         error: Exception | None = None
-        self._busy = True
+        self.busy = True
         try:
             call(*data)
         except Exception as raised:
             error = raised
-        self._busy = False
+        self.busy = False
         self.flush()
         if error is not None:
             self._talk.fail(error)
@@ -119,7 +120,7 @@ class Way:
             self.target.write(out)
 
     def _write(self, data: Bytes) -> None:
-        if self._busy and len(data) < LARGE:
+        if self.busy and len(data) < LARGE:
             self._out += data
             if len(self._out) >= LARGE:
                 self.flush()
@@ -230,21 +231,29 @@ class WebSocket:
             way.source.resumeProducing()
         if error is not None:
             self.fail(error)
+        self._begin(stages)
         for way, early in ((self._from_server, from_server), (self._from_client, from_client)):
             if early and not self._over:
                 way.run(way.chain.feed, early)
         self.pace()
 
     def _open(self, stages: Stages) -> InterceptError | None:
-        name = ""
         try:
             for name, stage in stages:
-                stage.begin(Handle(self, name))
+                stage.conversation = Handle(self, name)
             for way in self._ways:
                 way.open(stages, self._messages)
         except Exception as error:
-            return blamed(name, error)
+            return blamed("WebSocket", error)
         return None
+
+    def _begin(self, stages: Stages) -> None:
+        for name, stage in stages:
+            if not self._over:
+                try:
+                    stage.begin()
+                except Exception as error:
+                    self.fail(blamed(name, error))
 
     # for the ways
 
@@ -273,7 +282,7 @@ class WebSocket:
     def pass_ends(self) -> None:
         """Tell the other side of an end, once everything that was said before has passed."""
         for way in self._ways:
-            if way.ended and not way.passed and not self._over and way.chain.clear:
+            if way.ended and not way.passed and not way.busy and not self._over and way.chain.clear:
                 way.passed = True
                 if way.source.truncated:
                     self._leave()
@@ -301,12 +310,16 @@ class WebSocket:
             way.chain.last.send_message(BINARY, message)
         if way.full:
             way.added = True
-            self.settle_soon()
+            self.pace()
 
     def wait(self, name: str, answer: Deferred[T], decide: Callable[[T], object]) -> None:
         """See L{sslintercept.websocket.stage.Conversation}."""
 
+        settled = False
+
         def done() -> None:
+            nonlocal settled
+            settled = True
             timer = self._waiting.pop(answer, None)
             if timer is not None and timer.active():
                 timer.cancel()
@@ -318,18 +331,18 @@ class WebSocket:
 
         def broke(failure: Failure) -> None:
             done()
-            error = failure.value
-            if not isinstance(error, Exception):
-                failure.raiseException()
-            self.fail(blamed(name, error))
+            assert failure.value is not None
+            self.fail(blamed(name, failure.value))
 
         def overdue() -> None:
             what = f"it held a message for {PATIENCE:g} seconds"
             self.fail(MessageStageError(what, where=name, remedy="correct the plugin, or what it waits for"))
 
-        if not answer.called:
-            self._waiting[answer] = self._client.handler.later(PATIENCE, overdue)
         answer.addCallback(decided).addErrback(broke)
+        if self._over:
+            answer.cancel()
+        elif not settled:
+            self._waiting[answer] = self._client.handler.later(PATIENCE, overdue)
 
     # ends
 
@@ -342,7 +355,7 @@ class WebSocket:
             self.log.failure("a message stage failed", failure=Failure(error.__cause__ or error))
         if self._facts.error is None:
             self._facts.error = error
-        self._facts.step("dropped", error.what)
+        self._facts.step("error", error.kind)
         if isinstance(error, WebSocketError):
             self.end(error.code, error.what)
         elif is_denial(error):

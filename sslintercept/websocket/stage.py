@@ -38,7 +38,10 @@ class MessageStageError(InterceptError):
 
 
 class Conversation(Protocol):
-    """What a stage may do beside answering for a message; nothing of it has an effect when the conversation is over."""
+    """
+    What a stage may do beside answering for a message, from L{MessageStage.begin} on; nothing of it has an effect when
+    the conversation is over.
+    """
 
     def send(self, to: Side, message: str | bytes) -> None:
         """
@@ -66,9 +69,11 @@ class MessageStage:
     """
     As it stands, one that changes nothing; a message that nobody changes passes byte for byte, in its frames.
 
-    L{begin} comes first and L{ended} last, each once. What a stage raises ends its conversation with 1011 and nothing
-    else; an error of L{sslintercept.errors} that says that something is not allowed ends it with 1008.
+    L{begin} comes first and L{ended} last, once each; what another one does may end it before it began. What a stage
+    raises ends its conversation with 1011 and nothing else; an error of L{sslintercept.errors} that says that something
+    is not allowed ends it with 1008.
 
+    @ivar conversation: what it may do beside answering; there before anything is called.
     @cvar max_message: bytes of a message, decompressed, that L{text} and L{binary} are given; up to three times as many
         are held in each direction.
     @cvar refuse_longer: what is longer ends the conversation with 1009; otherwise it passes unseen. A message that
@@ -79,9 +84,8 @@ class MessageStage:
     refuse_longer = False
     conversation: Conversation
 
-    def begin(self, conversation: Conversation) -> None:
-        """Remember what the conversation can do."""
-        self.conversation = conversation
+    def begin(self) -> None:
+        """Both sides have agreed; nobody has said anything yet that a stage has seen."""
 
     def text(self, text: str, sender: Side) -> Text:
         """
@@ -104,8 +108,9 @@ class MessageStage:
 
     def inspect(self, relay: Relay, sender: Side) -> Inspector:
         """
-        Make what hears of messages piece by piece, once for each side; called after L{begin}. Who overrides this gets
-        no L{text}, L{binary} and L{closing}, and is held to no limit but C{max_message} for a message not decided on.
+        Make what hears of messages piece by piece, once for each side, before L{begin}. Who overrides this gets
+        no L{text}, L{binary} and L{closing}; a message that is not decided on is limited by C{max_message}, but not in
+        time.
         """
         return Whole(self, relay, sender)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from sslintercept.errors import InterceptError, PolicyError
-from sslintercept.facts import Address, Facts, ResponseHead, Side
+from sslintercept.facts import Address, Facts, Side
 from sslintercept.http import websocket
 from sslintercept.http.head import read_request, read_response
-from sslintercept.http.sm import HttpSM
+from sslintercept.net.vconnection import STALLED
 from sslintercept.profile.profile import Bytes
 from sslintercept.rule.match import Match
 from sslintercept.testing.gateway import MemoryGateway, silent
@@ -24,12 +25,13 @@ from sslintercept.transform.processor import (
     Entry,
     MessageStages,
     Transformer,
-    Transforming,
     TransformProcessor,
     UnknownExtension,
 )
 from sslintercept.transform.stage import StageError
 from sslintercept.websocket.deflate import Deflate
+from sslintercept.websocket.frame import WebSocketError
+from sslintercept.websocket.message import MAX_WAITING
 from sslintercept.websocket.relay import Inspector, Relay
 from sslintercept.websocket.stage import MessageStage
 from tests.sequences.support import CLIENT_FIRST, intercepted
@@ -113,33 +115,17 @@ class Talk:
         return self.heard(self.client.take(), Side.CLIENT), self.heard(self.origin.take(), Side.UPSTREAM)
 
 
-def wire(monkeypatch: pytest.MonkeyPatch, gateway: MemoryGateway, *stages: MessageStage) -> None:
-    """Let every conversation go through these; a transaction does as much with transforms here as is needed."""
+def wire(gateway: MemoryGateway, *stages: MessageStage) -> None:
+    """Let every conversation go through these."""
     entries = [Entry(f"t{at}", Match([]), Giving(stage)) for at, stage in enumerate(stages)]
-    processor = TransformProcessor(entries, Bounds(100, 1 << 20), gateway.handler)
-    begun: dict[HttpSM, Transforming | None] = {}
-    start, response = HttpSM.start, HttpSM.response
-
-    def starting(sm: HttpSM, rest: bytes) -> None:
-        begun[sm] = processor.begin(sm.head, sm.session.facts)
-        start(sm, rest)
-
-    def responding(sm: HttpSM, head: ResponseHead, rest: bytes) -> None:
-        transforming = begun.get(sm)
-        if transforming is not None:
-            message, _ = transforming.response(head, has_body=False)
-            sm.messages = transforming.conversation(message)
-        response(sm, head, rest)
-
-    monkeypatch.setattr(HttpSM, "start", starting)
-    monkeypatch.setattr(HttpSM, "response", responding)
+    gateway.proxy.transforms = TransformProcessor(entries, Bounds(100, 1 << 20), gateway.handler)
 
 
 Begin = Callable[..., Talk]
 
 
 @pytest.fixture
-def begin(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Begin:
+def begin(loop: Loop) -> Begin:
     """Begins a conversation through stages."""
 
     def begin(
@@ -152,7 +138,7 @@ def begin(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Begin:
         early: tuple[bytes, bytes] = (b"", b""),
     ) -> Talk:
         gateway = MemoryGateway(loop, (CLIENT_FIRST if tls else "") + ini)
-        wire(monkeypatch, gateway, *stages)
+        wire(gateway, *stages)
         script = gateway.origin(
             "origin.test:443" if tls else "origin.test:80", silent, tls=gateway.leaf("origin.test") if tls else None
         )
@@ -237,6 +223,14 @@ def test_what_was_said_together_with_the_heads_goes_through_the_stages_too(begin
     talk = begin(stage, early=(frame(TEXT, b"from the client", key=KEY), frame(TEXT, b"from the origin")))
     assert talk.client.take() == frame(TEXT, b"FROM THE ORIGIN")
     assert talk.heard(talk.origin.take(), Side.UPSTREAM) == [("content", b"FROM THE CLIENT")]
+    talk.client.close()
+
+
+def test_a_client_that_said_more_than_is_kept_before_the_answer_is_read_again(begin: Begin) -> None:
+    said = frame(BINARY, bytes(1000), key=KEY) * 100
+    talk = begin(Noting(), early=(said, b""))
+    assert talk.origin.take() == said
+    assert talk.say(said) == said
     talk.client.close()
 
 
@@ -410,6 +404,40 @@ def test_a_conversation_that_is_over_cancels_what_it_waits_for(begin: Begin) -> 
     assert talk.client.was_cut
 
 
+def test_an_end_comes_behind_all_that_a_slow_reader_has_not_got_yet(begin: Begin) -> None:
+    waiting: Deferred[bytes] = Deferred()
+    talk = begin(Noting(lambda data: waiting if data == b"first" else data), tls=True, buffer=32 * 1024)
+    talk.origin.reading = False
+    data = frame(BINARY, b"first", key=KEY) + frame(BINARY, bytes(3000), key=KEY) * 60
+    talk.client.send(data)
+    talk.client.say_goodbye()
+    talk.gateway.pump()
+    waiting.callback(b"first")
+    talk.gateway.pump()
+    talk.origin.reading = True
+    talk.gateway.pump()
+    assert talk.origin.take() == data
+    assert talk.origin.layers[-1].goodbye
+    talk.origin.close()
+
+
+def test_nobody_decides_any_more_when_the_conversation_is_over(begin: Begin) -> None:
+    decided: list[str] = []
+
+    class Waiting(MessageStage):
+        def text(self, text: str, sender: Side) -> str:
+            answer: Deferred[str] = Deferred(lambda deferred: deferred.callback("cancelled"))
+            self.conversation.wait(answer, decided.append)
+            return text
+
+    talk = begin(Waiting())
+    talk.say(frame(TEXT, b"hello", key=KEY))
+    talk.client.reset()
+    talk.gateway.pump()
+    assert talk.origin.was_cut
+    assert not decided
+
+
 # pace
 
 
@@ -500,13 +528,47 @@ def test_a_reset_stays_one(begin: Begin, by: Side) -> None:
 
 def test_two_silent_sides_are_told_that_it_is_over(begin: Begin) -> None:
     talk = begin(Noting(lambda text: None), ini="[tunnel]\nidle_timeout = 30s")
-    for _ in range(4):
+    for by in [Side.UPSTREAM] * 4 + [Side.CLIENT] * 4:
         talk.loop.pass_time(20)
-        assert talk.say(frame(TEXT, b"alive"), by=Side.UPSTREAM) == b""
+        assert talk.say(Sender(by is Side.CLIENT).message(Message(TEXT, b"alive")), by=by) == b""
     assert not talk.client.ended
     talk.loop.pass_time(32)
     assert talk.closed() == ([("close", 1001, "")], [("close", 1001, "")])
     talk.client.close()
+
+
+def test_a_side_that_takes_nothing_after_the_end_does_not_take_the_others_goodbye_away(begin: Begin) -> None:
+    talk = begin(Noting(), buffer=16 * 1024, ini="[tunnel]\nhigh_water = 1MiB")
+    data = frame(BINARY, bytes(3000)) * 60
+    talk.client.reading = talk.origin.reading = False
+    talk.client.send(frame(BINARY, bytes(3000), key=KEY) * 60)
+    talk.origin.send(data + b"\x83\x00")
+    talk.gateway.pump()
+    talk.loop.pass_time(STALLED - 10)
+    talk.client.reading = True
+    talk.client.turn()
+    talk.client.reading = False
+    talk.loop.pass_time(20)
+    assert talk.origin.was_cut
+    talk.client.reading = True
+    talk.gateway.pump()
+    assert talk.client.take() == data + frame(CLOSE, b"\x03\xeathe reserved opcode 3")
+
+
+def test_an_end_in_the_middle_of_a_frame_is_one_without_a_goodbye_there(begin: Begin) -> None:
+    class Filling(MessageStage):
+        def text(self, text: str, sender: Side) -> str:
+            self.conversation.send(Side.UPSTREAM, bytes(MAX_WAITING - 100))
+            self.conversation.close(1001)
+            return text
+
+    talk = begin(Filling())
+    part = frame(BINARY, bytes(1000), key=KEY)[:500]
+    assert talk.say(part) == part
+    talk.origin.send(frame(TEXT, b"now"))
+    talk.gateway.pump()
+    assert (talk.origin.take(), talk.origin.ended) == (b"", True)
+    assert talk.client.take() == frame(CLOSE, b"\x03\xe9")
 
 
 # what is not allowed
@@ -571,6 +633,58 @@ def test_a_message_above_the_limit_passes_unseen_or_ends_the_conversation(
     talk.client.close()
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_both_sides_say_the_conversation_goes_on_or_ends_for_both(begin: Begin, loop: Loop, seed: int) -> None:
+    dice = random.Random(seed)
+
+    def decide(waiting: Deferred[Any], message: Any) -> None:
+        if not waiting.called:
+            waiting.callback(message)
+
+    class Moody(MessageStage):
+        def answer(self, message: Any) -> Any:
+            mood = dice.randrange(8)
+            if mood == 0:
+                return None
+            if mood == 1:
+                return message + message
+            if mood == 2:
+                self.conversation.send(dice.choice([Side.CLIENT, Side.UPSTREAM]), message)
+            if mood == 3:
+                waiting: Deferred[Any] = Deferred()
+                loop.callLater(dice.random() * 5, decide, waiting, message)
+                return waiting
+            return message
+
+        def text(self, text: str, sender: Side) -> Any:
+            return self.answer(text)
+
+        def binary(self, data: bytes, sender: Side) -> Any:
+            return self.answer(data)
+
+    offer = DEFLATE[:18] if seed % 2 else b""
+    talk = begin(Moody(), Noting(), Moody(), offer=offer, agreed=offer)
+    for by, peer in ((Side.CLIENT, talk.client), (Side.UPSTREAM, talk.origin)) * 4:
+        sender = Sender(by is Side.CLIENT, 15 if offer else None)
+        said = bytearray(b"".join(map(sender.message, dice.choices(SAID, k=5))))
+        if seed % 4 > 1:
+            said[dice.randrange(len(said))] ^= 1 << dice.randrange(8)
+        while said:
+            size = dice.randrange(1, 400)
+            peer.send(bytes(said[:size]))
+            del said[:size]
+            if dice.random() < 0.5:
+                talk.gateway.pump()
+    loop.pass_time(300)
+    error = talk.gateway.facts[0].error
+    assert error is None or isinstance(error, WebSocketError)
+    assert talk.client.ended is talk.origin.ended is (error is not None)
+    if error is None:
+        assert talk.client.take()
+        assert talk.origin.take()
+    talk.client.close()
+
+
 # what a stage does wrong
 
 
@@ -605,7 +719,7 @@ def test_a_stage_that_fails_ends_its_conversation_and_nothing_else(
 @pytest.mark.parametrize("where", ["begin", "inspect"])
 def test_a_stage_that_fails_at_once_ends_its_conversation(begin: Begin, where: str) -> None:
     stage = Noting()
-    setattr(stage, where, fails if where == "begin" else lambda relay, sender: fails(None))
+    setattr(stage, where, lambda *args: fails(None))
     talk = begin(stage)
     assert talk.closed() == ([("close", 1011, "")], [("close", 1011, "")])
     assert talk.line()["error_text"].startswith("[transform:t0]: it failed (KeyError)")
@@ -636,6 +750,30 @@ def test_a_stage_may_refuse_a_message_with_a_reason(begin: Begin) -> None:
 
 
 # what else a stage may do
+
+
+def test_a_stage_may_speak_first(begin: Begin) -> None:
+    class Greeter(MessageStage):
+        def begin(self) -> None:
+            self.conversation.send(Side.CLIENT, "this conversation is recorded")
+
+    talk = begin(Greeter(), early=(b"", frame(TEXT, b"hello")))
+    assert talk.client.take() == frame(TEXT, b"this conversation is recorded") + frame(TEXT, b"hello")
+    talk.client.close()
+
+
+def test_what_is_promised_when_the_conversation_is_over_is_cancelled(begin: Begin) -> None:
+    cancelled: list[object] = []
+
+    class Late(MessageStage):
+        def text(self, text: str, sender: Side) -> Deferred[str | None]:
+            self.conversation.close()
+            return Deferred(cancelled.append)
+
+    talk = begin(Late())
+    talk.client.send(frame(TEXT, b"hello", key=KEY))
+    assert talk.closed() == ([("close", 1000, "")], [("close", 1000, "")])
+    assert len(cancelled) == 1
 
 
 def test_a_stage_may_speak_for_itself_and_end_the_conversation(begin: Begin) -> None:

@@ -71,7 +71,7 @@ class Row:
         self.out = bytearray()
         self.decided = 0
         for stage in stages:
-            stage.begin(self.waits)
+            stage.conversation = self.waits
         self.chain = Chain(
             Side.CLIENT if masked else Side.UPSTREAM,
             [(f"s{at}", stage) for at, stage in enumerate(stages)],
@@ -171,6 +171,7 @@ def test_what_comes_behind_a_close_frame_is_not_kept() -> None:
     row.chain.feed(bytes(100))
     assert row.out == frame(8, b"")
     assert row.chain.clear
+    assert not row.chain._links[0]._kept
 
 
 class Raising(MessageStage):
