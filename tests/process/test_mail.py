@@ -150,6 +150,23 @@ def test_a_mail_is_handed_in_and_arrives_as_it_was(doors: Doors, mode: str) -> N
     seen(doors, mode, "smtp", "smtps" if mode == "tls" else "smtp")
 
 
+def test_chunks_that_are_pipelined_arrive_as_one_mail(doors: Doors) -> None:
+    """BDAT with dots and bytes above 0x7f, addresses in UTF-8, and everything in one piece (RFC 3030, 2920, 6531)."""
+    first, last = b"Subject: in chunks\r\n\r\n.\r\nhello ", "wörld\r\n".encode()
+    with smtplib.SMTP(NAME_AT, doors.port("smtp"), timeout=PATIENCE) as client:
+        client.starttls(context=doors.context)
+        client.ehlo()
+        assert {"chunking", "pipelining", "8bitmime", "smtputf8"} <= set(client.esmtp_features)
+        assert client.sock is not None
+        client.sock.sendall(
+            "MAIL FROM:<jürgen@y.test> BODY=8BITMIME SMTPUTF8\r\n".encode()
+            + f"RCPT TO:<{USER}@mail.test>\r\n".encode()
+            + b"BDAT %d\r\n%bBDAT %d LAST\r\n%b" % (len(first), first, len(last), last)
+        )
+        assert [client.getreply()[0] for _ in range(4)] == [250] * 4
+    assert arrived(doors, "in chunks").endswith(b"\r\n\r\n" + first.partition(b"\r\n\r\n")[2] + last)
+
+
 def test_ten_megabytes_of_mail_pass(doors: Doors) -> None:
     text = body(5_000_000).hex().encode()
     lines = b"\r\n".join(text[at : at + 76] for at in range(0, len(text), 76)) + b"\r\n"
