@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
 
@@ -146,6 +147,7 @@ class Scope:
         (CONNECT, SOCKS) or is redirected; false where everybody is sent to one place.
     @ivar outer: the tunnel that this one is in, where its request was said to another proxy; the way leads through it.
     @ivar asked: how that proxy is asked, C{http} or C{socks5}.
+    @ivar login: what the client has said to that proxy to be let in: its Proxy-Authorization, or empty.
     """
 
     __slots__ = (
@@ -158,6 +160,7 @@ class Scope:
         "entrance",
         "failure",
         "hello",
+        "login",
         "name",
         "outer",
         "patience",
@@ -183,6 +186,7 @@ class Scope:
         self.entrance = False
         self.outer: Scope | None = None
         self.asked = "http"
+        self.login = b""
 
     @property
     def bare(self) -> bool:
@@ -192,7 +196,10 @@ class Scope:
     @property
     def way(self) -> str:
         """The proxies that the way to the destination leads through, by the client's own wish."""
-        return "" if self.outer is None else f"{self.outer.way}{self.asked}:{self.outer.name}:{self.outer.destination} "
+        if self.outer is None:
+            return ""
+        who = sha256(self.login).hexdigest() if self.login else ""
+        return f"{self.outer.way}{self.asked}:{who}:{self.outer.name}:{self.outer.destination} "
 
 
 class Facts:

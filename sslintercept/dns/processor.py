@@ -1,7 +1,7 @@
 """
 From a name to a server's answer (ATS: DNSProcessor): search domains, aliases across answers, everybody's own deadline.
 
-Nothing is kept here. A look-up costs about 45 µs of our time, the kernel's part included (C{bench/dns.py}).
+Nothing is kept here. A look-up costs about 75 µs of our time, the kernel's part included (C{bench/dns.py}).
 """
 
 from __future__ import annotations

@@ -320,7 +320,7 @@ class ConversationChannels:
     def _beside(self, destination: Address) -> Scope:
         """The scope of a data connection."""
         scope = Scope(destination, self._scope.decision)
-        scope.outer, scope.asked = self._scope.outer, self._scope.asked
+        scope.outer, scope.asked, scope.login = self._scope.outer, self._scope.asked, self._scope.login
         return scope
 
     def _facts_of(self, vc: NetVConnection) -> Facts:

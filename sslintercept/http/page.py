@@ -12,6 +12,7 @@ import html
 import json
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Final
@@ -58,6 +59,7 @@ def page(
     head_only: bool = False,
     error: str,
     via_name: str,
+    challenges: Sequence[bytes] = (),
 ) -> bytes:
     """
     Make a whole response, head and body.
@@ -68,6 +70,7 @@ def page(
     @param head_only: the request was HEAD: the head of the same page.
     @param error: the error type of RFC 9209 2.3, for example C{dns_timeout} or C{http_request_denied}.
     @param via_name: the proxy's name in Proxy-Status, the one it has in Via.
+    @param challenges: with 407, values of Proxy-Authenticate.
     @raise InterceptError: C{status} is not of an error, or C{error} or C{via_name} cannot be written in a field.
     """
     if not 400 <= status < 600 or not _TOKEN.fullmatch(error):
@@ -94,6 +97,7 @@ def page(
         f"Proxy-Status: {_item(via_name)}; error={error}",
         _SAFETY,
     ]
+    lines += [f"Proxy-Authenticate: {challenge.decode('ascii')}" for challenge in challenges]
     if close:
         lines.append("Connection: close")
     head = "\r\n".join([*lines, "\r\n"]).encode("ascii")

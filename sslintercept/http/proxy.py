@@ -8,6 +8,7 @@ L{HttpProxy.key_for}, L{HttpProxy.take_origin} and L{HttpProxy.ended}.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -24,6 +25,7 @@ from sslintercept.http.page import page
 from sslintercept.http.pool import OriginKey, Pool
 from sslintercept.http.session import HttpSession
 from sslintercept.http.sm import HttpSM, same_origin
+from sslintercept.net.parent import LoginWanted
 from sslintercept.net.route import Router
 from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
@@ -414,8 +416,22 @@ class HttpProxy:
         sm.session.facts.step("blocked", f"403 by rule {decision.rule}")
         self._page(sm, 403, "Blocked", what, "ask whoever runs this proxy", "http_request_denied")
 
+    def challenge(self, sm: HttpSM, wanted: LoginWanted) -> None:
+        """Hand on that a proxy of the client's own wants it to log in."""
+        sm.error = wanted
+        what = f"{wanted.where}: {wanted.what}"
+        self._page(sm, 407, "Login wanted", what, wanted.remedy, "http_request_denied", challenges=wanted.challenges)
+
     def _page(
-        self, sm: HttpSM, status: int, title: str, what: str, remedy: str, token: str, close: bool = False
+        self,
+        sm: HttpSM,
+        status: int,
+        title: str,
+        what: str,
+        remedy: str,
+        token: str,
+        close: bool = False,
+        challenges: Sequence[bytes] = (),
     ) -> None:
         head = sm.head
         accept = next((v for n, v in head.fields if n.lower() == b"accept"), b"")
@@ -434,6 +450,7 @@ class HttpProxy:
                 head_only=head.method == b"HEAD",
                 error=token,
                 via_name=self.name,
+                challenges=challenges,
             ),
             close,
         )

@@ -246,7 +246,7 @@ class TlsAccept:
             decision = self._a.rules.decide(facts, final=True) or decision
             facts.step("decided", f"{decision.action.value} by rule {decision.rule}")
         scope = Scope(destination, decision)
-        scope.outer, scope.asked = outer.outer, outer.asked
+        scope.outer, scope.asked, scope.login = outer.outer, outer.asked, outer.login
         scope.carries, scope.entrance = outer.carries, outer.entrance
         scope.begun, scope.resume, scope.transfer = outer.carries is not None, outer.resume, outer.transfer
         scope.name = hello.server_name or (outer.name if outer.destination == destination else destination.host)

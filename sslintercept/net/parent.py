@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -52,6 +52,8 @@ class Parent(NamedTuple):
     address: Address
     user: str | None = None
     password: str = ""
+    login: bytes | None = None
+    """of a proxy that a client has asked for, and not the settings: the client's Proxy-Authorization, or empty"""
 
     def __repr__(self) -> str:
         return f"<parent {self.name}: {self.proxy} {self.address}>"
@@ -67,6 +69,18 @@ class NoProxy(ParentError):
     """Who was asked for a way is no proxy at all."""
 
 
+class LoginWanted(ParentError):
+    """
+    A proxy that a client has asked for wants that client to log in.
+
+    @ivar challenges: the values of its Proxy-Authenticate fields that a client can answer through us.
+    """
+
+    def __init__(self, what: str, *, where: str, challenges: Sequence[bytes]) -> None:
+        super().__init__(what, where=where, remedy="log in there")
+        self.challenges = challenges
+
+
 WAYS_OUT = {
     "connect": "is it up? See [parent:{}] address",
     "dns": "see [parent:{}] address",
@@ -76,6 +90,7 @@ WAYS_OUT = {
 }
 """what to do about an error on the way to a parent, by its kind"""
 LOOK = "look at the parent"
+LOGIN = "see [parent:{}] user and password_file"
 
 
 @contextmanager
@@ -93,6 +108,9 @@ def blamed(parent: Parent) -> Iterator[None]:
         raise ParentError(error.what, where=where, remedy=remedy) from None
 
 
+OF_A_CONNECTION = (b"negotiate", b"ntlm")
+"""schemes of a login that is one connection's, and could not be said again on the next"""
+_CHALLENGE = re.compile(rb"(?i)\nproxy-authenticate:[ \t]*([\x20-\x7e]+)")
 NOT_SERVED = (b"400", b"404", b"405", b"501")
 """what servers that are no proxies answer CONNECT with"""
 
@@ -159,10 +177,12 @@ class Conversation:
             rest, profile = bytes(self._got), self._vc.top
             self._vc.handler.soon(lambda: profile.deliver(rest))
 
-    def error(self, what: str, no_proxy: bool = False) -> ParentError:
+    def error(
+        self, what: str, no_proxy: bool = False, remedy: str = "look at what it says about this way"
+    ) -> ParentError:
         """What the parent did wrong."""
         kind = NoProxy if no_proxy else ParentError
-        return kind(what, where=f"parent {self._parent.name}", remedy="look at what it says about this way")
+        return kind(what, where=f"parent {self._parent.name}", remedy=remedy.format(self._parent.name))
 
     def fail(self, error: InterceptError) -> None:
         """It will not go on."""
@@ -237,6 +257,8 @@ async def _connect(vc: NetVConnection, parent: Parent, destination: Address, con
     if parent.user is not None:
         pair = f"{parent.user}:{parent.password}".encode()
         login = b"Proxy-Authorization: Basic %b\r\n" % b64encode(pair)
+    elif parent.login:
+        login = b"Proxy-Authorization: %b\r\n" % parent.login
     vc.write(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, login))
     head = await conversation.read(_head_end)
     start = head.partition(b"\n")[0].split(None, 2)
@@ -249,6 +271,11 @@ async def _connect(vc: NetVConnection, parent: Parent, destination: Address, con
     if not start[1].startswith(b"2"):
         status = start[1][:3]
         what = f"it answered CONNECT {destination} with {status.decode('latin-1')}"
+        if status == b"407":
+            if parent.login is not None:
+                challenges = [one for one in _CHALLENGE.findall(head) if not one.lower().startswith(OF_A_CONNECTION)]
+                raise LoginWanted(what, where=f"parent {parent.name}", challenges=challenges)
+            raise conversation.error(what, remedy=LOGIN)
         raise conversation.error(what, status in NOT_SERVED)
     if _BODY.search(head):
         raise conversation.error(f"it answered CONNECT {destination} with a page", True)
@@ -265,14 +292,14 @@ async def _socks(vc: NetVConnection, parent: Parent, destination: Address, conve
     if version != 5:
         raise conversation.error("it does not speak SOCKS 5", True)
     if method not in (0, 2) or (method == 2 and parent.user is None):
-        raise conversation.error("it takes no login that we have")
+        raise conversation.error("it takes no login that we have", remedy=LOGIN)
     if method == 2:
         assert parent.user is not None
         user, password = parent.user.encode(), parent.password.encode()
         vc.write(b"\x01%c%b%c%b" % (len(user), user, len(password), password))
         _, status = await conversation.read(_exactly(2))
         if status:
-            raise conversation.error("it refuses our login")
+            raise conversation.error("it refuses our login", remedy=LOGIN)
     where = _socks_address(destination)
     if where is None:
         raise conversation.error(f"a name of {len(destination.host)} bytes cannot be told to it")

@@ -131,7 +131,7 @@ class Router:
         """
         assert scope.outer is not None
         at = scope.outer.destination
-        parent = Parent(f"at {at}", scope.asked, at)
+        parent = Parent(f"at {at}", scope.asked, at, login=scope.login)
         await open_way(vc, parent, scope.destination, self.tls, self._timeout)
 
     async def by(self, facts: Facts, parent: Parent, destination: Address, *, configured: bool) -> NetVConnection:

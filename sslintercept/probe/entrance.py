@@ -90,11 +90,14 @@ class Entrance:
         self.recognise(facts, scope)
         return scope
 
-    async def reach(self, vc: NetVConnection, facts: Facts, destination: Address, proxy: str = "http") -> Entered:
+    async def reach(
+        self, vc: NetVConnection, facts: Facts, destination: Address, proxy: str = "http", login: bytes = b""
+    ) -> Entered:
         """
         Decide about C{destination} and open the way to it.
 
         @param proxy: how the proxy of an outer tunnel, if there is one, is asked: C{http} or C{socks5}.
+        @param login: what the client says to that one to be let in.
         @raise Blocked: a rule says so.
         @raise UpstreamError: it cannot be reached.
         """
@@ -104,7 +107,8 @@ class Entrance:
             return Entered(scope, None)
         server = None
         if outer is not None:
-            server = await self._through(vc, facts, scope, outer, proxy)
+            scope.asked, scope.login = proxy, login
+            server = await self._through(vc, facts, scope, outer)
         if server is None:
             addresses = await self._router.addresses(facts, destination)
             facts.step("connect_resolved")
@@ -115,9 +119,7 @@ class Entrance:
         facts.step("attached")
         return Entered(scope, server)
 
-    async def _through(
-        self, vc: NetVConnection, facts: Facts, scope: Scope, outer: Scope, proxy: str
-    ) -> NetVConnection | None:
+    async def _through(self, vc: NetVConnection, facts: Facts, scope: Scope, outer: Scope) -> NetVConnection | None:
         """
         The way through the proxy that the outer tunnel leads to, to whom the request was said; C{None} if what is there
         is no proxy, so that it can only have been said to us.
@@ -129,7 +131,7 @@ class Entrance:
         if reached.early:
             server.close()
             return None
-        scope.outer, scope.asked = outer, proxy
+        scope.outer = outer
         try:
             await self._router.through(server, scope)
         except NoProxy as error:

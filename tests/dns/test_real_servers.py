@@ -7,23 +7,26 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
-from sslintercept.dns.message import NXDOMAIN, A
+from sslintercept.dns.message import IN, NOERROR, NXDOMAIN, SOA, A, parse, wire
 from sslintercept.dns.processor import DnsProcessor
 from sslintercept.dns.server import NameServers, Rules, ServerGroup
 from sslintercept.facts import Address
 from sslintercept.testing.loop import Loop
+from tests.signedzone import ORIGIN, sign
 
-from .support import bound, outcome
+from .support import NameServer, Query, a, bound, labels, message, outcome
 
 PATIENCE = 20.0
 """seconds for a server to start, or a look-up to end"""
+DNSKEY, RRSIG, NSEC = 48, 46, 47
+"""types of RFC 4034"""
 BIG = [f"198.51.100.{i}" for i in range(1, 100)]
 """addresses that fit into no datagram of 1232 bytes; BIND takes 100 of a name at most"""
 
@@ -85,6 +88,15 @@ def named(folder: Path, port: int) -> list[str]:
     return ["named", "-g", "-c", str(folder / "conf"), "-n", "1"]
 
 
+def signer(folder: Path, port: int) -> list[str]:
+    """BIND with a signed zone beside the others."""
+    command = named(folder, port)
+    sign(folder)
+    with open(folder / "conf", "a") as conf:
+        conf.write(f'zone "{ORIGIN}" {{ type primary; file "signed"; }};\n')
+    return command
+
+
 MAKERS = {"dnsmasq": dnsmasq, "unbound": unbound, "named": named}
 
 
@@ -97,7 +109,7 @@ class Real:
         udp.close()
         tcp.close()
         folder.mkdir()
-        command = MAKERS[kind](folder, self.address.port)
+        command = {**MAKERS, "signer": signer}[kind](folder, self.address.port)
         where = shutil.which(command[0], path=os.environ.get("PATH", "") + ":/usr/sbin")
         assert where is not None, f"{kind} is not installed"
         with open(folder / "log", "wb") as log:
@@ -138,19 +150,19 @@ def start(real_loop: RealLoop, servers: list[Real], tmp_path: Path) -> Iterator[
             assert server.process.poll() is None, "it ended: " + str(server.process.args)
             assert time.monotonic() < end, "it does not answer: " + str(server.process.args)
 
-    def processor(which: list[Real], **options: Any) -> DnsProcessor:
+    def processor(which: Sequence[Real | NameServer], **options: Any) -> DnsProcessor:
         rules = Rules(number=2, soon=0.2, every=0.2, now=0.4)
         group = ServerGroup([one.address for one in which], rules=rules)
         processors.append(DnsProcessor(real_loop.handler, real_loop, NameServers(group), **options))
         processors[-1].start()
         return processors[-1]
 
-    def make(*kinds: str, **options: Any) -> DnsProcessor:
+    def make(*kinds: str, before: Sequence[NameServer] = (), **options: Any) -> DnsProcessor:
         for kind in kinds:
             servers.append(Real(kind, tmp_path / f"{kind}{len(servers)}"))
         for server in servers:
             answers(server)
-        return processor(servers, **options)
+        return processor([*before, *servers], **options)
 
     yield make
     for one in processors:
@@ -203,3 +215,71 @@ def test_one_killed_and_one_that_hangs_are_passed_over_and_taken_back(
     real_loop.until(lambda: processor.health()[1].up)
     assert ask(real_loop, processor, "www.real.test").server == str(second.address)
     assert processor.counters.timeouts >= before
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_signed_answers_come_whole_in_a_datagram_or_over_a_connection(
+    real_loop: RealLoop, start: Start, tcp: bool
+) -> None:
+    processor = start("signer", tcp=tcp)
+
+    def signed(name: str, rtype: int) -> Any:
+        deadline = real_loop.seconds() + PATIENCE
+        found = real_loop.found(processor.raw(wire(name), rtype, IN, deadline, signed=True))
+        parsed = parse(found.message)
+        assert parsed is not None
+        return found.message, parsed.rcode, [{one.type for one in part} for part in (parsed.answers, parsed.authority)]
+
+    _, rcode, (answers, _) = signed(f"www.{ORIGIN}", A)
+    assert (rcode, answers) == (NOERROR, {A, RRSIG})
+    data, rcode, (_, authority) = signed(f"nothing.{ORIGIN}", A)
+    assert (rcode, authority) == (NXDOMAIN, {SOA, NSEC, RRSIG})
+    assert 512 < len(data) <= 1232
+    assert processor.counters.truncated == 0
+    data, rcode, (answers, _) = signed(ORIGIN, DNSKEY)
+    assert (rcode, answers) == (NOERROR, {DNSKEY, RRSIG})
+    assert len(data) > 1232
+    assert processor.counters.truncated == (0 if tcp else 1)
+    assert not processor.counters.dropped
+    # Whoever wants no signatures gets none.
+    assert ask(real_loop, processor, f"alias.{ORIGIN}").addresses == ("192.0.2.1",)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_one_that_lies_is_not_believed_and_a_real_one_is(real_loop: RealLoop, start: Start, kind: str) -> None:
+    """The liar is asked first: ids, questions and records that nobody asked for."""
+    forged = a("www.real.test", "6.6.6.6")
+
+    def lie(query: Query) -> None:
+        query.say(message(query.id ^ 1, query.question, [forged]))
+        query.say(message(query.id, labels("other.real.test") + query.question[-4:], [forged]))
+        query.say(query.message(forged, flags=0x0100))
+        query.say(query.message(forged)[:-1])
+
+    liar = NameServer(real_loop, lie)
+    try:
+        processor = start(kind, before=[liar], waits=(0.1,) * 6)
+        found = ask(real_loop, processor, "www.real.test")
+        assert found.addresses == ("192.0.2.1",)
+        assert liar.asked == ["www.real.test"]
+        assert found.server != str(liar.address)
+        assert processor.counters.dropped == {"id": 1, "question": 1, "header": 1, "malformed": 1}
+    finally:
+        liar.close()
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_one_that_is_slow_is_asked_again_and_its_late_answer_counts(
+    real_loop: RealLoop, start: Start, servers: list[Real], kind: str
+) -> None:
+    processor = start(kind, waits=(0.2, 0.2, PATIENCE))
+    servers[0].process.send_signal(signal.SIGSTOP)
+    asked = processor.query("www.real.test", A, real_loop.seconds() + PATIENCE)
+    real_loop.until(lambda: processor.counters.timeouts == 2)
+    servers[0].process.send_signal(signal.SIGCONT)
+    assert real_loop.found(asked).addresses == ("192.0.2.1",)
+    assert processor.counters.sent == 3
+    # The answers to the other attempts are nobody's any more, and harm nobody.
+    real_loop.until(lambda: processor.counters.dropped.total() == 2)
+    assert set(processor.counters.dropped) <= {"id", "duplicate"}
+    assert ask(real_loop, processor, "alias.real.test").addresses == ("192.0.2.1",)

@@ -12,6 +12,7 @@ from typing import Final
 
 from tests.process.origins import Certificates
 from tests.process.tools import ENVIRONMENT, is_listening, run, server_port, tool, wait_for
+from tests.signedzone import ORIGIN, sign
 
 NAME: Final = "good.test"
 """the name in every server's certificate"""
@@ -237,3 +238,33 @@ class Unbound(Server):
         conf = folder / "unbound.conf"
         conf.write_text(UNBOUND.format(port=port, key=key, chain=chain, folder=folder, records=records))
         super().__init__(folder, [tool("unbound"), "-d", "-c", conf], port)
+
+
+NAMED: Final = """
+options {{
+    directory "{folder}";
+    listen-on port {port} {{ 127.0.0.1; }};
+    listen-on-v6 {{ none; }};
+    recursion no;
+    pid-file none;
+    session-keyfile none;
+}};
+controls {{ }};
+zone "{origin}" {{ type primary; file "signed"; }};
+"""
+
+
+class Named(Server):
+    """
+    BIND, with a signed zone.
+
+    @ivar anchors: the file that says which keys to trust.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        port = server_port()
+        self.anchors = folder / "anchors"
+        self.anchors.write_text(sign(folder))
+        conf = folder / "named.conf"
+        conf.write_text(NAMED.format(folder=folder, port=port, origin=ORIGIN))
+        super().__init__(folder, [tool("named"), "-g", "-n", "1", "-c", conf], port)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,7 +152,35 @@ def test_quic_is_dropped_where_a_rule_says_so(proxy: ProxyMaker) -> None:
             assert origin.recv(2000) == b"not quic"
 
 
-def test_dtls_is_opened_with_our_leaf(proxy: ProxyMaker, certificates: Certificates, tmp_path: Path) -> None:
+@contextmanager
+def wrapped(sock: socket.socket, header: bytes) -> Iterator[int]:
+    """A port that puts the header of SOCKS before datagrams, for a client that does not know it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
+        inner.bind(("127.0.0.1", 0))
+        over = threading.Event()
+
+        def relay() -> None:
+            client = None
+            while not over.is_set():
+                for ready in select.select([inner, sock], [], [], 0.1)[0]:
+                    data, source = ready.recvfrom(70_000)
+                    if ready is inner:
+                        client = source
+                        sock.send(header + data)
+                    elif client is not None:
+                        inner.sendto(data[10:], client)
+
+        thread = threading.Thread(target=relay)
+        thread.start()
+        try:
+            yield inner.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("way", ["target", "socks"])
+def test_dtls_is_opened_with_our_leaf(proxy: ProxyMaker, certificates: Certificates, tmp_path: Path, way: str) -> None:
     chain, key = certificates.files[NAME]
     above = tmp_path / "above.pem"
     above.write_text("".join(Path(chain).read_text().partition("-----END CERTIFICATE-----\n")[2:]))
@@ -174,17 +205,32 @@ def test_dtls_is_opened_with_our_leaf(proxy: ProxyMaker, certificates: Certifica
             f"[listen:dtls]\nendpoint = udp:{port}:interface=127.0.0.1\ntarget = {NAME}:{origin}\n"
             "[udp]\nidle_timeout = 2s\n"
         )
-        with subprocess.Popen(
-            [
-                *(tool("openssl"), "s_client", "-dtls1_2", "-connect", f"127.0.0.1:{port}", "-servername", NAME),
-                *("-verify_hostname", NAME, "-verify_return_error", "-CAfile", str(gateway.ca), "-quiet"),
-            ],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=ENVIRONMENT,
-        ) as client:
+        with ExitStack() as stack:
+            if way == "socks":
+                _, sock = (stack.enter_context(one) for one in associated(gateway))
+                header = b"\0\0\0\x03" + bytes([len(NAME)]) + NAME.encode() + struct.pack("!H", origin)
+                port = stack.enter_context(wrapped(sock, header))
+            client = stack.enter_context(
+                subprocess.Popen(
+                    [
+                        *(
+                            tool("openssl"),
+                            "s_client",
+                            "-dtls1_2",
+                            "-connect",
+                            f"127.0.0.1:{port}",
+                            "-servername",
+                            NAME,
+                        ),
+                        *("-verify_hostname", NAME, "-verify_return_error", "-CAfile", str(gateway.ca), "-quiet"),
+                    ],
+                    cwd=tmp_path,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=ENVIRONMENT,
+                )
+            )
             assert client.stdin is not None
             assert client.stdout is not None
             client.stdin.write(b"hello origin\n")
@@ -196,8 +242,8 @@ def test_dtls_is_opened_with_our_leaf(proxy: ProxyMaker, certificates: Certifica
             server.stdin.flush()
             assert client.stdout.readline() == b"hello client\n"
             client.kill()
-        line = gateway.logged(lambda line: line["listener"] == "dtls")
-        assert line["stack"] == "udp/dtls1.2"
+        stack_of = {"target": "udp/dtls1.2", "socks": "tcp/socks5/udp/dtls1.2"}[way]
+        line = gateway.logged(lambda line: line["stack"] == stack_of)
         assert line["upstream_tls"]["verified"] == "ok"
         assert line["client_tls"]["sni"] == NAME
     finally:

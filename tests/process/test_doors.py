@@ -13,21 +13,23 @@ from sslintercept.socks.users import make_line
 from tests.process.conftest import ProxyMaker
 from tests.process.origins import BodyOrigin, Nginx, body, digest
 from tests.process.running import Proxy
-from tests.process.tools import PATIENCE
+from tests.process.servers import Server
+from tests.process.tools import PATIENCE, server_port, tool
 
 HELLO = b"hello from nginx\n" * 4
 MUCH = 10_000_000
+
+
+def resolved(url: str) -> tuple[str, str]:
+    """What tells curl the address, for doors that take no names."""
+    return "--resolve", f"good.test:{url.split(':')[2].split('/')[0]}:127.0.0.1"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks4", "socks4a", "socks5", "socks5h"])
 @pytest.mark.parametrize("secure", [True, False], ids=["to-https", "to-http"])
 def test_curl_comes_in_by_every_door(gateway: Proxy, nginx: Nginx, scheme: str, secure: bool) -> None:
     url = nginx.url() if secure else nginx.plain_url()
-    got = gateway.curl(
-        url,
-        *("--proxy-cacert", gateway.ca, "--resolve", f"good.test:{url.split(':')[2].split('/')[0]}:127.0.0.1"),
-        by=f"{scheme}://{gateway.ports[0]}",
-    )
+    got = gateway.curl(url, "--proxy-cacert", gateway.ca, *resolved(url), by=f"{scheme}://{gateway.ports[0]}")
     assert (got.status, got.body) == (200, HELLO), got.said
     assert got.facts[0]["ssl_verify_result"] == 0
 
@@ -39,6 +41,33 @@ def test_behind_socks_tls_is_intercepted_and_named_in_the_log(gateway: Proxy, ng
     assert got.body == body(MUCH)
     stack = f"tcp/{scheme.rstrip('ah')}/tls1.3/http1"
     gateway.logged(lambda line: line["stack"] == stack and line["destination"].startswith("good.test:"))
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks4", "socks4a", "socks5", "socks5h"])
+def test_every_door_is_open_inside_of_tls(gateway: Proxy, nginx: Nginx, tmp_path: Path, scheme: str) -> None:
+    """curl speaks no SOCKS inside of TLS; socat puts the TLS around it."""
+    port = server_port()
+    way = f"OPENSSL:{gateway.ports[0]},cafile={gateway.ca},commonname=localhost"
+    wrapped = Server(tmp_path, [tool("socat"), f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr", way], port)
+    try:
+        got = gateway.curl(nginx.url(), *resolved(nginx.url()), by=f"{scheme}://127.0.0.1:{port}")
+        assert (got.status, got.body) == (200, HELLO), got.said
+    finally:
+        wrapped.stop()
+    layer = {"http": "http1/http-connect"}.get(scheme, scheme.rstrip("ah"))
+    gateway.logged(lambda line: line["stack"] == f"tcp/tls1.3/{layer}/tls1.3/http1")
+
+
+@pytest.mark.parametrize("inner", ["http", "https"])
+@pytest.mark.parametrize("outer", ["socks4a", "socks5h"])
+def test_curl_reaches_a_proxy_of_its_own_through_socks(proxy: ProxyMaker, nginx: Nginx, outer: str, inner: str) -> None:
+    far = proxy("")
+    near = proxy(f"[upstream-tls]\nextra_trust = {far.ca}\n[http]\nvia = near\n")
+    way = ("--preproxy", f"{outer}://{near.ports[0]}", "--proxy-cacert", near.ca)
+    got = near.curl(nginx.url(), *way, by=f"{inner}://localhost:{far.address[1]}")
+    assert (got.status, got.body) == (200, HELLO), got.said
+    between = {"http": "", "https": "tls1.3/"}[inner]
+    near.logged(lambda line: line["stack"] == f"tcp/{outer[:6].rstrip('ah')}/{between}http1/http-connect/tls1.3/http1")
 
 
 def test_tls_in_tls_carries_ten_megabytes_both_ways(gateway: Proxy, origin: BodyOrigin, tmp_path: Path) -> None:

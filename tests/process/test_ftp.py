@@ -64,7 +64,7 @@ def door(module_proxy: ProxyMaker, vsftpd: Vsftpd) -> Door:
 PLAIN, TLS = "plain", "tls"
 
 
-@pytest.mark.parametrize("way", ["door", "http", "socks5h"])
+@pytest.mark.parametrize("way", ["door", "http", "https", "socks4a", "socks5h"])
 @pytest.mark.parametrize("mode", [PLAIN, TLS])
 @pytest.mark.parametrize("passive", [["--disable-epsv"], []], ids=["pasv", "epsv"])
 def test_curl_fetches_a_file(door: Door, vsftpd: Vsftpd, way: str, mode: str, passive: list[str]) -> None:
@@ -74,7 +74,7 @@ def test_curl_fetches_a_file(door: Door, vsftpd: Vsftpd, way: str, mode: str, pa
         options += ["--resolve", f"{NAME}:{door.port}:127.0.0.1"]
         url = f"ftp://{NAME}:{door.port}/file"
     else:
-        options += ["--proxy", f"{way}://{proxy.ports[0]}", "--proxytunnel"]
+        options += ["--proxy", f"{way}://{proxy.ports[0]}", "--proxytunnel", "--proxy-cacert", str(proxy.ca)]
         url = f"ftp://{NAME}:{vsftpd.port}/file"
     got = curl(proxy.folder, *options, url)
     assert got.code == 0, got.said
@@ -183,15 +183,39 @@ def test_a_transfer_may_be_broken_off_with_urgent_data(door: Door) -> None:
         assert client.sendcmd("NOOP").startswith("200")
 
 
-def test_lftp_mirrors_with_tls(door: Door, tmp_path: Path) -> None:
+def test_lftp_mirrors_with_tls_both_ways(door: Door, vsftpd: Vsftpd, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (vsftpd.root / "up" / "tree").mkdir()
+    (vsftpd.root / "up" / "tree").chmod(0o777)
+    for number in range(5):
+        (tmp_path / "tree" / f"n{number}").write_bytes(body(100_000 * number))
     script = (
         f"set ssl:ca-file {door.proxy.ca}; set ftp:ssl-force true; set ftp:ssl-protect-data true; set net:timeout 20; "
         f"set net:max-retries 1; open -u anonymous,me@test ftp://127.0.0.1:{door.port}; "
-        "get file; bye"
+        "mirror -R --no-perms --parallel=2 tree up/tree && mirror --parallel=2 up/tree back && get file && bye"
     )
     done = run(tool("lftp"), "--norc", "-c", script, folder=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "file").read_bytes() == body(MUCH)
+    for number in range(5):
+        for folder in (vsftpd.root / "up" / "tree", tmp_path / "back"):
+            assert (folder / f"n{number}").read_bytes() == body(100_000 * number)
+
+
+@pytest.mark.parametrize("way", ["door", "connect"])
+def test_openssl_begins_tls_with_our_leaf(door: Door, vsftpd: Vsftpd, tmp_path: Path, way: str) -> None:
+    where = ["-connect", f"127.0.0.1:{door.port}"]
+    if way == "connect":
+        where = ["-connect", f"{NAME}:{vsftpd.port}", "-proxy", door.proxy.ports[0]]
+    done = run(
+        tool("openssl"),
+        *("s_client", "-starttls", "ftp", "-CAfile", door.proxy.ca, "-servername", NAME, "-verify_hostname", NAME),
+        *("-verify_return_error", "-crlf", "-ign_eof", *where),
+        folder=tmp_path,
+        given=b"quit\n",
+    )
+    assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+    assert "221 Goodbye" in done.stdout
 
 
 def test_where_tls_is_required_nobody_logs_in_in_the_clear(proxy: ProxyMaker, vsftpd: Vsftpd) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.process.conftest import ProxyMaker
 from tests.process.mailservers import PASSWORD, USER, Dovecot, Postfix
 from tests.process.origins import Certificates, body
+from tests.process.running import curl
 from tests.process.servers import NAME
 from tests.process.tools import PATIENCE, run, server_port, tool, wait_for
 
@@ -149,6 +150,23 @@ def test_a_mail_is_handed_in_and_arrives_as_it_was(doors: Doors, mode: str) -> N
     seen(doors, mode, "smtp", "smtps" if mode == "tls" else "smtp")
 
 
+def test_chunks_that_are_pipelined_arrive_as_one_mail(doors: Doors) -> None:
+    """BDAT with dots and bytes above 0x7f, addresses in UTF-8, and everything in one piece (RFC 3030, 2920, 6531)."""
+    first, last = b"Subject: in chunks\r\n\r\n.\r\nhello ", "wörld\r\n".encode()
+    with smtplib.SMTP(NAME_AT, doors.port("smtp"), timeout=PATIENCE) as client:
+        client.starttls(context=doors.context)
+        client.ehlo()
+        assert {"chunking", "pipelining", "8bitmime", "smtputf8"} <= set(client.esmtp_features)
+        assert client.sock is not None
+        client.sock.sendall(
+            "MAIL FROM:<jürgen@y.test> BODY=8BITMIME SMTPUTF8\r\n".encode()
+            + f"RCPT TO:<{USER}@mail.test>\r\n".encode()
+            + b"BDAT %d\r\n%bBDAT %d LAST\r\n%b" % (len(first), first, len(last), last)
+        )
+        assert [client.getreply()[0] for _ in range(4)] == [250] * 4
+    assert arrived(doors, "in chunks").endswith(b"\r\n\r\n" + first.partition(b"\r\n\r\n")[2] + last)
+
+
 def test_ten_megabytes_of_mail_pass(doors: Doors) -> None:
     text = body(5_000_000).hex().encode()
     lines = b"\r\n".join(text[at : at + 76] for at in range(0, len(text), 76)) + b"\r\n"
@@ -165,6 +183,82 @@ def test_imap_fetches_appends_and_waits(doors: Doors, mode: str) -> None:
     client.logout()
     seen(doors, mode, "imap", "imaps" if mode == "tls" else "imap")
     assert doors.proxy.logged(lambda line: line["login"] == USER)
+
+
+def test_imap_tells_who_waits_what_has_come(doors: Doors) -> None:
+    waiting = imap(doors, "starttls")
+    waiting.send(b"X IDLE\r\n")
+    assert waiting.readline().startswith(b"+ ")
+    other = imap(doors, "plain")
+    assert other.append("INBOX", "", "", b"Subject: news\r\n\r\nhello\r\n")[0] == "OK"
+    other.logout()
+    while not waiting.readline().endswith(b" EXISTS\r\n"):
+        pass
+    waiting.send(b"DONE\r\n")
+    while not waiting.readline().startswith(b"X OK"):
+        pass
+    waiting.logout()
+
+
+WAYS = {
+    "http": "tcp/http1/http-connect",
+    "https": "tcp/tls1.3/http1/http-connect",
+    "socks4a": "tcp/socks4",
+    "socks5h": "tcp/socks5",
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("way", WAYS)
+def test_curl_hands_in_and_fetches_mail_by_every_door(
+    doors: Doors, postfix: Postfix, dovecot: Dovecot, tmp_path: Path, way: str, mode: str
+) -> None:
+    proxy = doors.proxy
+    subject = f"curl {way} {mode}"
+    mail = tmp_path / "mail"
+    mail.write_bytes(b"Subject: %b\r\n\r\n.dots\r\n" % subject.encode())
+    s = "s" if mode == "tls" else ""
+    through: list[str | Path] = ["--proxy", f"{way}://{proxy.ports[0]}", "--proxytunnel"]
+    through += ["--proxy-cacert", proxy.ca, "--cacert", proxy.ca]
+    through += ["--ssl-reqd"] if mode == "starttls" else []
+    got = curl(
+        proxy.folder,
+        *(*through, "--mail-from", "x@y.test", "--mail-rcpt", f"{USER}@mail.test", "-T", mail),
+        f"smtp{s}://{NAME}:{postfix.secure if s else postfix.port}",
+    )
+    assert got.code == 0, got.said
+    assert arrived(doors, subject).endswith(b"\r\n.dots\r\n")
+    as_user = ("--user", f"{USER}:{PASSWORD}")
+    for url in (
+        f"imap{s}://{NAME}:{dovecot.imaps if s else dovecot.port}/INBOX",
+        f"pop3{s}://{NAME}:{dovecot.pop3s if s else dovecot.pop3}/",
+    ):
+        got = curl(proxy.folder, *through, *as_user, url)
+        assert got.code == 0, got.said
+        assert got.body
+    stacks = {STACKS[mode].format(protocol).replace("tcp", WAYS[way], 1) for protocol in ("smtp", "imap", "pop3")}
+    wait_for("a line for each", lambda: stacks <= {line["stack"] for line in proxy.log() if line["error"] is None}, 10)
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "imap", "pop3"])
+@pytest.mark.parametrize("way", ["door", "connect"])
+def test_openssl_begins_tls_with_our_leaf(
+    doors: Doors, postfix: Postfix, dovecot: Dovecot, tmp_path: Path, protocol: str, way: str
+) -> None:
+    port = {"smtp": postfix.port, "imap": dovecot.port, "pop3": dovecot.pop3}[protocol]
+    where = ["-connect", f"127.0.0.1:{doors.port(protocol)}"]
+    if way == "connect":
+        where = ["-connect", f"{NAME}:{port}", "-proxy", doors.proxy.ports[0]]
+    done = run(
+        tool("openssl"),
+        *("s_client", "-starttls", protocol, "-CAfile", doors.proxy.ca, "-servername", NAME, "-verify_hostname", NAME),
+        *("-verify_return_error", "-crlf", "-ign_eof", *where),
+        folder=tmp_path,
+        given=b"a LOGOUT\n" if protocol == "imap" else b"quit\n",
+    )
+    assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+    last = {"smtp": "221 2.0.0 Bye", "imap": "a OK Logout completed", "pop3": "+OK Logging out"}[protocol]
+    assert last in done.stdout
 
 
 @pytest.mark.parametrize("mode", MODES)

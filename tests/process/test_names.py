@@ -13,8 +13,9 @@ import pytest
 from tests.process.conftest import ProxyMaker
 from tests.process.origins import BodyOrigin, Certificates, body
 from tests.process.running import Proxy
-from tests.process.servers import NAME, Dnsmasq, Unbound
+from tests.process.servers import NAME, Dnsmasq, Named, Unbound
 from tests.process.tools import PATIENCE, ours, run, server_port, tool, wait_for
+from tests.signedzone import ORIGIN
 
 OUTSIDE = "203.0.113.9"
 KNOWN = (
@@ -109,6 +110,25 @@ def test_clients_are_answered_over_udp_tcp_and_tls(proxy: ProxyMaker, dnsmasq: D
         assert OUTSIDE in said
     assert "status: NXDOMAIN" in door.dig(tmp_path, "x.invalid")
     assert "127.0.0.1" in door.dig(tmp_path, NAME, "+short")
+
+
+def test_signatures_pass_and_are_valid_for_who_checks_them(proxy: ProxyMaker, tmp_path: Path) -> None:
+    server = Named(tmp_path)
+    try:
+        door = Door(proxy, f"127.0.0.1:{server.port}")
+        way = ("-a", server.anchors, f"+root={ORIGIN}", "@127.0.0.1", "-p", str(door.port))
+        for name in (f"www.{ORIGIN}", f"alias.{ORIGIN}", f"nothing.{ORIGIN}", f"www.{ORIGIN}"):
+            done = run(tool("delv"), *way, name, folder=tmp_path)
+            assert "fully validated" in done.stdout, done.stdout + done.stderr
+        cut = door.dig(tmp_path, ORIGIN, "DNSKEY", "+dnssec", "+bufsize=1232", "+ignore")
+        assert "flags: qr tc" in cut.replace(" aa", "")
+        assert "RRSIG" not in cut
+        whole = door.dig(tmp_path, ORIGIN, "DNSKEY", "+dnssec", "+bufsize=1232")
+        assert whole.count("RRSIG") >= 2
+        assert "(TCP)" in whole
+        assert "RRSIG" not in door.dig(tmp_path, f"www.{ORIGIN}")
+    finally:
+        server.stop()
 
 
 def test_rules_block_and_rewrite_names(proxy: ProxyMaker, dnsmasq: Dnsmasq, tmp_path: Path) -> None:

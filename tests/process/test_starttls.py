@@ -107,3 +107,21 @@ def test_postgresql_in_the_clear_is_refused_where_a_rule_requires_tls(
     refused = query(door(proxy, postgres.port, RULE), tmp_path, "disable")
     assert refused.returncode != 0
     assert "encryption is required here" in refused.stderr
+
+
+@pytest.mark.parametrize("protocol", ["ldap", "postgres"])
+def test_openssl_begins_tls_inside_of_connect(
+    proxy: ProxyMaker, slapd: Slapd, postgres: Postgres, tmp_path: Path, protocol: str
+) -> None:
+    gateway = proxy("")
+    port = slapd.port if protocol == "ldap" else postgres.port
+    done = run(
+        tool("openssl"),
+        *("s_client", "-starttls", protocol, "-connect", f"{NAME}:{port}", "-proxy", gateway.ports[0]),
+        *("-CAfile", gateway.ca, "-servername", NAME, "-verify_hostname", NAME, "-verify_return_error"),
+        folder=tmp_path,
+    )
+    assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+    line = gateway.logged(lambda line: line["type"] == "connection")
+    name = {"postgres": "postgresql"}.get(protocol, protocol)
+    assert line["stack"].startswith(f"tcp/http1/http-connect/{name}/tls1.3")

@@ -150,6 +150,11 @@ def test_a_password_that_cannot_be_read_is_a_mistake_at_the_start(loop: Loop, tm
     ("ini", "make", "what"),
     [
         (HTTP, lambda g: HttpParent(g, b"HTTP/1.1 407 Login\r\nContent-Length: 0\r\n\r\n"), "with 407"),
+        (
+            HTTP,
+            lambda g: HttpParent(g, b"HTTP/1.1 407 Login\r\nContent-Length: 0\r\n\r\n"),
+            "see [parent:up] user and password_file",
+        ),
         (HTTP, lambda g: HttpParent(g, b"SSH-2.0-x\r\n\r\n\r\n"), "not HTTP"),
         (HTTP, lambda g: HttpParent(g, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 4000), "larger than"),
         (SOCKS, lambda g: SocksParent(g, method=255), "no login"),

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from sslintercept.facts import Action, Address, Facts
+from sslintercept.facts import Action, Address, Facts, Scope
 from sslintercept.net.limits import ITSELF
+from sslintercept.rule.decide import DEFAULT
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway, address, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
 from sslintercept.testing.pki import Pair
-from tests.sequences.support import CLIENT_FIRST, SERVER_FIRST, connected, get, intercepted, responses
+from tests.sequences.support import CLIENT_FIRST, ESTABLISHED, SERVER_FIRST, connected, get, intercepted, responses
 
 
 def rule(match: str, action: str, name: str = "r") -> str:
@@ -710,6 +711,55 @@ def test_a_refusal_of_the_proxy_inside_a_tunnel_is_not_circumvented(loop: Loop) 
     assert found.status == 502
     assert b"with 403" in found.body
     assert not inner.peers
+
+
+LOGIN = b"\r\nProxy-Authorization: Basic bWU6c2VjcmV0"
+WANTED = (
+    b'HTTP/1.1 407 Login\r\nProxy-Authenticate: Negotiate\r\nproxy-authenticate: Basic realm="b"\r\n'
+    b"Content-Length: 0\r\n\r\n"
+)
+
+
+def test_a_client_can_log_in_to_a_proxy_of_its_own_inside_a_tunnel(loop: Loop) -> None:
+    gateway = MemoryGateway(loop)
+    proxy = Proxying(gateway, gateway.leaf("inner.test"))
+
+    def asks_who_it_is(peer: Peer) -> None:
+        if peer in proxy.opened or LOGIN in peer.got:
+            proxy(peer)
+        elif b"\r\n\r\n" in peer.got:
+            peer.take()
+            peer.send(WANTED)
+
+    gateway.origin("outer.test:443", asks_who_it_is, tls=gateway.leaf("outer.test"))
+    client = intercepted(gateway, "outer.test:443", "outer.test")
+    client.send(b"CONNECT inner.test:443 HTTP/1.1\r\nHost: inner.test:443\r\n\r\n")
+    gateway.pump()
+    (found,) = responses(client.take())
+    assert found.status == 407
+    assert b'\r\nProxy-Authenticate: Basic realm="b"\r\n' in found.head
+    assert b"Negotiate" not in found.head, "that would be the login of one connection"
+    client = intercepted(gateway, "outer.test:443", "outer.test")
+    client.send(b"CONNECT inner.test:443 HTTP/1.1\r\nHost: inner.test:443" + LOGIN + b"\r\n\r\n")
+    gateway.pump()
+    assert client.take() == ESTABLISHED
+    client.start_tls("inner.test", alpn=(b"http/1.1",))
+    gateway.pump()
+    assert get(gateway, client, host="inner.test").body == b"hello"
+    assert all(LOGIN in head for head in proxy.asked)
+    client.close()
+    gateway.pump()
+    assert "bWU6c2VjcmV0" not in str(gateway.log)
+
+
+def test_what_a_login_has_opened_is_kept_for_that_login_only() -> None:
+    ways = set()
+    for login in (b"", b"Basic bWU6c2VjcmV0", b"Basic b3RoZXI6c2VjcmV0"):
+        inner = Scope(Address("inner.test", 443), DEFAULT)
+        inner.outer, inner.login = Scope(Address("outer.test", 443), DEFAULT), login
+        ways.add(inner.way)
+        assert "bWU6" not in inner.way
+    assert len(ways) == 3
 
 
 def test_tls_right_inside_of_tls_is_relayed_inside_tls(loop: Loop) -> None:

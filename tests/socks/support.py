@@ -51,7 +51,9 @@ class Way(Entrance):
             raise Blocked(Decision(Action.BLOCK, "no", "a test"), destination)
         return Scope(destination, INTERCEPT)
 
-    async def reach(self, vc: NetVConnection, facts: Facts, destination: Address, proxy: str = "http") -> Entered:
+    async def reach(
+        self, vc: NetVConnection, facts: Facts, destination: Address, proxy: str = "http", login: bytes = b""
+    ) -> Entered:
         self.asked.append((destination, proxy))
         scope = self.decide(facts, destination)
         if self.held is not None:
