@@ -182,6 +182,14 @@ def test_a_request_is_searched_too() -> None:
     assert pipe.got == b"a=dog"
 
 
+def test_the_charset_of_bodies_that_name_none_is_one_that_can_be_searched() -> None:
+    unit = ReplaceOptions.__dataclass_fields__["charset"].metadata["key"].unit
+    assert unit("Windows-1251") == "windows-1251"
+    for text in ("utf-16", "gbk", "none", ""):
+        with pytest.raises(NotAllowed):
+            unit(text)
+
+
 def test_what_is_found_has_a_length() -> None:
     unit = ReplaceOptions.__dataclass_fields__["find"].metadata["key"].unit
     assert unit("x" * LONGEST_FIND) == "x" * LONGEST_FIND
