@@ -227,7 +227,6 @@ class Copy:
 class Tee(Transformer):
     """Keeps copies of bodies."""
 
-    changes = False
     partial = True
 
     def __init__(self, options: TeeOptions) -> None:

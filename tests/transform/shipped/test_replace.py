@@ -162,7 +162,24 @@ def test_a_charset_that_cannot_be_searched_passes_with_a_note(charset: str) -> N
 
 def test_what_a_charset_cannot_say_is_not_put_into_it() -> None:
     got, notes = replaced(b"a cat", ReplaceOptions(find="cat", replace="猫"), "text/html; charset=iso-8859-1")
-    assert (got, list(notes)) == (b"a cat", ["replace-text"])
+    assert (got, notes) == (b"a cat", {"replace-text": "not to be written in charset cp1252"})
+
+
+@pytest.mark.parametrize(("case", "got"), [("exact", b"dog Cat"), ("ignore", b"dog dog")])
+def test_the_options_say_whether_case_counts(case: str, got: bytes) -> None:
+    assert replaced(b"cat Cat", ReplaceOptions(find="cat", replace="dog", case=case), "text/plain") == (got, {})
+    assert ReplaceOptions(find="cat").case == "exact"
+
+
+def test_a_large_piece_is_worked_on_in_few_steps() -> None:
+    stage = Replace(b"ab", b"x")
+    pipe = Pipe(stage)
+    pipe.stalled = True
+    pipe.high_water = 0
+    pipe.write(b"first ")
+    pipe.write(b"ab" * 100_000)
+    assert 1 <= len(stage._input) <= 10
+    pipe.abort()
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "video/mp4", ""])

@@ -164,6 +164,16 @@ def test_all_files_together_are_bounded(folder: Path) -> None:
     ]
 
 
+def test_a_body_is_not_kept_from_its_middle_on(folder: Path) -> None:
+    transformer = Tee(options(folder, max_files=1))
+    sent(transformer)
+    pipe = Exchange(transformer).respond()
+    pipe.write(b"begin")
+    transformer.folder.files = 0
+    pipe.send(b"end")
+    assert kept(folder) == {"c1-000001-response": BODY}
+
+
 def test_files_are_bounded_in_number(folder: Path) -> None:
     transformer = Tee(options(folder, max_files=2))
     for _ in range(4):
@@ -249,16 +259,21 @@ def test_a_folder_that_cannot_be_trusted_keeps_nothing_and_the_body_passes(folde
 
 def test_a_disk_that_is_full_costs_the_copy_and_nothing_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full takes the place of the disk."""
-    opened = os.open
+    opened, made = os.open, list[Path]()
 
     def full(path: Path, flags: int, mode: int = 0o777) -> int:
         os.close(opened(path, flags, mode))
+        made.append(path)
         return opened("/dev/full", os.O_WRONLY)
 
     monkeypatch.setattr(os, "open", full)
     transformer = Tee(options(folder))
     with capturedLogs() as events:
-        _, notes = sent(transformer, bytes(200_000))
+        exchange = Exchange(transformer)
+        pipe = exchange.respond()
+        pipe.send(*[bytes(100_000)] * 3)
+        notes = exchange.notes
+        assert (pipe.got, len(made)) == (bytes(300_000), 1)
         _, again = sent(transformer, b"small enough to fail at its end only")
     assert notes == again == {"response_tee": "not kept, see the proxy's log"}
     assert len(events) == 1
