@@ -15,7 +15,9 @@ A transformer is asked as the proxy would ask it, with an L{Exchange}::
     assert pipe.got == b"HELLO"
     assert exchange.head.get(b"X-Shouted") == b"yes"
 
-Nothing here waits or opens a socket. L{splits} cuts an input in the ways that find what goes wrong at borders.
+A reader that stands still is C{pipe.stalled = True} until L{Pipe.drain}, one that goes away L{Pipe.leave}, an origin
+that breaks off L{Pipe.abort}; time passes with C{pipe.loop.advance}. L{splits} cuts an input in the ways that find what
+goes wrong at borders. Nothing here waits or opens a socket.
 """
 
 from __future__ import annotations
@@ -270,6 +272,7 @@ class Exchange:
     A request and its response through transformers that match both.
 
     @ivar request: the request as it is forwarded; C{head}: the response as it is forwarded, once there is one.
+    @ivar stages: what the response's body goes through, once there was one.
     @ivar loop: the time of all that waits.
 
     @param method: with one that has a body, and C{fields} that announce it, L{upload} carries it.
@@ -293,6 +296,7 @@ class Exchange:
         self._head = request_head(url, method, fields)
         self.transforming: Transforming | None = processor.begin(self._head, some_facts())
         self._response: Message | None = None
+        self.stages: list[Transform] = []
 
     @property
     def request(self) -> Message:

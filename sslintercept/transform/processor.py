@@ -48,8 +48,8 @@ class Transformer:
     @cvar sees: what its stages get. Readers always get plain content.
     @cvar changes: whether its stages may change content: then validators of the origin are weakened or left out, and
         C{no-transform} counts.
-    @cvar partial: whether it can do with a piece of the content. A response that holds only a piece is asked for again,
-        as a whole, for one that cannot.
+    @cvar partial: whether its stages and readers can do with a piece of the content (L{Message.partial}). If it gives
+        one to a response that holds only a piece, and they cannot, the whole is asked for; then it hears of that.
     """
 
     Options: type[Any] = NoOptions  # Any: each transform has its own dataclass
@@ -286,8 +286,6 @@ class Transforming:
         to, notes = self.request, self.request.notes
         message = Message(Direction.RESPONSE, to.request, head, to.facts, to.later, notes, has_body=has_body)
         entries = [entry for entry in self._later if entry.match.judge(message, True)]
-        if message.partial and not all(entry.transformer.partial for entry in entries):
-            raise Partial("a piece of the content", where="transform", remedy="all of it is asked for", status=502)
         given = ask(message, entries)
         if message.answered is not None:
             return message, Stages()
@@ -300,6 +298,8 @@ class Transforming:
         given = [each for each in given if welcome(each, message, codings)]
         if not given:
             return Stages()
+        if message.partial and not all(each.entry.transformer.partial for each in given):
+            raise Partial("a piece of the content", where="transform", remedy="all of it is asked for", status=502)
         if any(each.changes and not isinstance(each.part, Leave) for each in given):
             unvalidate(message, with_length=not message.has_body)
         row = Row(message, self._bounds, given[0].sees, self._accept)

@@ -291,11 +291,22 @@ def test_a_coded_body_is_plain_to_its_stage() -> None:
 
 
 def test_a_piece_is_not_enough_for_a_transform_that_needs_all() -> None:
-    needs = Made()
-    exchange = Exchange(Made(partial=True), needs)
-    with pytest.raises(Partial):
-        exchange.respond(206)
-    assert [message.direction.value for message in needs.asked] == ["request"]
+    for needs in (appending(b"!"), Made(lambda message: Seen())):
+        exchange = Exchange(appending(b"!", partial=True), needs)
+        with pytest.raises(Partial):
+            exchange.respond(206)
+        pipe = exchange.respond(200)
+        pipe.send(b"whole")
+        assert pipe.got.startswith(b"whole!")
+
+
+def test_a_piece_is_enough_where_nobody_wants_the_body() -> None:
+    exchange = Exchange(Made(lambda message: message.set(b"X", b"y")))
+    exchange.respond(206)
+    assert exchange.head.get(b"X") == b"y"
+    forbidden = Exchange(appending(b"!"))
+    forbidden.respond(206, {"Cache-Control": "no-transform"})
+    assert forbidden.stages == []
 
 
 def test_a_piece_is_enough_for_a_transform_that_can_do_with_it() -> None:

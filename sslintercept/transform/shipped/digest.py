@@ -61,7 +61,6 @@ class Hash:
 class Digest(Transformer):
     """Notes digests."""
 
-    changes = False
     partial = True
 
     def __init__(self, options: DigestOptions) -> None:

@@ -100,9 +100,6 @@ class HeadersOptions:
 class Headers(Transformer):
     """Rewrites heads; bodies are none of its business."""
 
-    changes = False
-    partial = True
-
     def __init__(self, options: HeadersOptions) -> None:
         self.options = options
 

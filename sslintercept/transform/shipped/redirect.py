@@ -78,9 +78,6 @@ class RedirectOptions:
 class Redirect(Transformer):
     """Answers with another address."""
 
-    changes = False
-    partial = True
-
     def __init__(self, options: RedirectOptions) -> None:
         self.status = int(options.status)
         front, mark, behind = options.to.partition("?")

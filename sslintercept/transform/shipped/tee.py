@@ -10,7 +10,7 @@ Good for looking at what an application really sends, and for feeding a scanner 
     max_body = 10MiB
     max_bytes = 1GiB
 
-A file is named by the connection's number in the log, a counter and the direction: C{1a2b-000007-response}; the note
+A file is named by the connection's number in the log, a counter and the direction: C{5f3a-1b-000007-response}; the note
 C{response_tee} in the access log names it. Nothing in a name comes from the net. The folder is made with mode 0700, the
 files with 0600. A file is C{NAME.part} until its body is whole, and keeps that name if it never is, or is larger than
 C{max_body}, or is a range of the content (206). Content codings are undone.
@@ -44,7 +44,8 @@ BUFFER: Final = 64 * 1024
 """bytes of a file that are written at once"""
 TRIES: Final = 16
 """names that are tried, if another worker has used the one before"""
-_UNSAFE = re.compile(r"[^0-9A-Za-z]+")
+_NAMED = re.compile(r"[0-9A-Za-z-]{1,64}-([0-9]{6,18})-(?:request|response)(?:\.part)?")
+_UNSAFE = re.compile(r"[^0-9A-Za-z-]+")
 
 log = Logger()
 
@@ -97,6 +98,8 @@ class Folder:
             for entry in entries:
                 self.files += 1
                 self.size += entry.stat(follow_symlinks=False).st_size
+                if (named := _NAMED.fullmatch(entry.name)) is not None:
+                    self._count = max(self._count, int(named[1]))
                 if self.files >= self.options.max_files:
                     break
         self._ready = True
@@ -109,9 +112,9 @@ class Folder:
         """
         if self.files >= self.options.max_files or self.size >= self.options.max_bytes:
             return None
-        safe = _UNSAFE.sub("", connection)[:64] or "0"
+        safe = _UNSAFE.sub("", connection)[:64].strip("-") or "0"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        for attempt in range(TRIES):
+        for _ in range(TRIES):
             self._count += 1
             path = self.options.folder / f"{safe}-{self._count:06d}-{direction}"
             if path.exists():
@@ -119,12 +122,10 @@ class Folder:
             try:
                 descriptor = os.open(part_of(path), flags, 0o600)
             except FileExistsError:
-                if attempt == TRIES - 1:
-                    raise
                 continue
             self.files += 1
             return os.fdopen(descriptor, "wb", BUFFER), path
-        return None
+        raise FileExistsError(f"{TRIES} names are taken")
 
     def complain(self, error: Exception) -> None:
         """Say what is wrong, once until something is kept again."""
@@ -226,7 +227,6 @@ class Copy:
 class Tee(Transformer):
     """Keeps copies of bodies."""
 
-    changes = False
     partial = True
 
     def __init__(self, options: TeeOptions) -> None:

@@ -75,6 +75,12 @@ def test_a_page_comes_as_it_is_made() -> None:
     assert pipe.got.endswith(b"'></box")
 
 
+def test_the_first_byte_waits_only_if_it_may_begin_utf_16() -> None:
+    pipe = Pipe(stage("end"))
+    pipe.write(b"a")
+    assert pipe.got == b"a"
+
+
 def test_a_page_that_breaks_off_has_no_snippet() -> None:
     pipe = Pipe(stage("end"))
     pipe.write(b"<p>text")
@@ -154,8 +160,9 @@ def test_the_policy_of_the_page_stays() -> None:
 
 def test_a_snippet_may_stand_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "notice.html"
-    file.write_text("<b>é</b>", "utf-8")
-    assert InjectHtml(InjectOptions(file=file)).html == "<b>é</b>"
+    for snippet in ("<b>é</b>", "x" * LARGEST):
+        file.write_text(snippet, "utf-8")
+        assert InjectHtml(InjectOptions(file=file)).html == snippet
 
 
 def test_a_file_that_cannot_be_used_is_said_at_the_start(tmp_path: Path) -> None:

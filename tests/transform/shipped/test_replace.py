@@ -162,7 +162,24 @@ def test_a_charset_that_cannot_be_searched_passes_with_a_note(charset: str) -> N
 
 def test_what_a_charset_cannot_say_is_not_put_into_it() -> None:
     got, notes = replaced(b"a cat", ReplaceOptions(find="cat", replace="猫"), "text/html; charset=iso-8859-1")
-    assert (got, list(notes)) == (b"a cat", ["replace-text"])
+    assert (got, notes) == (b"a cat", {"replace-text": "not to be written in charset cp1252"})
+
+
+@pytest.mark.parametrize(("case", "got"), [("exact", b"dog Cat"), ("ignore", b"dog dog")])
+def test_the_options_say_whether_case_counts(case: str, got: bytes) -> None:
+    assert replaced(b"cat Cat", ReplaceOptions(find="cat", replace="dog", case=case), "text/plain") == (got, {})
+    assert ReplaceOptions(find="cat").case == "exact"
+
+
+def test_a_large_piece_is_worked_on_in_few_steps() -> None:
+    stage = Replace(b"ab", b"x")
+    pipe = Pipe(stage)
+    pipe.stalled = True
+    pipe.high_water = 0
+    pipe.write(b"first ")
+    pipe.write(b"ab" * 100_000)
+    assert 1 <= len(stage._input) <= 10
+    pipe.abort()
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "video/mp4", ""])
@@ -180,6 +197,14 @@ def test_a_request_is_searched_too() -> None:
     pipe = Exchange(ReplaceText(ReplaceOptions(find="cat", replace="dog")), method="POST", fields=fields).upload()
     pipe.send(b"a=cat")
     assert pipe.got == b"a=dog"
+
+
+def test_the_charset_of_bodies_that_name_none_is_one_that_can_be_searched() -> None:
+    unit = ReplaceOptions.__dataclass_fields__["charset"].metadata["key"].unit
+    assert unit("Windows-1251") == "windows-1251"
+    for text in ("utf-16", "gbk", "none", ""):
+        with pytest.raises(NotAllowed):
+            unit(text)
 
 
 def test_what_is_found_has_a_length() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,11 +72,14 @@ def test_a_file_is_named_by_us_and_only_we_can_read_it(folder: Path) -> None:
     assert stat.S_IMODE((folder / "c1-000001-response").stat().st_mode) == 0o600
 
 
-def test_no_name_leaves_the_folder_whatever_the_connection_is_called(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("connection", "name"), [("5f3a-1b", "5f3a-1b"), ("../../-etc/x\0\n", "etcx"), ("/", "0"), ("x" * 300, "x" * 64)]
+)
+def test_no_name_leaves_the_folder_whatever_the_connection_is_called(folder: Path, connection: str, name: str) -> None:
     exchange = Exchange(Tee(options(folder)))
-    exchange.request.facts.id = "../../etc/x\0\n"
+    exchange.request.facts.id = connection
     exchange.respond().send(b"body")
-    assert list(kept(folder)) == ["etcx-000001-response"]
+    assert list(kept(folder)) == [f"{name}-000001-response"]
 
 
 def test_requests_are_kept_too(folder: Path) -> None:
@@ -130,6 +134,25 @@ def test_of_a_large_body_the_beginning_is_kept(folder: Path, size: int) -> None:
     assert ("only the beginning" in notes["response_tee"]) is not whole
 
 
+def test_what_comes_behind_the_beginning_is_not_kept(folder: Path) -> None:
+    pipe = Exchange(Tee(options(folder, max_body=3))).respond()
+    pipe.send(b"ab", b"cd", b"ef")
+    assert pipe.got == b"abcdef"
+    assert kept(folder) == {"c1-000001-response.part": b"abc"}
+
+
+def test_a_folder_that_is_taken_away_costs_the_copy_and_nothing_else(folder: Path) -> None:
+    exchange = Exchange(Tee(options(folder)))
+    pipe = exchange.respond()
+    pipe.write(BODY)
+    shutil.rmtree(folder)
+    with capturedLogs() as events:
+        pipe.finish()
+    assert (pipe.got, pipe.ended) == (BODY, 1)
+    assert exchange.notes == {"response_tee": "not kept, see the proxy's log"}
+    assert len(events) == 1
+
+
 def test_all_files_together_are_bounded(folder: Path) -> None:
     transformer = Tee(options(folder, max_bytes=5000))
     notes = [sent(transformer)[1]["response_tee"] for _ in range(5)]
@@ -139,6 +162,16 @@ def test_all_files_together_are_bounded(folder: Path) -> None:
         "not kept, the folder is full",
         "not kept, the folder is full",
     ]
+
+
+def test_a_body_is_not_kept_from_its_middle_on(folder: Path) -> None:
+    transformer = Tee(options(folder, max_files=1))
+    sent(transformer)
+    pipe = Exchange(transformer).respond()
+    pipe.write(b"begin")
+    transformer.folder.files = 0
+    pipe.send(b"end")
+    assert kept(folder) == {"c1-000001-response": BODY}
 
 
 def test_files_are_bounded_in_number(folder: Path) -> None:
@@ -162,6 +195,39 @@ def test_a_part_of_another_worker_is_not_written_into(folder: Path) -> None:
     (folder / "c1-000001-response.part").write_bytes(b"theirs")
     sent(Tee(options(folder)), b"ours")
     assert kept(folder) == {"c1-000001-response.part": b"theirs", "c1-000002-response": b"ours"}
+
+
+def test_counting_goes_on_where_it_was_left(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "5f3a-1b-000041-request.part").write_bytes(b"older")
+    (folder / "abc-99-other").write_bytes(b"not ours")
+    sent(Tee(options(folder)))
+    assert "c1-000042-response" in kept(folder)
+
+
+def test_names_that_other_workers_take_meanwhile_are_passed_over(folder: Path) -> None:
+    transformer = Tee(options(folder))
+    sent(transformer, b"first")
+    for number in range(2, 5):
+        (folder / f"c1-{number:06d}-response{'.part' if number % 2 else ''}").write_bytes(b"theirs")
+    sent(transformer, b"second")
+    assert kept(folder)["c1-000005-response"] == b"second"
+    for number in range(6, 6 + tee.TRIES):
+        (folder / f"c1-{number:06d}-response.part").write_bytes(b"theirs")
+    with capturedLogs() as events:
+        _, notes = sent(transformer, b"third")
+    assert notes == {"response_tee": "not kept, see the proxy's log"}
+    assert len(events) == 1
+
+
+def test_a_full_folder_is_not_read_to_its_end(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    for number in range(5):
+        (folder / f"{number}").write_bytes(b"x")
+    transformer = Tee(options(folder, max_files=3))
+    _, notes = sent(transformer)
+    assert notes == {"response_tee": "not kept, the folder is full"}
+    assert transformer.folder.files == 3
 
 
 def test_a_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
@@ -193,16 +259,21 @@ def test_a_folder_that_cannot_be_trusted_keeps_nothing_and_the_body_passes(folde
 
 def test_a_disk_that_is_full_costs_the_copy_and_nothing_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full takes the place of the disk."""
-    opened = os.open
+    opened, made = os.open, list[Path]()
 
     def full(path: Path, flags: int, mode: int = 0o777) -> int:
         os.close(opened(path, flags, mode))
+        made.append(path)
         return opened("/dev/full", os.O_WRONLY)
 
     monkeypatch.setattr(os, "open", full)
     transformer = Tee(options(folder))
     with capturedLogs() as events:
-        _, notes = sent(transformer, bytes(200_000))
+        exchange = Exchange(transformer)
+        pipe = exchange.respond()
+        pipe.send(*[bytes(100_000)] * 3)
+        notes = exchange.notes
+        assert (pipe.got, len(made)) == (bytes(300_000), 1)
         _, again = sent(transformer, b"small enough to fail at its end only")
     assert notes == again == {"response_tee": "not kept, see the proxy's log"}
     assert len(events) == 1
