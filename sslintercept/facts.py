@@ -338,6 +338,7 @@ class RequestHead(Head):
 
     __slots__ = (
         "authority",
+        "beyond",
         "close",
         "expect_continue",
         "length",
@@ -354,6 +355,8 @@ class RequestHead(Head):
     """C{http} or C{https}; empty for CONNECT"""
     authority: Address
     """where the request is for: from the absolute form or Host; for CONNECT the target"""
+    beyond: bool
+    """it asks a proxy behind a tunnel, by a whole URL, for what that tunnel does not lead to (RFC 9112 3.2.2)"""
     target: bytes
     """origin form (C{/path?query}, or C{*}); for CONNECT the authority form as sent"""
     length: int

@@ -7,11 +7,11 @@ The first transaction ends here; whatever the tunnel carries is met by the probe
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from sslintercept.errors import PolicyError
 from sslintercept.facts import Address, Facts
+from sslintercept.http.head import login_of
 from sslintercept.http.page import connect_established
 from sslintercept.http.pool import OriginKey
 from sslintercept.net.parent import LoginWanted
@@ -21,10 +21,6 @@ from sslintercept.probe.port import greets_first
 if TYPE_CHECKING:
     from sslintercept.http.proxy import HttpProxy
     from sslintercept.http.sm import HttpSM
-
-
-_LOGIN = re.compile(rb"(?i)\nproxy-authorization:[ \t]*([\x21-\x7e][\x20-\x7e]*)")
-"""what a client says to a proxy of its own; nobody asks for it here"""
 
 
 async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
@@ -44,8 +40,7 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
         return
     facts.step("connect_received", str(destination))
     try:
-        login = _LOGIN.search(sm.head.raw)
-        entered = await proxy.entrance.reach(client, facts, destination, login=login[1] if login is not None else b"")
+        entered = await proxy.entrance.reach(client, facts, destination, login=login_of(sm.head))
     except Blocked as blocked:
         proxy.block(sm, blocked.decision)
         return

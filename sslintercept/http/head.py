@@ -13,6 +13,7 @@ CPU on one core, Python 3.11, for reading and writing a request and its response
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from sslintercept.errors import MessageError, ResponseError
@@ -57,6 +58,9 @@ _PLAIN: Final = re.compile(
 """Nearly every request line: a method that is like others, the origin form, HTTP/1.1 (RFC 9112 3)."""
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 _PROTOCOL: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+
+_LOGIN: Final = re.compile(rb"(?i)\nproxy-authorization:[ \t]*([\x21-\x7e][\x20-\x7e]*)")
+_CHALLENGE: Final = re.compile(rb"(?i)\nproxy-authenticate:[ \t]*([\x21-\x7e][\x20-\x7e]*)")
 
 _WRITTEN_REQUEST: Final = HOP_BY_HOP | {b"content-length", b"expect", b"via"}
 _WRITTEN_RESPONSE: Final = HOP_BY_HOP | {b"content-length", b"via"}
@@ -107,6 +111,7 @@ def read_request(raw: bytes, scheme: str, authority: Address | None) -> RequestH
     head.raw, head.method, head.version = raw, method, version
     head.expect_continue = head.te_trailers = False
     head.upgrade = head.max_forwards = None
+    head.beyond = False
     head.length, head.close = 0, version == 10
     head.block_via = b", ".join(found.pop(b"via")) if b"via" in found else None
     hosts = found.pop(b"host", None)
@@ -115,6 +120,8 @@ def read_request(raw: bytes, scheme: str, authority: Address | None) -> RequestH
     else:
         head.scheme, head.target, named = _destination(method, target, scheme, authority)
     host = _set_authority(head, hosts, named, authority)
+    if named is not None and authority is not None and head.scheme == "http":
+        head.beyond = scheme != "http" or head.authority != authority
     head.block = b"\r\nHost: " + host + block
     if found:
         _request_fields(head, found, kept=authority is not None)
@@ -137,11 +144,14 @@ def write_request(head: RequestHead, via: bytes | None, length: int | None = Non
     @param length: of the body, or C{CHUNKED}, if it is not what it was.
     @raise InterceptError: the head cannot be written so that the next hop reads what we mean.
     """
-    start = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
+    target = head.target
+    if head.beyond:
+        target = b"http://" + host_value(head.authority, "http") + (b"" if target == b"*" else target)
+    start = b"%b %b HTTP/1.1\r\n" % (head.method, target)
     length, block = head.length if length is None else length, head.block
     if start.count(b" ") != 2 or length < CHUNKED or head.max_forwards == 0:
         raise unwritable(_REQUEST)
-    if block and not (head.upgrade or head.expect_continue or head.te_trailers or head.max_forwards):
+    if block and not (head.upgrade or head.expect_continue or head.te_trailers or head.max_forwards or head.beyond):
         check_start(start, head, _REQUEST)
         framing = b"\r\n\r\n"
         if length == CHUNKED:
@@ -161,6 +171,8 @@ def write_request(head: RequestHead, via: bytes | None, length: int | None = Non
     lines += map(b": ".join, fields)
     if vias or via is not None:
         lines.append(via_line(vias, via, head.version))
+    if head.beyond and (login := login_of(head)):
+        lines.append(b"Proxy-Authorization: " + login)
     if head.max_forwards is not None:
         lines.append(b"Max-Forwards: %d" % (head.max_forwards - 1))
     if length == CHUNKED:
@@ -179,6 +191,21 @@ def write_request(head: RequestHead, via: bytes | None, length: int | None = Non
     if hosts > 1:
         raise unwritable(_REQUEST)
     return join_head(lines, names, _REQUEST)
+
+
+def login_of(head: RequestHead) -> bytes:
+    """What the client says to a proxy of its own (RFC 9110 11.7.2); empty if it says nothing."""
+    found = _LOGIN.search(head.raw)
+    return found[1] if found is not None else b""
+
+
+def challenges_of(head: ResponseHead) -> list[bytes]:
+    """
+    What a proxy behind a tunnel asks of the client (RFC 9110 11.7.1).
+
+    Without the schemes that log a connection in (RFC 4559): that one is ours.
+    """
+    return [value for value in _CHALLENGE.findall(head.raw) if not value.lower().startswith((b"negotiate", b"ntlm"))]
 
 
 def loops(head: RequestHead, via: bytes) -> bool:
@@ -230,7 +257,7 @@ def _destination(
     asked = name.decode("ascii").lower()
     if asked not in DEFAULT_PORTS:
         raise MessageError("the target's scheme is not http or https", where=_REQUEST, status=501)
-    if authority is not None and asked != scheme:
+    if authority is not None and asked != scheme and asked != "http":
         raise _bad("the target's scheme is not the connection's")
     if not path:
         return asked, b"*" if method == b"OPTIONS" else b"/", host
@@ -358,6 +385,7 @@ def write_response(
     announce_keep_alive: bool,
     method: bytes = b"GET",
     length: int | None = None,
+    challenges: Sequence[bytes] = (),
 ) -> bytes:
     """
     Write *head* for a client that spoke *version*; the status line is always HTTP/1.1 (RFC 9112 2.3).
@@ -368,13 +396,14 @@ def write_response(
     @param announce_keep_alive: a client of HTTP/1.0 asked for it and may have it.
     @param method: of the request: after HEAD and a successful CONNECT the body's length is not ours to state.
     @param length: of the body, if it is not what it was; negative if nobody knows.
+    @param challenges: of a proxy behind the tunnel (L{challenges_of}).
     @raise InterceptError: the head cannot be written so that the client reads what we mean.
     """
     status = head.status
     length = head.length if length is None else length
     start = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
     block = head.block
-    if version > 10 and status != 101 and block is not None:
+    if version > 10 and status != 101 and block is not None and not challenges:
         check_start(start, head, _RESPONSE)
         framing = b""
         if has_body(status, method):
@@ -395,6 +424,7 @@ def write_response(
         fields, vias = without_written(fields, _WRITTEN_RESPONSE - {b"content-length"} if told else _WRITTEN_RESPONSE)
     lines = [start[:-2]]
     lines += map(b": ".join, fields)
+    lines += [b"Proxy-Authenticate: " + challenge for challenge in challenges]
     if vias or via is not None:
         lines.append(via_line(vias, via, head.version))
     if has_body(status, method):

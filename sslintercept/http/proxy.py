@@ -172,7 +172,9 @@ class HttpProxy:
                 self.fail(sm, scope.failure, close=True)
                 return True
             host, port = head.authority
-            if (host != scope.name or port != scope.destination.port) and not self._leads_to(session, head):
+            if head.beyond:
+                decision = self._decide_beyond(facts, head.authority)
+            elif (host != scope.name or port != scope.destination.port) and not self._leads_to(session, head):
                 sm.decision = decision
                 what = f"this connection leads to {scope.name}; the request names {head.authority.host}"
                 misdirected = MessageError(what, where="request", status=421)
@@ -192,6 +194,14 @@ class HttpProxy:
         decision = self.rules.decide(facts, final=True) or self.default
         facts.decision = decision
         return decision
+
+    def _decide_beyond(self, facts: Facts, authority: Address) -> Decision:
+        """The rules about what a proxy behind the tunnel is asked for: they hold there, too."""
+        around, facts.destination = facts.destination, authority
+        try:
+            return self.rules.decide(facts, final=True) or self.default
+        finally:
+            facts.destination = around
 
     def _settle(self, facts: Facts) -> Decision | None:
         """The last word of the rules about a tunnel (L{Probe.settle})."""

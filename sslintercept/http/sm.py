@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sslintercept.errors import ClientError, InterceptError, LostError, MessageError, TimedOut, UpstreamError
 from sslintercept.facts import CHUNKED, Address, Decision, RequestHead, ResponseHead
-from sslintercept.http.head import write_request, write_response
+from sslintercept.http.head import challenges_of, write_request, write_response
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.pool import OriginKey
 from sslintercept.http.transform import HttpTransform
@@ -370,6 +370,7 @@ class HttpSM:
                 announce_keep_alive=request.version == 10 and not close,
                 method=request.method,
                 length=length,
+                challenges=challenges_of(head) if request.beyond and head.status == 407 else (),
             )
         except InterceptError as error:
             if self.origin is not None:

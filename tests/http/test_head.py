@@ -26,11 +26,15 @@ HOST = b"Host: example.com"
 
 
 def request(
-    line: bytes = b"GET / HTTP/1.1", *fields: bytes, host: bytes | None = HOST, authority: Address | None = ORIGIN
+    line: bytes = b"GET / HTTP/1.1",
+    *fields: bytes,
+    host: bytes | None = HOST,
+    authority: Address | None = ORIGIN,
+    scheme: str = "",
 ) -> RequestHead:
-    """Read a request, through a tunnel of TLS to the origin unless *authority* is C{None}."""
+    """Read a request, through a tunnel of TLS to the origin unless *authority* is C{None}, or *scheme* says http."""
     lines = [line, *([host] if host is not None else []), *fields, b"", b""]
-    return read_request(b"\r\n".join(lines), "http" if authority is None else "https", authority)
+    return read_request(b"\r\n".join(lines), scheme or ("http" if authority is None else "https"), authority)
 
 
 def response(line: bytes = b"HTTP/1.1 200 OK", *fields: bytes, method: bytes = b"GET") -> ResponseHead:
@@ -356,7 +360,38 @@ def test_origin_form_to_a_proxy_is_refused_with_the_reason(line: bytes) -> None:
 
 def test_another_scheme_than_the_tunnel_has_is_refused() -> None:
     with pytest.raises(MessageError, match="not the connection's"):
-        request(b"GET http://example.com/ HTTP/1.1")
+        request(b"GET https://example.com/ HTTP/1.1", scheme="http", authority=Address("example.com", 80))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        (b"GET http://far.test/a?b HTTP/1.1", b"GET http://far.test/a?b HTTP/1.1"),
+        (b"GET http://far.test:81 HTTP/1.1", b"GET http://far.test:81/ HTTP/1.1"),
+        (b"OPTIONS http://far.test HTTP/1.1", b"OPTIONS http://far.test HTTP/1.1"),
+    ],
+)
+def test_a_proxy_behind_a_tunnel_is_asked_by_a_whole_url(scheme: str, line: bytes, written: bytes) -> None:
+    head = request(line, b"Proxy-Authorization: Basic eDp5", scheme=scheme, authority=Address("proxy.test", 3128))
+    assert (head.beyond, head.scheme, head.authority.host) == (True, "http", "far.test")
+    lines = write_request(head, b"us").split(b"\r\n")
+    assert lines[0] == written
+    assert b"Proxy-Authorization: Basic eDp5" in lines
+    assert lines.count(b"Host: far.test") + lines.count(b"Host: far.test:81") == 1
+
+
+def test_what_the_tunnel_itself_leads_to_gets_a_path() -> None:
+    head = request(
+        b"GET http://near.test/a HTTP/1.1",
+        b"Proxy-Authorization: Basic eDp5",
+        scheme="http",
+        authority=Address("near.test", 80),
+    )
+    raw = write_request(head, None)
+    assert not head.beyond
+    assert raw.startswith(b"GET /a HTTP/1.1\r\n")
+    assert b"Proxy-Authorization" not in raw
 
 
 @pytest.mark.parametrize(

@@ -434,3 +434,44 @@ def test_an_origin_that_cannot_be_reached_any_more_for_nobody_is_no_error(gatewa
     gateway.pump()
     assert len(gateway.transactions()) == 1
     assert gateway.transactions()[0]["status"] == 0
+
+
+# a proxy of the client's own, behind a tunnel
+
+
+FAR = b"GET http://far.test/a HTTP/1.1\r\nHost: far.test\r\nProxy-Authorization: Basic eDp5\r\n\r\n"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_proxy_behind_a_tunnel_gets_whole_urls_and_may_ask_for_a_login(loop: Loop, tls: bool) -> None:
+    gateway = MemoryGateway(loop, CLIENT_FIRST)
+    answers = Answers(
+        b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\n"
+        b"Proxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n"
+    )
+    where = "origin.test:3128"
+    gateway.origin(where, answers, tls=gateway.leaf("origin.test") if tls else None)
+    client = intercepted(gateway, where) if tls else connected(gateway, where)
+    client.send(FAR)
+    gateway.pump()
+    (found,) = responses(client.take())
+    assert found.status == 407
+    assert b"Proxy-Authenticate: Basic realm=x" in found.head
+    assert b"Negotiate" not in found.head
+    (head,) = answers.requests
+    assert head.startswith(b"GET http://far.test/a HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic eDp5" in head
+    assert gateway.transactions()[-1]["url"] == "http://far.test/a"
+
+
+def test_rules_hold_for_what_a_proxy_behind_a_tunnel_is_asked_for(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[rule:far]\nmatch = host:far.test\naction = block\n")
+    origin = gateway.origin("proxy.test:3128")
+    client = connected(gateway, "proxy.test:3128")
+    client.send(FAR)
+    gateway.pump()
+    assert responses(client.take())[0].status == 403
+    assert all(b"far.test" not in peer.got for peer in origin.peers)
+    destination = gateway.facts[0].destination
+    assert destination is not None
+    assert str(destination) == "proxy.test:3128"

@@ -66,6 +66,9 @@ def test_curl_reaches_a_proxy_of_its_own_through_socks(proxy: ProxyMaker, nginx:
     way = ("--preproxy", f"{outer}://{near.ports[0]}", "--proxy-cacert", near.ca)
     got = near.curl(nginx.url(), *way, by=f"{inner}://localhost:{far.address[1]}")
     assert (got.status, got.body) == (200, HELLO), got.said
+    plain = near.curl(nginx.plain_url(), *way, by=f"{inner}://localhost:{far.address[1]}")
+    assert (plain.status, plain.body) == (200, HELLO), plain.said
+    far.logged(lambda line: line.get("url") == nginx.plain_url())
     between = {"http": "", "https": "tls1.3/"}[inner]
     near.logged(lambda line: line["stack"] == f"tcp/{outer[:6].rstrip('ah')}/{between}http1/http-connect/tls1.3/http1")
 
