@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -101,3 +102,78 @@ def test_content_that_an_origin_compresses_is_masked_too(masking: Proxy, nginx: 
     done = masking.curl(nginx.url("/numbers.txt"), "--compressed")
     assert (done.status, done.body) == (200, MASKED)
     assert "content-encoding: gzip" in done.head.lower()
+
+
+# the page that leads from an empty folder to such a distribution
+
+PAGE = (ROOT / "docs" / "write-a-transform.md").read_text()
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Reading:
+    """Somebody who does what the page says, in an empty folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"PYTHONPATH": str(folder)}
+        self.done: list[str] = []
+
+    def follow(self, *kept: str) -> None:
+        """Write each file, and run the commands that begin with one of C{kept}."""
+        for language, text in BLOCK.findall(PAGE):
+            if language == "console":
+                for line in text.splitlines():
+                    if line.startswith(tuple(f"$ {command}" for command in kept)):
+                        self.run(*line.removeprefix("$ ").split())
+            else:
+                first = text.partition("\n")[0]
+                assert first.startswith("# "), f"a file without a name: {first}"
+                file = self.folder / first.removeprefix("# ")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+
+    def run(self, program: str, *arguments: str) -> str:
+        """Run a command; it has to end well."""
+        path = sys.executable if program == "python" else ours(program)
+        done = run(path, *arguments, folder=self.folder, environment=self.environment)
+        assert done.returncode == 0, f"{program} {arguments}: {done.stdout}{done.stderr}"
+        self.done.append(" ".join((program, *arguments)))
+        return done.stdout
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Reading:
+    return Reading(tmp_path)
+
+
+def test_every_step_of_the_page_works(reading: Reading) -> None:
+    reading.follow("python -m pytest", "sslintercept check-config")
+    assert reading.done.count("python -m pytest -q") == 3
+    assert reading.done.count("sslintercept check-config proxy.ini") == 2
+    assert "  use = shout  " in reading.run("sslintercept", "plugins")
+    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet")
+    reading.run("python", "-m", "pip", "install", *offline, "--target", "site", ".")
+    assert (reading.folder / "site" / "sslintercept" / "plugins" / "shout.py").exists()
+    assert (reading.folder / "site" / "shout.py").exists()
+    assert not list((reading.folder / "site").rglob("__init__.py"))
+
+
+def test_a_proxy_runs_what_the_page_writes(reading: Reading, ini: Callable[[str], str], origin: BodyOrigin) -> None:
+    reading.follow()
+    written = (reading.folder / "proxy.ini").read_text()
+    sections = written[written.index("[transform:loud]") :]
+    sections += "[transform:lines]\nuse = count:Count\nmatch = direction:response\n"
+    sections += "[transform:moved]\nuse = elsewhere:Elsewhere\nmatch = direction:request\n"
+    proxy = Proxy(reading.folder, ini(sections), reading.environment)
+    try:
+        done = proxy.curl(origin.url("/echo"), "--data-binary", "hello\nworld\n")
+        assert (done.status, done.body) == (200, b"HELLO\nWORLD\n!!!")
+        assert "x-shouted: yes" in done.head.lower()
+        line = proxy.logged(lambda line: line["type"] == "transaction")
+        assert line["notes"] == {"shout": "text/plain", "lines": "2"}
+        done = proxy.curl(origin.url("/old/a?b"))
+        assert done.status == 308
+        assert "location: https://new.example/a?b" in done.head.lower()
+        proxy.stop()
+    finally:
+        proxy.kill()
