@@ -22,11 +22,13 @@ from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.examine import examine
 from sslintercept.explain import explain as explanation
 from sslintercept.explain import listener_of, question
+from sslintercept.interfaces import ITransformPlugin
 from sslintercept.load import load
 from sslintercept.lookup import resolve
 from sslintercept.socks.users import make_line
 from sslintercept.supervise import make_state_dir
 from sslintercept.tls.authority import Authority, is_there
+from sslintercept.transform.plugin import TransformPlugin
 
 PLUGIN_KINDS: tuple[Any, ...] = tuple(  # Any: to mypy-zope an interface is a type, and here it is a value
     kind for kind in vars(interfaces).values() if isinstance(kind, InterfaceClass) and IPlugin in kind.__bases__
@@ -100,10 +102,12 @@ def plugins(_options: argparse.Namespace) -> int:
     """List every plugin that is found."""
     found = [(kind.__name__, plugin) for kind in PLUGIN_KINDS for plugin in getPlugins(kind, sslintercept.plugins)]
     for kind, plugin in found:
-        named = plugin if isinstance(plugin, type) else type(plugin)
+        made = plugin.factory if isinstance(plugin, TransformPlugin) else plugin
+        named = made if hasattr(made, "__qualname__") else type(made)
         where = getattr(sys.modules.get(named.__module__), "__file__", None) or named.__module__
         offers = ", ".join(sorted(i.__name__ for i in providedBy(plugin)))
-        print(f"{named.__qualname__}  {kind}  ({offers})  from {where}")
+        used = f"  use = {plugin.name}" if kind == ITransformPlugin.__name__ else ""
+        print(f"{named.__qualname__}  {kind}  ({offers}){used}  from {where}")
     if not found:
         print(f"no plugins; the interfaces are {', '.join(kind.__name__ for kind in PLUGIN_KINDS)}")
     return 0

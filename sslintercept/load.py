@@ -71,7 +71,10 @@ def entry(settings: TransformSettings) -> Entry:
     try:
         made = used(settings.use).transformer(settings.options)
         match = parse_with(CONDITIONS_OF_MESSAGES, settings.match)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         where = f"[transform:{settings.name}] use = {settings.use}"
-        raise ConfigError(str(error), where=where, remedy="correct the section") from error
+        what, remedy = (
+            (error.what, error.remedy) if isinstance(error, ConfigError) else (str(error), "correct the section")
+        )
+        raise ConfigError(what, where=where, remedy=remedy) from error
     return Entry(settings.name, match, made, settings.no_transform == "respect", settings.unknown_coding == "block")

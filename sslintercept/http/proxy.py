@@ -356,9 +356,15 @@ class HttpProxy:
                         self.await_response(session)
                     else:
                         self.carry_body(session)
+                elif sm.origin is session and not sm.over:
+                    # Its transforms hold the request back.
+                    self.carry_body(session)
+                    sm.send(session)
             elif error is not None:
                 session.usable = False
                 waiting, session.sm = session.sm, None
+                if waiting is None and sm.origin is session and not sm.over:
+                    waiting = sm
                 if waiting is None:
                     return  # the client has left, or has heard of it already
                 self.origins.forget(key.destination, key.name)

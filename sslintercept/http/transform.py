@@ -132,10 +132,11 @@ class Passage:
         self.chain.read_to(producer.receive, lambda: producer.end(truncated=False))
 
     def stop(self) -> None:
-        """Let go of everything; stages that have not finished are aborted."""
+        """Let go of everything; stages that have begun and not finished are aborted."""
         for tunnel in self._tunnels:
             tunnel.stop()
-        self.chain.stopProducing()
+        if self._into is not None:
+            self.chain.stopProducing()
 
 
 class HttpTransform:
@@ -186,16 +187,20 @@ class HttpTransform:
 
     def sends(self, origin: OriginSession) -> bool:
         """
-        There is a server connection: true if the request is, or will be, sent from here.
+        There is a server connection: true if the request is, or will be, sent from here. Asked again when its
+        handshake is done.
 
-        Stages begin only now, so that no body is taken for a server that cannot be reached (TS-4044). The connection
-        waits meanwhile; should it be lost, another one is opened when there is something to send.
+        Stages begin only then, so that no body is taken for a server that cannot be reached, or is not the one it
+        should be (TS-4044). The connection waits meanwhile; should it be lost, another one is opened when there is
+        something to send.
         """
         passage = self.request
         if passage is None:
             return False
         if passage.ready:
             self._send(origin, passage)
+        elif origin.handshake is not None:
+            origin.handshake.profile.begin()
         elif self._sm.request_body is None:
             self._take_body(passage)
         return True

@@ -298,7 +298,7 @@ class Transforming:
         given = [each for each in given if welcome(each, message, codings)]
         if not given:
             return Stages()
-        if message.partial and not all(each.entry.transformer.partial for each in given):
+        if message.partial and message.has_body and not all(each.entry.transformer.partial for each in given):
             raise Partial("a piece of the content", where="transform", remedy="all of it is asked for", status=502)
         if any(each.changes and not isinstance(each.part, Leave) for each in given):
             unvalidate(message, with_length=not message.has_body)
@@ -309,8 +309,13 @@ class Transforming:
             else:
                 row.read(each.part)
         row.close()
-        # The head of a body that is only spoken of (HEAD) says what it would be.
-        return Stages(row.stages, row.raw_in, row.raw_out) if message.has_body else Stages()
+        if not message.has_body:
+            # The head of a body that is only spoken of (HEAD) says what it would be.
+            return Stages()
+        if row.stages and not row.raw_out and message.all(b"Trailer"):
+            # What comes behind chunks ends with them (RFC 9110 6.5.1).
+            message.head.fields = [field for field in message.head.fields if field[0].lower() != b"trailer"]
+        return Stages(row.stages, row.raw_in, row.raw_out)
 
 
 def ask(message: Message, entries: Sequence[Entry]) -> list[Given]:

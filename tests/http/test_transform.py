@@ -762,3 +762,31 @@ def test_a_stage_that_thinks_for_too_long_is_broken_off(gateway: MemoryGateway, 
 
 def test_errors_of_stages_have_a_kind_of_their_own() -> None:
     assert StageError("x", where="y", remedy="z").kind == "transform"
+
+
+def test_a_head_with_a_range_is_not_a_piece_and_trailers_are_not_promised(gateway: MemoryGateway) -> None:
+    use(gateway, Of(Double), match="direction:response")
+    gateway.origin("origin.test:80", b"HTTP/1.1 206 Partial Content\r\nContent-Length: 2\r\n\r\n")
+    ranged = GET[:-2] + b"Range: bytes=0-1\r\n\r\n"
+    (found,) = asked(gateway, ranged.replace(b"GET", b"HEAD"), None, b"HEAD")
+    assert found.status == 206
+    gateway.origin("other.test:80", CHUNKED.replace(b"chunked\r\n", b"chunked\r\nTrailer: X-T\r\n", 1))
+    (found,) = asked(gateway, GET.replace(b"origin.test", b"other.test"))
+    assert found.body == twice(b"hello world")
+    assert b"Trailer" not in found.head
+
+
+@pytest.mark.parametrize("genuine", [True, False])
+def test_no_body_is_taken_for_an_origin_that_is_not_genuine(loop: Loop, genuine: bool) -> None:
+    gateway = MemoryGateway(loop, CLIENT_FIRST)
+    leaf = gateway.leaf("origin.test" if genuine else "another.test")
+    gateway.origin("origin.test:443", Answers(OK), tls=leaf)
+    made = Of(Heard)
+    use(gateway, made, match="direction:request")
+    client = intercepted(gateway)
+    client.send(b"POST / HTTP/1.1\r\nHost: origin.test\r\nContent-Length: 5\r\n\r\nhello")
+    gateway.pump()
+    assert responses(client.take())[0].status == (200 if genuine else 502)
+    assert isinstance(made.made[0], Heard)
+    assert made.made[0].heard == (["expect 5", "finish"] if genuine else [])
+    assert bytes(made.made[0].got) == (b"hello" if genuine else b"")

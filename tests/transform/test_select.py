@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from sslintercept.rule.match import CONDITIONS, Match, parse_with
@@ -158,3 +161,10 @@ def test_what_is_found_is_spelled_as_the_rule_spells_it() -> None:
     assert parse("status:4xx").words(RESPONSE) == "status 404 matches 4xx"
     assert parse("type:Image/*").words(RESPONSE) == "type image/png matches Image/*"
     assert parse("size:1KiB-").words(RESPONSE) == "size 2048 matches 1KiB-"
+
+
+def test_the_page_names_every_condition() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "transforms.md").read_text()
+    table = page.partition("\n| name | values | looks at |\n")[2].partition("\n\n")[0]
+    named = [name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(CONDITIONS_OF_MESSAGES)
