@@ -165,8 +165,15 @@ def test_an_answer_has_a_status_fields_and_a_body() -> None:
     message = a_message()
     message.answer(403, {b"Content-Type": b"text/plain"}, b"no")
     assert message.answered == Answer(403, ((b"Content-Type", b"text/plain"),), b"no")
-    message.answer(204)
-    assert message.answered == Answer(204)
+    for status in (200, 204, 599):
+        message.answer(status)
+        assert message.answered == Answer(status)
+
+
+def test_a_response_knows_the_fields_of_its_request() -> None:
+    message = a_message(fields={"Accept": "a", "ACCEPT": "b"}, status=200, of_response={"Accept": "c"})
+    assert message.request_field(b"accepT") == b"a"
+    assert message.request_field(b"Cookie") is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ from sslintercept.testing.transform import Exchange, PipeLoop, a_message, reques
 from sslintercept.transform.arrange import Bounds, Sees
 from sslintercept.transform.coding import UnknownCoding
 from sslintercept.transform.message import Message
-from sslintercept.transform.processor import Entry, Partial, Transformer, Transforming, TransformProcessor, forbids
+from sslintercept.transform.processor import (
+    Entry,
+    Partial,
+    Stages,
+    Transformer,
+    Transforming,
+    TransformProcessor,
+    forbids,
+)
 from sslintercept.transform.recode import Reader
 from sslintercept.transform.select import CONDITIONS_OF_MESSAGES
 from sslintercept.transform.stage import StageError, Transform
@@ -78,6 +86,13 @@ def begin(*entries: tuple[str, Transformer], method: str = "GET") -> Transformin
     return processor(*entries).begin(request_head("https://www.example/", method, {}), some_facts())
 
 
+class Plain(Transformer):
+    """As a plugin's author begins."""
+
+    def transform(self, message: Message) -> Append:
+        return Append(b"!")
+
+
 # -- who is asked --------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +122,14 @@ def test_a_transform_of_responses_does_not_hear_of_requests() -> None:
     assert made.asked == []
     exchange.respond(200, {"Content-Type": "text/html"})
     assert [message.head for message in made.asked] == [exchange.head.head]
+
+
+def test_what_is_unknown_when_a_message_comes_counts_as_absent() -> None:
+    made = Made()
+    exchange = Exchange(made, match=match("!protocol:ssh !sni:other.example"))
+    assert len(made.asked) == 1
+    exchange.respond()
+    assert len(made.asked) == 2
 
 
 def test_request_and_response_share_their_notes_and_facts() -> None:
@@ -148,7 +171,9 @@ def test_stages_of_several_transforms_stand_in_their_order() -> None:
 
 
 def test_a_body_that_nobody_wants_goes_through_nothing() -> None:
-    exchange = Exchange(Made())
+    exchange = Exchange(Made(), method="POST", fields={"Transfer-Encoding": "chunked"})
+    assert exchange.transforming is not None
+    assert exchange.transforming.stages == Stages((), raw_in=False, raw_out=False)
     exchange.respond(fields={"ETag": '"1"', "Content-Encoding": "gzip"})
     assert exchange.stages == []
     assert exchange.head.head.fields == [(b"ETag", b'"1"'), (b"Content-Encoding", b"gzip")]
@@ -298,6 +323,18 @@ def test_a_piece_is_not_enough_for_a_transform_that_needs_all() -> None:
         pipe = exchange.respond(200)
         pipe.send(b"whole")
         assert pipe.got.startswith(b"whole!")
+
+
+def test_a_transform_that_declares_nothing_sees_all_of_plain_content_and_changes_it() -> None:
+    exchange = Exchange(Plain(), fields={"Accept-Encoding": "gzip"})
+    pipe = exchange.respond(fields={"Content-Encoding": "gzip", "ETag": '"1"', "Digest": "x"})
+    pipe.send(gzip.compress(b"body"))
+    assert gzip.decompress(pipe.got) == b"body!"
+    plain = Exchange(Plain())
+    plain.respond(fields={"ETag": '"1"', "Digest": "x"})
+    assert plain.head.head.fields == [(b"ETag", b'W/"1"')]
+    with pytest.raises(Partial):
+        plain.respond(206)
 
 
 def test_a_piece_is_enough_where_nobody_wants_the_body() -> None:

@@ -66,8 +66,6 @@ class DecodeContent(Transformer):
 class EncodeContent(Transformer):
     """Lets responses leave with a coding that the client accepts."""
 
-    partial = True
-
     def __init__(self, options: EncodeOptions) -> None:
         self.options = options
 

@@ -61,8 +61,6 @@ class Hash:
 class Digest(Transformer):
     """Notes digests."""
 
-    partial = True
-
     def __init__(self, options: DigestOptions) -> None:
         self.options = options
 
