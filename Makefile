@@ -32,6 +32,7 @@ bench: $(VENV)/.installed  ## side by side with the peers that are installed; BE
 	$(BIN)/python bench/run.py $(BENCH)
 	$(if $(BENCH),,$(BIN)/python bench/udp.py)
 	$(if $(BENCH),,$(BIN)/python bench/dns.py)
+	$(if $(BENCH),,$(BIN)/python bench/transform.py)
 
 lint: $(VENV)/.installed-dev  ## style, types, order of imports
 	$(BIN)/ruff check
