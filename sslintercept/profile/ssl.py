@@ -130,7 +130,10 @@ class SslProfile(Profile):
             self._flush()
             self.fail(error)
             return
-        self._flush()
+        if not (finished and self.server and self._engine.modern):
+            self._flush()
+        # Else session tickets are left to say, and leave with our first bytes: a client that only sends never reads
+        # them, and what lies unread when it closes makes its kernel reset the connection, with the last it sent.
         if self.held:
             self._fed += len(data)
             if self._fed > HELD:

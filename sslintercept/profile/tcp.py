@@ -162,7 +162,13 @@ class TcpProfile(Profile):
         if event & EPOLLERR:
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                self._lose(OSError(code, "the connection broke"))
+                error = OSError(code, "the connection broke")
+                if self._has_last_words():
+                    self._error = error
+                    self.finishing = self.fin_sent = True
+                    self._unwatch()
+                else:
+                    self._lose(error)
                 return
         if event & EPOLLOUT:
             self.writable()
@@ -198,6 +204,8 @@ class TcpProfile(Profile):
         size = len(data)
         if self._queue or self.finishing:
             if self.finishing:
+                if (error := self._error) is not None:
+                    self._poller.soon(lambda: self.broke(error))
                 return
             n = 0
         else:
@@ -264,6 +272,19 @@ class TcpProfile(Profile):
             self.broke(error)
 
         self._poller.soon(read_on)
+
+    def _has_last_words(self) -> bool:
+        """
+        Whether the peer is gone while somebody stands still who has not read all of it: he will when he goes on.
+
+        Unless something is to be written: then it is the loss that counts.
+        """
+        if self.reading or self.queued or self.drained >= 0:
+            return False
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def pending(self) -> int:
         return self.queued

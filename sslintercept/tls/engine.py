@@ -63,6 +63,10 @@ class Engine(Protocol):
     def flush(self) -> bytes:
         """Records that the session wants to send by itself: handshake, alerts, key updates."""
 
+    @property
+    def modern(self) -> bool:
+        """Whether it is TLS 1.3 or later."""
+
     def shutdown(self) -> None:
         """Say close_notify; C{flush} gives the record."""
 
@@ -183,6 +187,10 @@ class PublicEngine:
                 pieces.append(self.connection.bio_read(STEP))
         except SSL.WantReadError:
             return b"".join(pieces)
+
+    @property
+    def modern(self) -> bool:
+        return self.connection.get_protocol_version() >= 0x0304
 
     def shutdown(self) -> None:
         try:
@@ -453,6 +461,10 @@ class FastEngine:
             return b""
         first = bytes(self._cipher_view[:n])
         return first if n < SIZE else first + self.flush()
+
+    @property
+    def modern(self) -> bool:
+        return self.connection.get_protocol_version() >= 0x0304
 
     def shutdown(self) -> None:
         _lib.SSL_shutdown(self._ssl)

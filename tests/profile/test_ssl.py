@@ -778,3 +778,26 @@ def test_the_peer_of_a_closed_connection_sees_the_end(loop: Loop) -> None:
     server.close()
     loop.pump()
     assert is_ended(peer)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_session_tickets_leave_with_the_first_bytes_of_ours(loop: Loop, answers: bool) -> None:
+    """A client that only sends would have them unread when it closes, and its kernel would reset the connection."""
+    server, client = joined(loop)
+    layers = push_server(server), push_upstream(client)
+    layers[1].begin()
+    loop.pump()
+    before = client.tcp.read
+    client.write(b"upload")
+    loop.pump()
+    assert client.tcp.read == before
+    if answers:
+        server.write(b"ok")
+        loop.pump()
+        assert client.tcp.read - before > 300
+        server.write(b"ok")
+        loop.pump()
+    server.close()
+    client.close()
+    loop.pump()
+    assert client.tcp.read - before > 300

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from sslintercept.facts import Side
-from sslintercept.net.vconnection import LINGER
+from sslintercept.net.vconnection import LINGER, NetVConnection
 from sslintercept.profile import tcp
 from sslintercept.profile.profile import Bytes, Stage
 from sslintercept.testing.loop import Loop
@@ -116,6 +116,52 @@ def test_a_paused_connection_whose_peer_reset_it_is_told_at_once(loop: Loop) -> 
     theirs.close()
     loop.pump()
     assert session.events == ["made", "lost ConnectionLost"]
+
+
+def reset_behind(loop: Loop, words: bytes) -> tuple[NetVConnection, HalfClosing]:
+    """A connection that is not read while its peer says something and resets it."""
+    ours, theirs = tcp_pair()
+    vc, _ = loop.pair()
+    vc.abort()
+    vc = loop.adopt(ours, Side.CLIENT)
+    session = HalfClosing()
+    vc.attach(session)
+    vc.pauseProducing()
+    theirs.send(words)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, tcp._RESET_ON_CLOSE)
+    theirs.close()
+    loop.pump()
+    assert session.events == ["made"]
+    return vc, session
+
+
+def test_what_came_before_a_reset_is_read_by_who_stood_still(loop: Loop) -> None:
+    """Clients of FTP reset the connection of an upload when they close it with something unread."""
+    words = bytes(range(256)) * 400
+    vc, session = reset_behind(loop, words)
+    loop.pass_time(5)
+    assert session.events == ["made"]
+    vc.resumeProducing()
+    loop.pump()
+    assert session.got == words
+    assert session.events == ["made", "lost ConnectionLost"]
+
+
+def test_who_writes_to_a_connection_that_was_reset_learns_it(loop: Loop) -> None:
+    vc, session = reset_behind(loop, b"unread")
+    vc.write(b"an answer")
+    vc.write(b"and more")
+    loop.pump()
+    assert session.events == ["made", "lost ConnectionLost"]
+    assert session.got == b""
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_a_connection_that_was_reset_is_closed_without_a_wait(loop: Loop, how: str) -> None:
+    vc, session = reset_behind(loop, b"unread")
+    getattr(vc, how)()
+    loop.pump()
+    assert session.events[-1].startswith("lost ")
 
 
 def test_a_half_closed_connection_still_reads(loop: Loop) -> None:
