@@ -45,6 +45,9 @@ class State(Enum):
     RETRY = "retry"
     DONE = "done"
 
+    __hash__ = object.__hash__
+    """members are single objects; the hash of their names is computed anew each time"""
+
 
 FOLLOWS: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.IN_FLIGHT, State.DONE}),

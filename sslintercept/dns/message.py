@@ -138,7 +138,7 @@ def text(name: bytes) -> str:
     at = 0
     while size := name[at]:
         label = name[at + 1 : at + 1 + size]
-        if _PLAIN.issuperset(label):
+        if label.isalnum() or _PLAIN.issuperset(label):
             labels.append(label.decode("ascii"))
         else:
             labels.append("".join(chr(value) if value in _PLAIN else f"\\{value:03d}" for value in label))

@@ -113,7 +113,8 @@ class Port:
                 self._failed(error)
                 return
             self._ports.owner.received(data, self, False)
-            if self.closed:
+            if self.closed or not self.attempts:
+                # Nothing more is expected; should there be more, the set of sockets says so again.
                 return
 
     def event(self, event: int) -> None:
