@@ -63,7 +63,10 @@ def check_config(options: argparse.Namespace) -> int:
     for warning in found.warnings:
         print(f"warning: {warning}")
     found.refuse()
-    print(f"{options.file}: no mistakes; {len(settings.listeners)} listener(s), {len(settings.rules)} rule(s)")
+    has = f"{len(settings.listeners)} listener(s), {len(settings.rules)} rule(s)"
+    if settings.changes:
+        has += f", {len(settings.changes)} transform(s)"
+    print(f"{options.file}: no mistakes; {has}")
     return 0
 
 
