@@ -287,8 +287,12 @@ class HttpTransform:
             framed if raw_out or length is not None else UNTIL_CLOSE,
             chunked=framed == CHUNKED,
             complete=self._request_sent,
-            failed=self._broke,
+            failed=self._misframed,
         )
+
+    def _misframed(self, error: Exception) -> None:
+        """What a stage of raw chunks gave is none."""
+        self._broke(StageError(str(error), where="transform", remedy="correct the plugin"))
 
     def _request_sent(self, _rest: bytes) -> None:
         # The last chunk is still to be written.
