@@ -486,7 +486,7 @@ PLACES = st.lists(st.integers(0, 30_000), max_size=6).map(tuple)
 @st.composite
 def asks(draw: st.DrawFn) -> Ask:
     minor = draw(st.sampled_from([1, 1, 1, 0]))
-    connection = draw(st.sampled_from([b"", b"", b"keep-alive", b"close"]))
+    connection = draw(st.sampled_from([b"", b"", b"", b"keep-alive", b"keep-alive", b"close"]))
     method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"POST"]))
     if method in (b"GET", b"HEAD"):
         return Ask(method, minor, connection)
@@ -499,10 +499,14 @@ def asks(draw: st.DrawFn) -> Ask:
 def replies(draw: st.DrawFn) -> Reply:
     size, rare = draw(SIZES), st.sampled_from([False, False, False, True])
     chunk = draw(CHUNKS)
+    status = draw(st.sampled_from([200, 200, 200, 404, 204, 304]))
+    chunk = chunk and max(chunk, size // 50, 1)
+    if draw(st.sampled_from([True, True, False])):
+        return Reply(status, size, chunk)
     return Reply(
-        draw(st.sampled_from([200, 200, 200, 404, 204, 304])),
+        status,
         size,
-        chunk and max(chunk, size // 50, 1),
+        chunk,
         draw(rare),
         draw(rare),
         draw(st.sampled_from(["keep", "keep", "keep", "close", "finish", "reset"])),
@@ -522,7 +526,7 @@ def stories(draw: st.DrawFn) -> Story:
         tuple(draw(replies()) for _ in range(count)),
         draw(PLACES),
         draw(PLACES),
-        draw(st.sampled_from(["", "", "", "finish", "close", "reset"])),
+        draw(st.sampled_from(["", "", "", "", "finish", "close", "reset"])),
         draw(st.integers(0, 6)),
         draw(st.sampled_from([0, 0, 0, 4, 9])),
         draw(st.sampled_from([0, 0, 0, 4, 9])),
