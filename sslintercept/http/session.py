@@ -173,8 +173,11 @@ class HttpSession:
             self._refuse(error, raw)
             return
         if head.length and self._buffer:
-            rest += bytes(self._buffer)
-            self._buffer.clear()
+            size = head.length if head.length > 0 else len(self._buffer)
+            rest += bytes(self._buffer[:size])
+            del self._buffer[:size]
+            if not self._buffer:
+                self._unpause()
         self.serial += 1
         self.sm = sm = HttpSM(self._proxy, self, head)
         sm.start(rest)
@@ -186,6 +189,17 @@ class HttpSession:
             if len(self._buffer) > PIPELINE and not self._paused:
                 self._paused = True
                 self.vc.pauseProducing()
+
+    def resume(self) -> None:
+        """Read the client again, unless it has sent too far ahead."""
+        if not self._paused:
+            self.vc.resumeProducing()
+
+    def _unpause(self) -> None:
+        """There is room for more."""
+        if self._paused:
+            self._paused = False
+            self.vc.resumeProducing()
 
     def _refuse(self, error: MessageError, head: bytes) -> None:
         """Answer a request that cannot be read, and close: where the next one would begin is not known."""
@@ -203,9 +217,8 @@ class HttpSession:
         if not keep or self._closing or self._proxy.draining:
             self._drain()
             return
-        if self._paused:
-            self._paused = False
-            vc.resumeProducing()
+        if len(self._buffer) <= PIPELINE:
+            self._unpause()
         if self._buffer:
             # Not from here: a client that sends many requests at once must not deepen the stack.
             self._awaited = True
@@ -218,13 +231,12 @@ class HttpSession:
         vc = self.vc
         if vc.closing or vc.session is not self:
             return
-        if self._paused:
-            self._paused = False
-            vc.resumeProducing()
         self._scanned = 0
         self._read_buffer()
-        if self.sm is None and vc.ended_by_peer:
-            vc.close()
+        if self.sm is None:
+            self._unpause()
+            if vc.ended_by_peer:
+                vc.close()
 
     def _drain(self) -> None:
         """

@@ -127,6 +127,11 @@ class HttpSM:
         return self._over
 
     @property
+    def sent(self) -> bool:
+        """Whether all of the request has come, and nothing of it is still in a stage."""
+        return self.whole and (self.transform is None or self.transform.sent)
+
+    @property
     def waits_for_client(self) -> bool:
         """Whether it is the client's turn: to take what was written, or to send more of its body."""
         vc = self._session.vc
@@ -220,7 +225,7 @@ class HttpSM:
             origin.send(self, raw + rest[:length])
             self._session.hold(rest[length:])
             proxy.await_response(origin)
-            self._session.vc.resumeProducing()
+            self._session.resume()
             return
         origin.send(self, raw)
         tunnel = self._tunnel = HttpTunnel()
@@ -248,8 +253,9 @@ class HttpSM:
 
     def request_came(self, rest: bytes) -> None:
         """All of the request has come; C{rest} behind it."""
-        self.whole = True
-        self._session.hold(rest)
+        if not self._over:
+            self.whole = True
+            self._session.hold(rest)
 
     def request_sent(self) -> None:
         """All of the request has left."""
@@ -416,7 +422,7 @@ class HttpSM:
             if origin.body is not None:
                 self.received = origin.body.ndone
             response = self._response
-            kept = origin.release(keep=response is not None and not response.close and self.whole, rest=rest)
+            kept = origin.release(keep=self.sent and response is not None and not response.close, rest=rest)
             if kept and self._session.facts.sequence is not None:
                 self._session.facts.step("pool_kept")
 
@@ -440,7 +446,7 @@ class HttpSM:
     def _may_switch(self, head: ResponseHead) -> bool:
         """Whether the client offered what the origin switches to (RFC 9110 7.8)."""
         offered = _protocols(self._head.upgrade)
-        return self.whole and bool(offered) and _protocols(head.upgrade) <= offered
+        return self.sent and bool(offered) and _protocols(head.upgrade) <= offered
 
     def _upgraded(self, rest: bytes) -> None:
         """101: both connections go on in another protocol."""
@@ -497,7 +503,7 @@ class HttpSM:
         session.vc.write(page)
         session.drains = not self.whole
         self._end()
-        session.vc.resumeProducing()
+        session.resume()
         session.finished(not close)
 
     def fail(self, error: InterceptError) -> None:

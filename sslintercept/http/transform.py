@@ -146,7 +146,17 @@ class HttpTransform:
     @ivar request: the passage of the request's body, if it has stages; C{response}: the response's.
     """
 
-    __slots__ = ("_asked_again", "_loop", "_processor", "_proxy", "_sm", "_transforming", "request", "response")
+    __slots__ = (
+        "_asked_again",
+        "_left",
+        "_loop",
+        "_processor",
+        "_proxy",
+        "_sm",
+        "_transforming",
+        "request",
+        "response",
+    )
 
     def __init__(self, sm: HttpSM, proxy: HttpProxy, processor: TransformProcessor, transforming: Transforming) -> None:
         self._sm = sm
@@ -155,6 +165,7 @@ class HttpTransform:
         self._transforming = transforming
         self._loop = sm.session.vc.handler
         self._asked_again = False
+        self._left = False
         self.request: Passage | None = None
         self.response: Passage | None = None
 
@@ -167,6 +178,11 @@ class HttpTransform:
     def untouched(self) -> bool:
         """Whether no body has gone into a stage, so that the request may be sent once more."""
         return self.request is None and self.response is None
+
+    @property
+    def sent(self) -> bool:
+        """Whether nothing of the request is still in its stages."""
+        return self.request is None or self._left
 
     # the request
 
@@ -223,8 +239,10 @@ class HttpTransform:
             failed=sm.request_failed,
             abandoned=_unwanted,
         )
+        if sm.over:
+            return  # a stage would not begin
         client.idle_limit = self._proxy.body_idle
-        client.resumeProducing()
+        sm.session.resume()
         if rest:
             producer.receive(rest)
         elif head.length == 0:
@@ -258,6 +276,7 @@ class HttpTransform:
                 facts.step("request_sent" if origin.key.secure else "plain_request_sent")
         if not raw_out and (body := passage.take_whole()) is not None:
             origin.send(sm, raw + body)
+            self._left = True
             sm.request_sent()
             return
         origin.send(sm, raw)
@@ -268,11 +287,16 @@ class HttpTransform:
             framed if raw_out or length is not None else UNTIL_CLOSE,
             chunked=framed == CHUNKED,
             complete=self._request_sent,
-            failed=self._broke,
+            failed=self._misframed,
         )
+
+    def _misframed(self, error: Exception) -> None:
+        """What a stage of raw chunks gave is none."""
+        self._broke(StageError(str(error), where="transform", remedy="correct the plugin"))
 
     def _request_sent(self, _rest: bytes) -> None:
         # The last chunk is still to be written.
+        self._left = True
         self._loop.soon(self._sm.request_sent)
 
     # the response
@@ -294,7 +318,7 @@ class HttpTransform:
             self._broke(error)
             return True
         if message.answered is not None:
-            if 0 <= head.length <= len(rest):
+            if head.status != 101 and 0 <= head.length <= len(rest):
                 sm.response_came(rest[head.length :])
             else:
                 sm.leave_origin()

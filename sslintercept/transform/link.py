@@ -52,6 +52,7 @@ class Link:
     """
 
     __slots__ = (
+        "_begun",
         "_chain",
         "_ended",
         "_following",
@@ -61,6 +62,7 @@ class Link:
         "_onward",
         "_queue",
         "_timer",
+        "_told",
         "_views",
         "_waiting",
         "expected",
@@ -89,6 +91,9 @@ class Link:
         """the source of this link was told to stop"""
         self._ended = False
         """the input has ended, and perhaps the stage has not heard of it yet"""
+        self._begun = False
+        self._told = False
+        """the stage has heard that the input has ended"""
         self._timer: IDelayedCall | None = None
         self.finished = False
         self.expected: int | None = None
@@ -98,7 +103,9 @@ class Link:
         """Connect to what follows, and let the stage begin."""
         self._following = following
         self._onward = following.write
-        self._guard(lambda: self.stage.begin(self.output))
+        if not self.finished:
+            self._begun = True
+            self._guard(lambda: self.stage.begin(self.output))
 
     @property
     def output(self) -> LinkOutput:
@@ -115,7 +122,8 @@ class Link:
 
     def announced(self, length: int) -> None:
         """The input's length is known."""
-        self._guard(lambda: self.stage.expect(length))
+        if not self.finished:
+            self._guard(lambda: self.stage.expect(length))
 
     def write(self, data: Bytes) -> None:
         """Take input (IConsumer)."""
@@ -144,8 +152,9 @@ class Link:
             self._finish()
 
     def _finish(self) -> None:
-        if self.finished:
+        if self.finished or self._told:
             return
+        self._told = True
         try:
             later = self.stage.finish()
         except Exception as error:
@@ -153,8 +162,7 @@ class Link:
             return
         if later is not None:
             self._wait(later)
-        elif not self.finished:
-            self._watch()
+        self._watch()
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """Links know their neighbours from the start (IConsumer)."""
@@ -179,7 +187,8 @@ class Link:
 
     def _failed(self, failure: Failure) -> None:
         self._waiting = False
-        self.broke(failure.value)  # type: ignore[arg-type]  # a Failure without an exception is not made
+        if not self.finished:  # a stage that was let go cancels what it waits for
+            self.broke(failure.value)  # type: ignore[arg-type]  # a Failure without an exception is not made
 
     def _go_on(self) -> None:
         """Give the stage what has waited for it, then let the source go on."""
@@ -324,6 +333,8 @@ class Link:
         if self.finished:
             return
         self._leave()
+        if not self._begun:
+            return
         try:
             self.stage.abort(reason)
         except Exception:
@@ -350,7 +361,8 @@ class LinkOutput:
         self._link.announce(length)
 
     def fail(self, error: Exception) -> None:
-        self._link.broke(error)
+        if not self._link.finished:
+            self._link.broke(error)
 
     def pause(self) -> None:
         self._link.hold()

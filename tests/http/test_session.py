@@ -67,6 +67,24 @@ def test_a_client_that_sends_ahead_is_not_read_beyond_a_limit(gateway: MemoryGat
     assert len(responses(client.take())) == 16000
 
 
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_client_that_sends_ahead_for_ever_stays_bounded(gateway: MemoryGateway, size: int) -> None:
+    origin = gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    raw = POST + b"Content-Length: %d\r\n\r\n%b" % (size, bytes(size))
+    client.send(raw * 12000)
+    gateway.pump()
+    for _ in range(20):
+        origin.last.send(OK)
+        gateway.pump()
+    assert client.vc.tcp.read < PIPELINE + 600_000
+    origin.respond = origin.last.received = Answers(OK)
+    origin.last.used = bytes(origin.last.got).rindex(b"POST")
+    origin.respond(origin.last)
+    gateway.pump()
+    assert client.take().count(b"hello") == 12000
+
+
 @pytest.mark.parametrize("tls", [False, True])
 def test_ten_thousand_requests_leave_no_growth(loop: Loop, tls: bool) -> None:
     gateway = MemoryGateway(loop, CLIENT_FIRST)

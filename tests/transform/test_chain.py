@@ -438,6 +438,74 @@ def test_a_stage_that_finishes_early_lets_those_before_it_go_and_its_source() ->
     assert (pipe.got, pipe.ended) == (b"12a3-- the end", 1)
 
 
+def test_a_stage_that_is_let_go_breaks_nothing_when_it_cancels_its_wait() -> None:
+    class Asks(Transform):
+        def write(self, data: bytes) -> Deferred[None]:
+            self.asked: Deferred[None] = Deferred()
+            self.output.write(data)
+            return self.asked
+
+        def abort(self, reason: Exception) -> None:
+            self.asked.cancel()
+            self.output.fail(ValueError("too late"))
+
+    pipe = Pipe(Asks(), Head(1))
+    pipe.write(b"12")
+    assert (pipe.got, pipe.ended, pipe.error) == (b"1", 1, None)
+
+
+def test_a_stage_hears_once_that_its_input_has_ended_and_must_finish_all_the_same() -> None:
+    class Forgets(Transform):
+        heard = 0
+
+        def __init__(self, later: Deferred[None]) -> None:
+            self.later = later
+
+        def finish(self) -> Deferred[None]:
+            self.heard += 1
+            return self.later
+
+    for later in (Deferred[None](), succeed(None)):
+        stage = Forgets(later)
+        pipe = Pipe(stage, patience=30)
+        pipe.send(b"a")
+        if not later.called:
+            later.callback(None)
+        assert (stage.heard, pipe.ended, pipe.error) == (1, 0, None)
+        pipe.loop.advance(30)
+        assert isinstance(pipe.error, StageError)
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_a_stage_that_ends_as_it_begins_leaves_those_before_it_out(breaks: bool) -> None:
+    class Ends(Transform):
+        def begin(self, output: Output) -> None:
+            if breaks:
+                raise MessageError("no", where="stage")
+            output.finish()
+
+    heard: list[str] = []
+    pipe = Pipe(Recorded("a", heard), Ends(), Recorded("c", heard), length=1)
+    pipe.send(b"x")
+    assert heard == ["c begins", "c aborted: MessageError" if breaks else "c finishes"]
+    assert (pipe.ended, pipe.error is not None, pipe.detached) == (0 if breaks else 1, breaks, not breaks)
+
+
+def test_a_stage_that_ends_as_it_begins_hears_of_no_length() -> None:
+    class Ends(Null):
+        lengths: list[int] = []  # noqa: RUF012  # of this one test
+
+        def begin(self, output: Output) -> None:
+            output.finish()
+
+        def expect(self, length: int) -> None:
+            self.lengths.append(length)
+
+    pipe = Pipe(Ends(), length=1)
+    pipe.send(b"x")
+    assert (Ends.lengths, pipe.ended) == ([], 1)
+
+
 def test_a_stage_that_finishes_as_its_input_ends_detaches_nobody() -> None:
     pipe = Pipe(Null(), Append())
     pipe.send(b"a")
