@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from sslintercept.errors import MessageError, ResponseError
 from sslintercept.facts import CHUNKED, Side
 from sslintercept.transform.accept import choose, codings_of
 from sslintercept.transform.coding import CODINGS, IDENTITY, Decoder, Encoder
@@ -101,7 +100,7 @@ class Row:
     def _go_to(self, level: Sees) -> None:
         while self._level < level:
             if self._level is Sees.CHUNKS:
-                self.stages.append(Dechunk(MessageError if self._request else ResponseError))
+                self.stages.append(Dechunk())
             elif self._codings:
                 self.stages.append(Decode(self._decoder()))
             self._level = Sees(self._level + 1)

@@ -10,7 +10,7 @@ from typing import Protocol
 from sslintercept.errors import MessageError
 from sslintercept.profile.profile import Bytes
 from sslintercept.transform.coding import Decoder, Encoder
-from sslintercept.transform.stage import Transform
+from sslintercept.transform.stage import StageError, Transform
 from sslintercept.tunnel.chunk import LAST, ChunkDecoder, encode
 
 
@@ -72,25 +72,31 @@ class Encode(Transform):
 
 
 class Dechunk(Transform):
-    """Takes the chunked transfer coding off behind a stage that gave raw chunks."""
+    """Takes the chunked transfer coding off behind a stage that gave raw chunks, and is to blame if they are broken."""
 
     takes_views = True
 
-    def __init__(self, error: type[MessageError] = MessageError) -> None:
-        self._decoder = ChunkDecoder(error)
-        self._error = error
+    def __init__(self) -> None:
+        self._decoder = ChunkDecoder(MessageError)
 
     def write(self, data: Bytes) -> None:
-        pieces, used = self._decoder.feed(data)
+        try:
+            pieces, used = self._decoder.feed(data)
+        except MessageError as error:
+            raise _broken(error.what) from error
         for piece in pieces:
             self.output.write(piece)
         if used < len(data):
-            raise self._error("bytes behind the last chunk", where="chunked body", remedy="correct the plugin")
+            raise _broken("bytes behind the last chunk")
 
     def finish(self) -> None:
         if not self._decoder.done:
-            raise self._error("no last chunk", where="chunked body", remedy="correct the plugin")
+            raise _broken("no last chunk")
         self.output.finish()
+
+
+def _broken(what: str) -> StageError:
+    return StageError(what, where="chunks that a stage gave", remedy="correct the plugin")
 
 
 class Chunk(Transform):

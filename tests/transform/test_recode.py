@@ -11,7 +11,7 @@ from sslintercept.errors import MessageError
 from sslintercept.testing.transform import Pipe, splits, transformed
 from sslintercept.transform.coding import CODINGS, BombError, CodingError, Decoder, Encoder
 from sslintercept.transform.recode import Chunk, Dechunk, Decode, Encode, Tap
-from sslintercept.transform.stage import Null, Transform
+from sslintercept.transform.stage import Null, StageError, Transform
 
 TEXT = b"the quick brown fox jumps over the lazy dog; " * 40
 
@@ -113,7 +113,7 @@ def test_chunks_are_taken_off_and_put_on() -> None:
 def test_chunks_of_a_stage_that_are_broken_break_the_chain(raw: bytes) -> None:
     pipe = Pipe(Dechunk())
     pipe.send(raw)
-    assert isinstance(pipe.error, MessageError)
+    assert isinstance(pipe.error, StageError)
     assert pipe.ended == 0
 
 
