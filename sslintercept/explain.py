@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from sslintercept.config.endpoint import parse
 from sslintercept.config.schema import ListenSettings, Settings
@@ -17,14 +17,21 @@ from sslintercept.datagram.probe import judge as judge_datagram
 from sslintercept.dns.hosts import HostsFile, special
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Action, Address, Decision, Facts
+from sslintercept.http.head import read_request
 from sslintercept.net.limits import Limits
 from sslintercept.net.local import Bound
 from sslintercept.net.nearness import is_literal
 from sslintercept.probe.verdict import judge
 from sslintercept.rule.decide import DEFAULT, Rules, match_of
+from sslintercept.rule.match import parse_with
+from sslintercept.transform.message import Direction
+from sslintercept.transform.processor import Prospect
+from sslintercept.transform.select import CONDITIONS_OF_MESSAGES
 
 HELLO: Final = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 REQUEST: Final = b"GET / HTTP/1.1\r\n"
+SAFE: Final = "/?:@!$&'()*+,;=-._~%[]"
+"""of a URL, what stands for itself"""
 QUIC: Final = b"\xc0\0\0\0\1\x08" + bytes(8) + b"\0\0\x44\x9e" + bytes(1200)
 """how what a client says inside begins: TLS, HTTP; and QUIC where it sends datagrams"""
 
@@ -37,6 +44,8 @@ class Question(NamedTuple):
     """of the URL"""
     server_name: str | None
     client: str
+    target: str
+    """path and query of the URL"""
 
 
 class Lead(NamedTuple):
@@ -64,7 +73,9 @@ def question(url: str, client: str, server_name: str | None) -> Question:
         raise ConfigError(f"{client} is no address", where="--client", remedy="give one like 192.0.2.7") from None
     if server_name is None and not is_literal(host):
         server_name = host  # of addresses clients say nothing in their hellos (RFC 6066 3)
-    return Question(secure, Address(host, port or (443 if secure else 80)), server_name if secure else None, client)
+    target = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE)}" if parts.query else "")
+    destination = Address(host, port or (443 if secure else 80))
+    return Question(secure, destination, server_name if secure else None, client, target)
 
 
 def listener_of(settings: Settings, name: str | None) -> ListenSettings:
@@ -117,6 +128,8 @@ def explain(settings: Settings, asked: Question, listener: ListenSettings) -> It
     yield f"decision: {decision.action.value}, rule {decision.rule}: {decision.reason}"
     if decision.action is not Action.BLOCK:
         yield from on_the_way(settings, facts, there, decision, at.transport)
+    if decision.action is Action.INTERCEPT and not datagrams:
+        yield from changes(settings, facts, asked)
 
 
 CONNECT: Final = "the client says CONNECT"
@@ -171,6 +184,23 @@ def on_the_way(settings: Settings, facts: Facts, there: Lead, decision: Decision
             f"{upstream.min_version} or newer; handshake order {upstream.handshake_order}; "
             f"a certificate that is not accepted is {'refused' if upstream.verify == 'require' else 'reported'}"
         )
+
+
+def changes(settings: Settings, facts: Facts, asked: Question) -> Iterator[str]:
+    """What of a GET for the URL each transform gets."""
+    if not settings.changes:
+        return
+    scheme = "https" if asked.secure else "http"
+    raw = f"GET {asked.target} HTTP/1.1\r\nHost: {asked.destination}\r\n\r\n".encode("ascii", "replace")
+    head = read_request(raw, scheme, asked.destination)
+    messages = [Prospect(direction).of(head, facts) for direction in Direction]
+    for change in settings.changes:
+        match = parse_with(CONDITIONS_OF_MESSAGES, change.match)
+        request, response = (match.judge(message) for message in messages)
+        gets = ["the request"] if request else []
+        if response is not False:
+            gets.append("the response" if response else "the response, depending on what that is")
+        yield f"transform {change.name} ({change.use}): {' and '.join(gets) or 'nothing of it'}"
 
 
 def known(settings: Settings, host: str, look: bool) -> Sequence[str]:

@@ -120,3 +120,26 @@ def test_the_parent_is_told_who_looks_names_up_himself(tmp_path: Path) -> None:
     assert lines[-1].startswith("TLS: towards the client 1.2 or newer")
     direct = "[parent:none]\nproxy = direct\n"
     assert "way: straight, parent none" in told(tmp_path, PROXY + direct, "https://a.test/")
+
+
+def test_transforms_are_named_with_what_they_get(tmp_path: Path) -> None:
+    sections = "".join(
+        f"[transform:{name}]\nuse = null\nmatch = {match}\n"
+        for name, match in (
+            ("all", ""),
+            ("up", "direction:request path:/a/*"),
+            ("down", "direction:response host:a.test"),
+            ("pages", "type:text/html"),
+            ("none", "host:b.test"),
+        )
+    )
+    lines = told(tmp_path, PROXY + sections, "https://a.test/a/b c?d=\u00e9")
+    assert lines[-5:] == [
+        "transform all (null): the request and the response",
+        "transform up (null): the request",
+        "transform down (null): the response",
+        "transform pages (null): the response, depending on what that is",
+        "transform none (null): nothing of it",
+    ]
+    blocked = told(tmp_path, PROXY + sections + "[rule:b]\naction = block\n", "https://a.test/")
+    assert not any(line.startswith("transform") for line in blocked)
