@@ -34,6 +34,8 @@ class Buffer:
 
     def __init__(self, size: int) -> None:
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        # A fork while the disk writes here would leave parent or child with the old page.
+        pages.madvise(mmap.MADV_DONTFORK)
         self.size = size
         self.view = memoryview(pages)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(pages))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_buffers_begin_at_pages_and_are_as_long_as_asked() -> None:
         assert part.buffer is not None
         assert part.buffer.address % PAGE == 0
         assert len(part.buffer.view) >= length
+
+
+def test_pages_that_the_disk_may_be_writing_are_not_copied_by_a_fork() -> None:
+    (part,) = taken(Pool(), 16 * PAGE)
+    assert part.buffer is not None
+    maps = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in maps:
+        start, dash, rest = line.partition(" ")[0].partition("-")
+        if dash and int(start, 16) <= part.buffer.address < int(rest, 16):
+            break
+    flags = next(line for line in maps if line.startswith("VmFlags:"))
+    assert "dc" in flags.split()  # "do not copy area on fork", proc(5)
 
 
 def test_what_was_given_back_is_used_again() -> None:

@@ -404,8 +404,11 @@ def test_closing_a_file_gives_back_what_waits_and_lets_the_rest_end(make: DiskMa
         disk.submit(disk.read(fd, 0, PAGE))
     disk.until(lambda: bool(end.called and again.called))
     assert len(disk.answers) == 64
-    assert {one.errno for one in disk.answers} <= {None, errno.ECANCELED}
-    assert errno.ECANCELED in {one.errno for one in disk.answers}
+    ends = {one.errno for one in disk.answers}
+    if kind == "native":
+        assert ends == {errno.ECANCELED}
+    else:
+        assert ends <= {None, errno.ECANCELED}  # threads may have begun as soon as they were let go
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
     assert disk.answer(disk.read(other, 0, PAGE)).data == pages(1)

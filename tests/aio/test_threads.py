@@ -196,6 +196,20 @@ def test_stopping_waits_for_what_is_under_way(make: DiskMaker, gate: Gate) -> No
     assert [one.errno for one in disk.answers] == [errno.ECANCELED, errno.ECANCELED, None, None]
 
 
+def test_closing_a_file_gives_back_what_waits_and_leaves_others_alone(make: DiskMaker, gate: Gate) -> None:
+    disk = make("threads", at_once=2)
+    fd, other = disk.file(pages(4)), disk.file(pages(1), "other")
+    disk.submit(*[disk.read(fd, n * PAGE, PAGE) for n in range(4)], disk.read(other, 0, PAGE))
+    disk.until(lambda: len(gate.begun) == 3)
+    end = disk.engine.close(fd)
+    steady(disk, lambda: [one.errno for one in disk.answers] == [errno.ECANCELED] * 2)
+    assert not end.called
+    gate.let(3)
+    disk.until(lambda: bool(end.called))
+    disk.settle()
+    assert [one.errno for one in disk.answers[2:]] == [None] * 3
+
+
 def test_threads_wait_with_reading_until_somebody_takes_what_was_read(loop: Loop, disk: Disk) -> None:
     """Memory is bounded by its size, not by the number of requests."""
     small = Disk(loop, ThreadEngine(loop.handler, memory=WORST), disk.folder)
