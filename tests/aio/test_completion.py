@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from select import EPOLLERR
 
+import pytest
+
 from sslintercept.aio.buffer import Pool
 from sslintercept.aio.completion import BATCH, Completions
 from sslintercept.aio.request import Request, read
@@ -40,4 +42,21 @@ def test_an_event_without_news_does_nothing_and_an_error_looks_anyway(loop: Loop
     over.post(read(3, 0, 1, seen.append))
     over.event(EPOLLERR)
     assert len(seen) == 1
+    over.close()
+
+
+def test_what_is_gathered_is_called_back_in_the_same_turn_and_asks_for_no_other(loop: Loop) -> None:
+    seen: list[Request] = []
+    kernel = [read(3, 0, 1, seen.append)]
+
+    def gather() -> None:
+        while kernel:
+            over.post(kernel.pop())
+
+    over = Completions(loop.handler, Pool(), gather=gather, ended=lambda _: None, after=lambda: None)
+    os.eventfd_write(over.fd, 1)
+    loop.turn()
+    assert len(seen) == 1
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(over.fd)
     over.close()
