@@ -216,7 +216,7 @@ def belongs(stored: Stored, response: Answered) -> bool:
 
 def combined(stored: Stored, response: Answered) -> Stored | None:
     """
-    Add what a 206 brings to what is *stored*.
+    Add what a 206 brings to what is *stored*; its fields are for L{sslintercept.cache.update.updated}.
 
     @return: C{None} if it does not belong to it, or would make more than L{MAX_SPANS} pieces.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sslintercept.cache.decide import stored_as
 from sslintercept.cache.fresh import Policy
-from sslintercept.cache.message import Answered, Asked, answered, asked
+from sslintercept.cache.message import Answered, Asked, Stored, answered, asked
 from sslintercept.facts import Address, Fields, RequestHead
 
 NOW = 784111777
@@ -46,6 +47,13 @@ def ask(
 
 def answer(*lines: str, status: int = 200, requested: float = NOW, received: float = NOW) -> Answered:
     return answered(status, fields(lines), requested, received)
+
+
+def store(*lines: str, request: Asked | None = None, status: int = 200, policy: Policy = OPEN) -> Stored:
+    """What is stored of a response that can be."""
+    stored = stored_as(request or ask(), answer(*lines, status=status), policy)
+    assert stored is not None
+    return stored
 
 
 def values(found: Fields, name: str) -> list[str]:
