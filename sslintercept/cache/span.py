@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from sslintercept.cache.field import MAX_MEMBERS, MAX_VALUE, Lines, only, read_date, read_tag
@@ -100,7 +100,8 @@ def content_range_of(lines: Lines) -> ContentRange | None:
 # -- answering -------------------------------------------------------------------------------------------------------
 
 
-class Whole(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Whole:
     """The whole representation answers, with its own status."""
 
 
@@ -117,7 +118,8 @@ class Unsatisfiable(NamedTuple):
     content_range: bytes
 
 
-class Missing(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Missing:
     """The bytes that are asked for are not kept."""
 
 
