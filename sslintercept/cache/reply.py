@@ -16,6 +16,8 @@ WITH_304: Final = frozenset((b"cache-control", b"content-location", b"date", b"e
 
 class Reply(NamedTuple):
     """
+    The head of an answer, and which content follows.
+
     @ivar span: the bytes of content to send; C{None}: none. All of a content of unknown length is C{Span(0, -1)}.
     """
 

@@ -15,7 +15,7 @@ MAX_POSITION: Final = 2**62
 MAX_SPANS: Final = 64
 """Pieces that are kept of one representation; with more, the new one is not added."""
 STRONG_AFTER: Final = 60
-"""Seconds between Last-Modified and Date from which on a date is a strong validator (RFC 9110 8.8.2.2)."""
+"""Seconds from Last-Modified to Date that make it strong; one were enough of a single clock (RFC 9110 8.8.2.2)."""
 
 _RANGE = re.compile(rb"([0-9]*+)-([0-9]*+)")
 _CONTENT_RANGE = re.compile(rb"bytes +(?:([0-9]++)-([0-9]++)/(?:([0-9]++)|\*)|\*/([0-9]++))", re.IGNORECASE)

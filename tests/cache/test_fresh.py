@@ -17,6 +17,7 @@ from sslintercept.cache.fresh import (
     Use,
     current_age,
     explicit_lifetime,
+    forbids_stale,
     judge,
     lifetime,
     survives_error,
@@ -143,6 +144,23 @@ JUDGED = [
 def test_a_stored_response_is_used_unasked(response: str, request_: str, later: int, use: Use) -> None:
     stored = Stored(answer(DATE, f"Cache-Control: {response}"))
     assert judge(stored, request_control([request_.encode()]), True, PLAIN, NOW + later).use is use
+
+
+@pytest.mark.parametrize(
+    ("value", "forbidden"),
+    [
+        ("max-age=1, stale-if-error=9, public", False),
+        ("no-cache", True),
+        ("must-revalidate", True),
+        ("proxy-revalidate", True),
+        ("s-maxage=1", True),
+        ('x="', True),
+        ('no-cache="x"', False),
+    ],
+)
+def test_a_directive_forbids_what_is_stale(value: str, forbidden: bool) -> None:
+    """RFC 9111 4.2.4, 4.2.1"""
+    assert forbids_stale(answer(f"Cache-Control: {value}").control) is forbidden
 
 
 def test_immutable_counts_only_inside_tls() -> None:

@@ -177,6 +177,13 @@ def test_if_range_asks_for_a_strong_validator(value: str, lines: list[str], hold
     assert if_range_holds([value.encode()], answer(*lines)) is holds
 
 
+@pytest.mark.parametrize(("second", "strong"), [(37, True), (38, False)])
+def test_a_date_is_strong_from_a_minute_on(second: int, strong: bool) -> None:
+    """RFC 9110 8.8.2.2"""
+    value = f"Sun, 06 Nov 1994 08:48:{second} GMT"
+    assert if_range_holds([value.encode()], answer(DATE, f"Last-Modified: {value}")) is strong
+
+
 def test_two_lines_of_if_range_do_not_hold() -> None:
     assert not if_range_holds([b'"a"', b'"b"'], answer(TAG))
 

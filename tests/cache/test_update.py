@@ -46,6 +46,14 @@ def test_a_304_identifies_what_it_speaks_of(lines: list[str], initial: list[Stor
     assert identified(answer(*lines, status=304), initial) == found
 
 
+@pytest.mark.parametrize(("second", "strong"), [(37, True), (38, False)])
+def test_a_date_identifies_all_that_have_it_from_a_minute_on(second: int, strong: bool) -> None:
+    """RFC 9111 4.3.4, RFC 9110 8.8.2.2"""
+    modified = f"Last-Modified: Sun, 06 Nov 1994 08:48:{second} GMT"
+    both = [store(DATE, HOUR, modified), store(LATER, HOUR, modified)]
+    assert identified(answer(DATE, modified, status=304), both) == (both if strong else both[1:])
+
+
 def test_the_newest_is_told_by_date() -> None:
     """RFC 9111 4"""
     assert newest([NEW, OLD]) is newest([OLD, NEW]) is NEW
