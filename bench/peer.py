@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TMP = Path(os.environ.get("BENCH_TMP", Path(tempfile.gettempdir()) / "sslintercept-bench"))
@@ -146,6 +147,22 @@ def start(
             return process, ctx
     stop(process)
     raise RuntimeError(f"{peer.name} {kind} did not start: {(ctx.dir / 'log').read_text(errors='replace')[-600:]}")
+
+
+@contextlib.contextmanager
+def child(work: Callable[[], None]) -> Iterator[int]:
+    """A process that does *work* until it is not needed any more."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def status(pid: int | str) -> list[str] | None:

@@ -17,15 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from peer import child, cpu
 
 ROUNDS = 4
 REQUESTS = 10_000
 """small ones of a round"""
 PATIENCE = 20.0
-TICK = os.sysconf("SC_CLK_TCK")
 BLOCK = bytes(256 * 1024)
 SMALL = 1024
 KINDS = {
@@ -38,22 +39,6 @@ KINDS = {
 class Gateway(NamedTuple):
     port: int
     pid: int
-
-
-@contextlib.contextmanager
-def child(work: Callable[[], None]) -> Iterator[int]:
-    """A process that does *work* until it is not needed any more."""
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 def serve(listening: socket.socket) -> None:
@@ -77,12 +62,6 @@ def serve(listening: socket.socket) -> None:
                     for _ in range(size // len(BLOCK)):
                         sock.sendall(BLOCK)
         os._exit(0)
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has spent."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 @contextlib.contextmanager

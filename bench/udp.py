@@ -11,43 +11,26 @@ loop of C{recvfrom} and C{sendto} that does nothing else, in a process of its ow
 from __future__ import annotations
 
 import contextlib
-import os
 import select
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from peer import child, cpu
 
 CLIENTS, DEPTH, SIZE = 8, 8, 512
 ROUNDS = 3
 PATIENCE = 20.0
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def bound() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     return sock
-
-
-@contextlib.contextmanager
-def child(work: Callable[[], None]) -> Iterator[int]:
-    """A process that does *work* until it is not needed any more."""
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 def echo(sock: socket.socket) -> None:
@@ -76,12 +59,6 @@ def plain(front: socket.socket, target: tuple[str, int]) -> None:
             else:
                 way, source = back[fd]
                 front.sendto(way.recv(4096), source)
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has spent."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def load(count: int, port: int) -> None:
