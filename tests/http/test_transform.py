@@ -149,6 +149,15 @@ def use(gateway: MemoryGateway, *transformers: Transformer, match: str = "", **h
     gateway.proxy.transforms = TransformProcessor(entries, Bounds(200.0, 1 << 40), gateway.handler)
 
 
+def met(gateway: MemoryGateway, raw: bytes = GET) -> tuple[Peer, Peer]:
+    """A client that has asked, and the origin's end of the connection, which says nothing by itself."""
+    origin = gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    client.send(raw)
+    gateway.pump()
+    return client, origin.last
+
+
 def framing(head: bytes) -> list[bytes]:
     """The framing fields of a head."""
     lines = head.lower().split(b"\r\n")
@@ -196,11 +205,7 @@ def test_a_response_of_unknown_length_is_chunked_for_who_knows_that(gateway: Mem
     """T6.4, T6.5"""
     collector = Of(Heard)
     use(gateway, Of(Double), collector, match="direction:response")
-    gateway.origin("origin.test:80", silent)
-    client = gateway.client()
-    client.send(GET.replace(b"1.1", version))
-    gateway.pump()
-    peer = gateway.connector.origins.popitem()[1].last
+    client, peer = met(gateway, GET.replace(b"1.1", version))
     peer.send(CHUNKED[:-20])
     gateway.pump()
     peer.send(CHUNKED[-20:])
@@ -217,11 +222,7 @@ def test_a_response_of_unknown_length_is_chunked_for_who_knows_that(gateway: Mem
 def test_a_late_exact_length_is_sent(gateway: MemoryGateway) -> None:
     """T6.5"""
     use(gateway, Of(Double), Of(Collect), match="direction:response")
-    gateway.origin("origin.test:80", silent)
-    client = gateway.client()
-    client.send(GET)
-    gateway.pump()
-    peer = gateway.connector.origins.popitem()[1].last
+    client, peer = met(gateway)
     for piece in (CHUNKED[:-20], CHUNKED[-20:]):
         peer.send(piece)
         gateway.pump()
@@ -232,11 +233,7 @@ def test_a_late_exact_length_is_sent(gateway: MemoryGateway) -> None:
 
 def test_one_byte_in_comes_out_in_the_same_turn(gateway: MemoryGateway) -> None:
     use(gateway, Of(Null), Of(Double), Of(Null), match="direction:response")
-    gateway.origin("origin.test:80", silent)
-    client = gateway.client()
-    client.send(GET)
-    gateway.pump()
-    peer = gateway.connector.origins.popitem()[1].last
+    client, peer = met(gateway)
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nd")
     gateway.pump()
     assert client.take().endswith(b"\r\n\r\n2\r\ndd\r\n")
@@ -274,11 +271,7 @@ def test_a_client_that_leaves_ends_every_stage_once(gateway: MemoryGateway, how:
     """T6.6"""
     stages = [Of(Heard), Of(Heard), Of(Heard)]
     use(gateway, *stages, match="direction:response")
-    gateway.origin("origin.test:80", silent)
-    client = gateway.client()
-    client.send(GET)
-    gateway.pump()
-    peer = gateway.connector.origins.popitem()[1].last
+    client, peer = met(gateway)
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n12345")
     gateway.pump()
     getattr(client, how)()
@@ -309,11 +302,7 @@ def test_a_stage_that_breaks_before_the_head_is_a_page(gateway: MemoryGateway) -
 def test_a_stage_that_breaks_behind_the_head_cuts_the_response_short(gateway: MemoryGateway) -> None:
     """T6.7"""
     use(gateway, Of(lambda: Breaks(5)), match="direction:response")
-    gateway.origin("origin.test:80", silent)
-    client = gateway.client()
-    client.send(GET)
-    gateway.pump()
-    peer = gateway.connector.origins.popitem()[1].last
+    client, peer = met(gateway)
     peer.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
     gateway.pump()
     peer.send(b"more")
