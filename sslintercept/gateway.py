@@ -51,7 +51,7 @@ from sslintercept.mail.smtp import SmtpWatcher
 from sslintercept.nameserver.answers import AnswerTable
 from sslintercept.nameserver.service import Counters, Names, NameService
 from sslintercept.nameserver.session import NameAcceptor
-from sslintercept.net.bind import MOST_OF_A_HOST, Binds
+from sslintercept.net.bind import Binds
 from sslintercept.net.connector import Connector, Denied
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
@@ -273,7 +273,7 @@ class Gateway:
         )
         binds = None
         if socks.bind:
-            binds = Binds(self.connector.addresses, timeout=socks.bind_timeout, most_of_a_host=MOST_OF_A_HOST)
+            binds = Binds(self.connector.addresses, timeout=socks.bind_timeout)
         return [
             SocksAcceptor(
                 version,

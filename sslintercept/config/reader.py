@@ -428,14 +428,14 @@ class _NoKeys:
 
 
 def _unknown(name: str, section: Section) -> str:
+    known = section.keys
     if section.name == schema.TRANSFORM.name:
-        keys = [key.name for key in (*schema.TRANSFORM.keys, *section.keys)]
-        near = nearest(name, keys)
-        return "unknown key; " + (f"the nearest is {near}" if near else f"there are {', '.join(keys)}")
-    if not section.keys:
+        # Those of what it uses stand beside those that all transforms have.
+        known = (*schema.TRANSFORM.keys, *known)
+    elif not known:
         return "not part of this version; remove the key"
-    if home := next((other for other in schema.SECTIONS if name in (key.name for key in other.keys)), None):
+    elif home := next((other for other in schema.SECTIONS if name in (key.name for key in other.keys)), None):
         return f"unknown key; it belongs in {home.heading}"
-    keys = [key.name for key in section.keys]
+    keys = [key.name for key in known]
     near = nearest(name, keys)
     return "unknown key; " + (f"the nearest is {near}" if near else f"there are {', '.join(keys)}")

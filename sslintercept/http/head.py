@@ -60,7 +60,6 @@ _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e
 _PROTOCOL: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 _LOGIN: Final = re.compile(rb"(?i)\nproxy-authorization:[ \t]*([\x21-\x7e][\x20-\x7e]*)")
-_CHALLENGE: Final = re.compile(rb"(?i)\nproxy-authenticate:[ \t]*([\x21-\x7e][\x20-\x7e]*)")
 
 _WRITTEN_REQUEST: Final = HOP_BY_HOP | {b"content-length", b"expect", b"via"}
 _WRITTEN_RESPONSE: Final = HOP_BY_HOP | {b"content-length", b"via"}
@@ -197,15 +196,6 @@ def login_of(head: RequestHead) -> bytes:
     """What the client says to a proxy of its own (RFC 9110 11.7.2); empty if it says nothing."""
     found = _LOGIN.search(head.raw)
     return found[1] if found is not None else b""
-
-
-def challenges_of(head: ResponseHead) -> list[bytes]:
-    """
-    What a proxy behind a tunnel asks of the client (RFC 9110 11.7.1).
-
-    Without the schemes that log a connection in (RFC 4559): that one is ours.
-    """
-    return [value for value in _CHALLENGE.findall(head.raw) if not value.lower().startswith((b"negotiate", b"ntlm"))]
 
 
 def loops(head: RequestHead, via: bytes) -> bool:
@@ -396,7 +386,7 @@ def write_response(
     @param announce_keep_alive: a client of HTTP/1.0 asked for it and may have it.
     @param method: of the request: after HEAD and a successful CONNECT the body's length is not ours to state.
     @param length: of the body, if it is not what it was; negative if nobody knows.
-    @param challenges: of a proxy behind the tunnel (L{challenges_of}).
+    @param challenges: of a proxy behind the tunnel (L{sslintercept.net.challenge.challenges}).
     @raise InterceptError: the head cannot be written so that the client reads what we mean.
     """
     status = head.status

@@ -25,6 +25,7 @@ from sslintercept.http.page import page
 from sslintercept.http.pool import OriginKey, Pool
 from sslintercept.http.session import HttpSession
 from sslintercept.http.sm import HttpSM, same_origin
+from sslintercept.net.challenge import OF_A_CONNECTION
 from sslintercept.net.parent import LoginWanted
 from sslintercept.net.route import Router
 from sslintercept.net.upstream import Secured
@@ -38,7 +39,6 @@ from sslintercept.tls.verify import Verified, covers
 from sslintercept.transform.processor import TransformProcessor
 
 HTTP_1_1 = (b"http/1.1",)
-_LOGINS = (b"negotiate", b"ntlm")
 _LOGIN = re.compile(rb"\nauthorization:[ \t]*(?:negotiate|ntlm)")
 """schemes that log the connection in, not the request (RFC 4559), in a head of lower case"""
 
@@ -397,7 +397,7 @@ class HttpProxy:
 
     def note_login(self, session: HttpSession, origin: OriginSession, head: ResponseHead) -> None:
         """A login that belongs to the connection (Negotiate, NTLM) makes the connection this client's own."""
-        if any(n.lower() == b"www-authenticate" and v.lower().startswith(_LOGINS) for n, v in head.fields):
+        if any(n.lower() == b"www-authenticate" and v.lower().startswith(OF_A_CONNECTION) for n, v in head.fields):
             self.bind(session, origin)
 
     def bind(self, session: HttpSession, origin: OriginSession) -> None:

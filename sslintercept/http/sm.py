@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from sslintercept.errors import ClientError, InterceptError, LostError, MessageError, TimedOut, UpstreamError
 from sslintercept.facts import CHUNKED, Address, Decision, RequestHead, ResponseHead
-from sslintercept.http.head import challenges_of, write_request, write_response
+from sslintercept.http.head import write_request, write_response
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.pool import OriginKey
 from sslintercept.http.transform import HttpTransform
 from sslintercept.http.upgrade import switch
+from sslintercept.net.challenge import challenges
 from sslintercept.transform.processor import MessageStages, TransformProcessor
 from sslintercept.tunnel.tunnel import HttpTunnel, Producer
 
@@ -209,11 +210,7 @@ class HttpSM:
             self.origin = None
             self.fail(error)
             return
-        facts = self._session.facts
-        if facts.sequence is not None:
-            facts.step("request_forwarded")
-            if origin.handshake is None:
-                facts.step("request_sent" if origin.key.secure else "plain_request_sent")
+        self.note_sending(origin)
         length = head.length
         if length == 0:
             origin.send(self, raw)
@@ -266,6 +263,14 @@ class HttpSM:
 
     def _request_unwanted(self) -> None:
         """The server connection is gone; its session says why, and what it answered before."""
+
+    def note_sending(self, origin: OriginSession) -> None:
+        """Record that the request leaves; behind a handshake that is under way it waits."""
+        facts = self._session.facts
+        if facts.sequence is not None:
+            facts.step("request_forwarded")
+            if origin.handshake is None:
+                facts.step("request_sent" if origin.key.secure else "plain_request_sent")
 
     def request_failed(self, error: Exception) -> None:
         """The client broke its own body: nothing of it may look complete to the origin."""
@@ -376,7 +381,7 @@ class HttpSM:
                 announce_keep_alive=request.version == 10 and not close,
                 method=request.method,
                 length=length,
-                challenges=challenges_of(head) if request.beyond and head.status == 407 else (),
+                challenges=challenges(head.raw) if request.beyond and head.status == 407 else (),
             )
         except InterceptError as error:
             if self.origin is not None:

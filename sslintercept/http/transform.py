@@ -269,11 +269,7 @@ class HttpTransform:
         except InterceptError as error:
             self._broke(error)
             return
-        facts = sm.session.facts
-        if facts.sequence is not None:
-            facts.step("request_forwarded")
-            if origin.handshake is None:
-                facts.step("request_sent" if origin.key.secure else "plain_request_sent")
+        sm.note_sending(origin)
         if not raw_out and (body := passage.take_whole()) is not None:
             origin.send(sm, raw + body)
             self._left = True

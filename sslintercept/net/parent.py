@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from sslintercept.errors import InterceptError, TimedOut, UpstreamError
 from sslintercept.facts import Address, ClientHello
+from sslintercept.net.challenge import challenges
 from sslintercept.net.upstream import Secured, UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.profile.profile import Bytes
@@ -108,9 +109,6 @@ def blamed(parent: Parent) -> Iterator[None]:
         raise ParentError(error.what, where=where, remedy=remedy) from None
 
 
-OF_A_CONNECTION = (b"negotiate", b"ntlm")
-"""schemes of a login that is one connection's, and could not be said again on the next"""
-_CHALLENGE = re.compile(rb"(?i)\nproxy-authenticate:[ \t]*([\x20-\x7e]+)")
 NOT_SERVED = (b"400", b"404", b"405", b"501")
 """what servers that are no proxies answer CONNECT with"""
 
@@ -273,8 +271,7 @@ async def _connect(vc: NetVConnection, parent: Parent, destination: Address, con
         what = f"it answered CONNECT {destination} with {status.decode('latin-1')}"
         if status == b"407":
             if parent.login is not None:
-                challenges = [one for one in _CHALLENGE.findall(head) if not one.lower().startswith(OF_A_CONNECTION)]
-                raise LoginWanted(what, where=f"parent {parent.name}", challenges=challenges)
+                raise LoginWanted(what, where=f"parent {parent.name}", challenges=challenges(head))
             raise conversation.error(what, remedy=LOGIN)
         raise conversation.error(what, status in NOT_SERVED)
     if _BODY.search(head):

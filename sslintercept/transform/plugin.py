@@ -5,13 +5,13 @@ What C{use =} in a C{[transform:NAME]} section may name: a transform that ships,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final, Protocol
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from sslintercept.config.reader import nearest
 from sslintercept.interfaces import ITransformPlugin
 from sslintercept.transform.processor import NoOptions, Transformer
 
@@ -73,8 +73,8 @@ def find(use: str, shipped: Mapping[str, Use], plugins: Iterable[Plugin]) -> Use
         found.append(shipped[use])
     if not found:
         names = sorted({*shipped, *(plugin.name for plugin in plugins)})
-        near = get_close_matches(use[:80], names, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else "is its distribution installed?"
+        near = nearest(use[:80], names)
+        hint = f"did you mean {near}?" if near else "is its distribution installed?"
         raise ValueError(f"there is no such transform; {hint} There are {', '.join(names)}, and module:factory")
     if len(found) > 1:
         raise ValueError("more than one transform has this name; name the one you mean by module:factory")

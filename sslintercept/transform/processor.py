@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from sslintercept.errors import InterceptError, ResponseError
@@ -20,6 +19,7 @@ from sslintercept.rule.match import Match
 from sslintercept.transform.accept import codings_of, readable
 from sslintercept.transform.arrange import Bounds, Leave, Row, Sees, unvalidate
 from sslintercept.transform.coding import CODINGS, MAX_CODINGS, UnknownCoding
+from sslintercept.transform.link import Loop
 from sslintercept.transform.message import Direction, Message
 from sslintercept.transform.recode import Reader
 from sslintercept.transform.stage import StageError, Transform
@@ -133,12 +133,6 @@ class UnknownExtension(ResponseError):
 
 class Partial(ResponseError):
     """A response with a piece of the content, where a transform needs all of it."""
-
-
-class Loop(Protocol):
-    """Who calls back later."""
-
-    def later(self, delay: float, call: Callable[[], object]) -> IDelayedCall: ...
 
 
 class Prospect(Message):
