@@ -18,6 +18,7 @@ import sslintercept.plugins
 from sslintercept import __version__, interfaces
 from sslintercept.config.reader import find
 from sslintercept.config.schema import Settings
+from sslintercept.control import ask
 from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.examine import examine
 from sslintercept.explain import explain as explanation
@@ -25,6 +26,7 @@ from sslintercept.explain import listener_of, question
 from sslintercept.interfaces import ITransformPlugin
 from sslintercept.load import load
 from sslintercept.lookup import resolve
+from sslintercept.offline import operate_alone
 from sslintercept.socks.users import make_line
 from sslintercept.supervise import make_state_dir
 from sslintercept.tls.authority import Authority, is_there
@@ -142,6 +144,19 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def cache(options: argparse.Namespace) -> int:
+    """Ask the processes that run about their cache; where none does, the spans are opened here."""
+    settings = settings_of(options)
+    if settings.cache.path is None:
+        raise ConfigError("there is no cache", where="[cache] path", remedy="name a folder, a file or a device")
+    argument = getattr(options, "argument", None) or ""
+    answered = False
+    for process, line in ask(settings.state_dir, f"cache {options.operation} {argument}"):
+        answered = True
+        print(f"{process.removeprefix('control-')}: {line}" if settings.workers > 1 else line)
+    return 0 if answered else operate_alone(settings, options.operation, argument)
+
+
 def resolve_name(options: argparse.Namespace) -> int:
     """Ask for a name as the proxy would."""
     return resolve(settings_of(options), options.name)
@@ -177,6 +192,20 @@ def parser() -> argparse.ArgumentParser:
             action.add_argument("--output", "-o", metavar="FILE", help="default: standard output")
     asked = configured(command("resolve", resolve_name, "say how a name would be answered, and from where"))
     asked.add_argument("name", metavar="NAME")
+    kept = command("cache", None, "look after what is kept of responses")
+    operations = kept.add_subparsers(required=True, metavar="OPERATION")
+    for word, text, what_it_takes in (
+        ("stat", "say what it holds, and what it has done", ""),
+        ("ls", "list what is kept; PATTERN may have wildcards", "[PATTERN]"),
+        ("purge", "remove a URL, or all that are like a pattern with wildcards", "URL"),
+        ("verify", "read everything; what is damaged is removed", ""),
+    ):
+        operation = configured(operations.add_parser(word, help=text, description=text))
+        operation.set_defaults(run=cache, operation=word)
+        if what_it_takes:
+            operation.add_argument(
+                "argument", metavar=what_it_takes.strip("[]"), nargs="?" if what_it_takes.startswith("[") else None
+            )
     command("plugins", plugins, "list every plugin that is found")
     user = command("socks-user", socks_user, "print a user's line for the file of [socks] users")
     user.add_argument("name", metavar="NAME")

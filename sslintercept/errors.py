@@ -162,6 +162,12 @@ class CertificateError(UpstreamError):
         self.fault = fault
 
 
+class CacheError(InterceptError):
+    """What was stored cannot be given."""
+
+    kind = "cache"
+
+
 class StoppedError(InterceptError):
     """The process ends."""
 

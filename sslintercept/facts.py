@@ -63,6 +63,10 @@ class Decision(NamedTuple):
     """C{allow} or C{refuse}: names that lead nearer than the client is; empty: as the settings say"""
     dns_answer: tuple[str, ...] = ()
     """what a client that asks for the name is told: addresses, or a word; empty: the truth"""
+    cache: bool = True
+    """whether the cache is asked, and gets what comes"""
+    pin: float = 0.0
+    """seconds for which what is stored is kept from being overwritten"""
 
 
 class Verdict(NamedTuple):
@@ -314,17 +318,24 @@ class Head:
     version: int
     _fields: Fields
 
+    def read_fields(self) -> Fields:
+        """What is forwarded, for reading only: C{block} stays what it is."""
+        if (block := self.block) is None:
+            return self._fields
+        fields: Fields = []
+        for line in block.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            fields.append((name, value.strip(b" \t")))
+        if self.block_via is not None:
+            fields.append((b"Via", self.block_via))
+        return fields
+
     @property
     def fields(self) -> Fields:
         """What is forwarded, hop-by-hop fields already taken out; names keep the sender's spelling."""
-        if (block := self.block) is not None:
+        if self.block is not None:
+            self._fields = self.read_fields()
             self.block = None
-            self._fields = []
-            for line in block.split(b"\r\n")[1:]:
-                name, _, value = line.partition(b":")
-                self._fields.append((name, value.strip(b" \t")))
-            if self.block_via is not None:
-                self._fields.append((b"Via", self.block_via))
         return self._fields
 
     @fields.setter

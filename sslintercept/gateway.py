@@ -20,6 +20,8 @@ from twisted.internet.defer import Deferred
 from twisted.plugin import getPlugins
 
 import sslintercept.plugins
+from sslintercept.cache.fresh import Policy
+from sslintercept.cache.processor import CacheProcessor
 from sslintercept.config.schema import ListenSettings, ParentSettings, Settings
 from sslintercept.datagram.associate import SocksAssociations
 from sslintercept.datagram.hello import Cookies
@@ -35,6 +37,7 @@ from sslintercept.errors import ConfigError, InterceptError
 from sslintercept.facts import UNKNOWN, Action, Address, Facts, Scope
 from sslintercept.ftp.channel import Expectations
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
+from sslintercept.http.cache import HttpCache
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
@@ -110,6 +113,8 @@ class Process(Protocol):
     answers: AnswerTable
     """what name servers said lately, for clients that ask us for names"""
     asked: Counters
+    cache: CacheProcessor | None
+    """what is kept of responses"""
     authority: Authority
     cookies: Cookies
     expectations: Expectations
@@ -209,6 +214,9 @@ class Gateway:
         )
         if settings.changes:
             self.proxy.transforms = transforms(settings, process.handler)
+        if process.cache is not None:
+            policy = Policy(decrypted=settings.cache.decrypted, negative=settings.cache.negative)
+            self.proxy.cache = HttpCache(process.cache, policy, self.proxy.name)
         unknown = UnknownAcceptor(settings, self.router)
         own, own_chain = own_certificate(settings)
         self._leaves = Leaves(process.trusted_leaves, process.untrusted_leaves, own, tuple(process.names))

@@ -21,7 +21,8 @@ from weakref import WeakSet
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -30,15 +31,19 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from sslintercept.cache.disk import Disk
+from sslintercept.cache.operate import OPERATIONS, operate
+from sslintercept.cache.processor import Absent, CacheProcessor
 from sslintercept.config.endpoint import parse
 from sslintercept.config.schema import DnsSettings, ListenSettings, Settings
+from sslintercept.control import ControlPort, socket_of
 from sslintercept.datagram.door import Listening, UdpDoor
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import Offers, PartHandler
 from sslintercept.dns.hostdb import LATE
 from sslintercept.dns.names import Names, Wanted
 from sslintercept.dns.reactor import ReactorResolver
-from sslintercept.errors import ConfigError, InterceptError, StoppedError
+from sslintercept.errors import ConfigError, InterceptError, PolicyError, StoppedError
 from sslintercept.examine import LEAF_KEY, examine
 from sslintercept.facts import Address, Facts
 from sslintercept.ftp.channel import Expectations
@@ -117,6 +122,13 @@ class SslInterceptService(Service):
         self.keylog = _keylog(settings.log.keylog)
         self.handler = NetHandler(reactor)
         self.cop = InactivityCop(self.handler, reactor)
+        self.cache: CacheProcessor | None = None
+        self._disk: Disk | None = None
+        if settings.cache.path is not None:
+            cache = settings.cache
+            self.cache = CacheProcessor(Absent(), self.handler, time.time, memory=cache.memory, largest=cache.largest)
+            self._disk = Disk(settings, self.handler, self.cache, worker or 0)
+        self._control = ControlPort(reactor, socket_of(settings.state_dir, worker or 0), self._asked_to)
         self.ports: dict[str, Listener | DatagramPort] = {}
         self.part_handlers: Iterable[PartHandler] = ()
         self.offers = Offers()
@@ -240,6 +252,9 @@ class SslInterceptService(Service):
             die(str(error))
         self._threads.start()
         self.handler.start()
+        if self._disk is not None:
+            self._disk.start()
+        self._open_control()
         self.resolver.start()
         self._counting.start(COUNT_EVERY, now=False)
         self._own_resolver = self.reactor.installNameResolver(ReactorResolver(self.resolve))
@@ -248,6 +263,21 @@ class SslInterceptService(Service):
         self._warn(self._warnings)
         # Whoever reads the banner may send signals: they must find the handlers in place.
         self.reactor.callWhenRunning(self.started)
+
+    def _open_control(self) -> None:
+        try:
+            self._control.open()
+        except (OSError, CannotListenError) as error:
+            self.log.warn("no commands can reach this process: {error}", error=str(error))
+
+    def _asked_to(self, word: str, rest: str, say: Callable[[str], object]) -> Deferred[None]:
+        """A command asks this process for something (L{sslintercept.control})."""
+        what, _, argument = rest.partition(" ")
+        if word != "cache" or what not in OPERATIONS:
+            return fail(PolicyError(f"nobody does {word} {what}", where="control", remedy="use the same version"))
+        if self._disk is None or self._disk.cached is None:
+            return fail(PolicyError("there is no cache", where="[cache] path", remedy="set it, and start anew"))
+        return operate(self._disk.cached, what, argument, say)
 
     def rehearse(self) -> str:
         """
@@ -300,6 +330,9 @@ class SslInterceptService(Service):
         self._count()
         self.reactor.installNameResolver(self._own_resolver)
         self.resolver.stop()
+        self._control.close()
+        if self._disk is not None:
+            await self._disk.stop()
         self.handler.stop()
         self._threads.stop()
         self.writer.close()
@@ -544,6 +577,11 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
         "[sslintercept] max_connections": (before.max_connections, after.max_connections),
         "[ca]": (before.ca, after.ca),
         "[udp]": (before.udp, after.udp),
+        "[cache] path": (before.cache.path, after.cache.path),
+        "[cache] size": (before.cache.size, after.cache.size),
+        "[cache] memory": (before.cache.memory, after.cache.memory),
+        "[cache] largest": (before.cache.largest, after.cache.largest),
+        "[aio]": (before.aio, after.aio),
         "[log] access": (before.log.access, after.log.access),
         "[log] format": (before.log.format, after.log.format),
         "[log] connections": (before.log.connections, after.log.connections),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -35,7 +36,12 @@ def key_of(scheme: str, authority: Address, target: bytes) -> bytes | None:
     """
     if scheme not in DEFAULT_PORTS or len(target) > MAX_TARGET or _VISIBLE.fullmatch(target) is None:
         return None
-    return b"%b://%b%b" % (scheme.encode("ascii"), str(authority).encode("ascii"), target)
+    return _prefix(scheme, authority) + target
+
+
+@lru_cache(maxsize=1024)
+def _prefix(scheme: str, authority: Address) -> bytes:
+    return f"{scheme}://{authority}".encode("ascii")
 
 
 def key_beside(scheme: str, authority: Address, target: bytes, reference: bytes) -> bytes | None:

@@ -44,7 +44,7 @@ class Asked:
 
 def asked(head: RequestHead) -> Asked:
     """Read the *head* of a request."""
-    named = by_name(head.fields)
+    named = by_name(head.read_fields())
     control = request_control(named.get(b"cache-control", ()), named.get(b"pragma", ()))
     plain = head.length == 0 and head.upgrade is None
     return Asked(head.method, head.scheme, head.authority, head.target, named, control, plain)

@@ -47,16 +47,6 @@ def _only(word: str, others: tuple[str, ...], what: str) -> Unit[str]:
     return units.unit(read, word)
 
 
-def _undecrypted(text: str) -> bool:
-    if units.switch()(text):
-        raise ValueError("caching is not part of this version")
-    return False
-
-
-def _no_cache(_text: str) -> Path:
-    raise ValueError("caching is not part of this version; remove the key")
-
-
 def _access(text: str, folder: Path) -> str:
     return text if text == "-" else str(units.path()(text, folder))
 
@@ -412,14 +402,22 @@ class ParentSettings:
 class CacheSettings:
     """C{[cache]}"""
 
-    path: Path | None = setting(
-        units.unit(_no_cache, "nothing"),
+    path: tuple[Path, ...] | None = setting(
+        units.listed(units.path(), 99),
         None,
-        "caching is not part of this version",
-        example="",
+        "folder, file or device, or several of them; without one nothing is kept",
+        example="../var/cache",
     )
-    decrypted: bool = setting(
-        units.unit(_undecrypted, "no"), "no", "also what came out of TLS; not part of this version"
+    size: int = setting(
+        units.size("16MiB", "16384GiB"), "1GiB", "bytes of each file that is made; a device is used as it is"
+    )
+    memory: int = setting(
+        units.size("0KiB", "1024GiB"), "64MiB", "bytes that each process keeps in memory before the disk"
+    )
+    decrypted: bool = setting(units.switch(), "no", "also what came out of TLS")
+    largest: int = setting(units.size("64KiB", "1024GiB"), "4GiB", "bytes of the largest content that is kept")
+    negative: float = setting(
+        units.duration("0s"), "0s", "for how long it is kept that there is nothing (404, 410 ...), if nothing says so"
     )
 
 
@@ -499,6 +497,10 @@ class RuleSettings:
         None,
         "what clients of a listener that accepts dns are told instead of the truth; for action = block: nxdomain",
         example="192.0.2.1, 2001:db8::1",
+    )
+    cache: bool = setting(units.switch(), "on", "off: the cache is not asked, and gets nothing")
+    pin: float | None = setting(
+        units.duration(), None, "for how long what is kept must not be overwritten by what comes later", example="1d"
     )
 
 
@@ -634,7 +636,7 @@ SECTIONS: Final = (
     Section("mail", MailSettings, "conversations that begin in the clear: mail, FTP, directories, databases"),
     Section("udp", UdpSettings, "datagrams, and DTLS in them"),
     PARENT,
-    Section("cache", CacheSettings, "reserved: caching is not part of this version"),
+    Section("cache", CacheSettings, "what is kept of responses"),
     Section("aio", AioSettings, "disk input and output"),
     Section("log", LogSettings, "what is written down"),
     RULE,

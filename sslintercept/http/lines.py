@@ -64,6 +64,7 @@ class AccessLines:
             sm.error,
             facts.parent,
             sm.transform.notes if sm.transform is not None else None,
+            sm.cached,
         )
         self._log.transaction(entry, session.constant)
 

@@ -18,9 +18,10 @@ from twisted.python.failure import Failure
 from sslintercept.config.schema import Settings
 from sslintercept.errors import InterceptError, LoopError, MessageError
 from sslintercept.facts import Action, Address, Decision, Facts, RequestHead, ResponseHead, Side, TlsLeg
+from sslintercept.http.cache import HttpCache
 from sslintercept.http.connect import kept_ready, open_tunnel
 from sslintercept.http.head import loops
-from sslintercept.http.origin import OriginSession
+from sslintercept.http.origin import OriginSession, Transaction
 from sslintercept.http.page import page
 from sslintercept.http.pool import OriginKey, Pool
 from sslintercept.http.session import HttpSession
@@ -58,6 +59,7 @@ PROXY_STATUS = {
     "transform": (500, "proxy_internal_error", "The content could not be transformed"),
     "coding": (502, "http_response_content_coding", "The origin's content cannot be decoded"),
     "unknown_coding": (502, "http_response_content_coding", "The origin's content cannot be decoded"),
+    "cache": (504, "proxy_internal_response", "It is not in the cache"),
     "bomb": (502, "http_response_body_size", "The origin's content unpacks to too much"),
 }
 """for each kind of error: status, error token of Proxy-Status (RFC 9209 2.3), title"""
@@ -84,11 +86,24 @@ class TransactionLog(Protocol):
         """The same for a request that could not be read, of which C{head} came; C{sent}: bytes of the answer."""
 
 
+class Forwarding(Transaction, Protocol):
+    """Whose request goes to an origin."""
+
+    origin: OriginSession | None
+
+    @property
+    def over(self) -> bool: ...
+    @property
+    def facts(self) -> Facts: ...
+    def send(self, origin: OriginSession) -> None: ...
+
+
 class HttpProxy:
     """
     @ivar via: our pseudonym in Via, or C{None}.
     @ivar draining: the process is stopping; connections close after the transaction under way.
     @ivar transforms: who changes messages, if anybody does.
+    @ivar cache: who keeps responses, if anybody does.
     @ivar plain: what stands for "no TLS wanted" on a connection that is handed on as it is.
     """
 
@@ -124,6 +139,7 @@ class HttpProxy:
         self.connect_ports = http.connect_ports
         self.draining = False
         self.transforms: TransformProcessor | None = None
+        self.cache: HttpCache | None = None
         self.default = Decision(Action.INTERCEPT, "default", "no rule matches")
         self.plain = Secured(TlsLeg("", "", "", "", "", False, ""), Verified(None, "", NEVER, (), "", ""))
         self.lowest = tls_floor(settings.upstream_tls.min_version)
@@ -317,7 +333,15 @@ class HttpProxy:
             return
         self._on_top(sm, vc, key, None)
 
-    def _on_top(self, sm: HttpSM, vc: NetVConnection, key: OriginKey, secured: Secured | None) -> None:
+    async def open_alone(self, asking: Forwarding, key: OriginKey) -> None:
+        """Find a connection for a request of our own."""
+        vc = await self.router.connect(asking.facts, key.destination, None)
+        if asking.over:
+            vc.close()
+        else:
+            self._on_top(asking, vc, key, None)
+
+    def _on_top(self, sm: Forwarding, vc: NetVConnection, key: OriginKey, secured: Secured | None) -> None:
         """Put TLS on a bare connection if it needs any, and the session on top; then forward."""
         session = OriginSession(
             vc,
@@ -337,8 +361,8 @@ class HttpProxy:
             session.leg = secured.leg
         sm.send(session)
 
-    def _secure(self, sm: HttpSM, session: OriginSession, key: OriginKey) -> None:
-        facts = sm.session.facts
+    def _secure(self, sm: Forwarding, session: OriginSession, key: OriginKey) -> None:
+        facts = sm.facts
         hello = facts.scope.hello if facts.scope is not None else None
 
         def done(secured: Secured | None, error: InterceptError | None) -> None:

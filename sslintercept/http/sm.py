@@ -8,18 +8,21 @@ tunnel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sslintercept.errors import ClientError, InterceptError, LostError, MessageError, TimedOut, UpstreamError
-from sslintercept.facts import CHUNKED, Address, Decision, RequestHead, ResponseHead
+from sslintercept.facts import CHUNKED, Address, Decision, Facts, RequestHead, ResponseHead
+from sslintercept.http.cache import CacheSM
 from sslintercept.http.head import write_request, write_response
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.pool import OriginKey
+from sslintercept.http.refresh import Fill
 from sslintercept.http.transform import HttpTransform
 from sslintercept.http.upgrade import switch
 from sslintercept.net.challenge import challenges
 from sslintercept.transform.processor import MessageStages, TransformProcessor
-from sslintercept.tunnel.tunnel import HttpTunnel, Producer
+from sslintercept.tunnel.tunnel import Consumer, HttpTunnel, Producer, Source
 
 if TYPE_CHECKING:
     from sslintercept.http.proxy import HttpProxy
@@ -44,6 +47,7 @@ class HttpSM:
     @ivar request_body: the producer of a request body that is under way.
     @ivar whole: everything of the request has come.
     @ivar transform: what transforms do to this transaction, if any does something.
+    @ivar cache: what the cache does to it, if it is asked; C{cached}: the same as Squid's result code, for the log.
     """
 
     __slots__ = (
@@ -57,8 +61,11 @@ class HttpSM:
         "_rest",
         "_retried",
         "_session",
+        "_to_client",
         "_tunnel",
         "begun",
+        "cache",
+        "cached",
         "decision",
         "error",
         "messages",
@@ -88,8 +95,11 @@ class HttpSM:
         self._retried = False
         self.whole = head.length == 0
         self.transform: HttpTransform | None = None
+        self.cache: CacheSM | None = None
+        self.cached = ""
         self._response: ResponseHead | None = None
         self._tunnel: HttpTunnel | None = None
+        self._to_client: Consumer | None = None
         self.request_body: Producer | None = None
         self.origin: OriginSession | None = None
         self.decision: Decision | None = None
@@ -111,9 +121,19 @@ class HttpSM:
         return self._head
 
     @property
+    def proxy(self) -> HttpProxy:
+        """What it shares with others."""
+        return self._proxy
+
+    @property
     def session(self) -> HttpSession:
         """The client's session."""
         return self._session
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the client's connection."""
+        return self._session.facts
 
     @property
     def received_body(self) -> int:
@@ -152,6 +172,12 @@ class HttpSM:
         proxy = self._proxy
         if proxy.take_request(self) or (proxy.transforms is not None and self._transform(proxy.transforms)):
             return
+        if proxy.cache is None or not proxy.cache.begin(self):
+            self.forward()
+
+    def forward(self) -> None:
+        """Let the request go to its origin."""
+        proxy, head = self._proxy, self._head
         key = proxy.key_for(self._session, head)
         origin = proxy.take_origin(key)
         if origin is not None:
@@ -320,6 +346,8 @@ class HttpSM:
         self._response = head
         if head.status == 401:
             proxy.note_login(session, origin, head)
+        if self.cache is not None and self.cache.takes(origin, head, rest):
+            return
         if self.transform is not None and self.transform.takes(origin, head, rest):
             return
         raw = self.begin_response(length)
@@ -334,8 +362,10 @@ class HttpSM:
                 return
             self.send_head(raw + rest[:length] if length else raw)
             self.received = length
+            if self.cache is not None:
+                self.cache.put(rest[:length])
             self.response_came(rest[length:])
-            self._finish()
+            self.finish()
             return
         if self._tunnel is None:
             self._tunnel = HttpTunnel()
@@ -347,7 +377,9 @@ class HttpSM:
             complete=self._response_complete,
             failed=self._response_failed,
         )
-        self._tunnel.consume("client", client, producer)
+        self._to_client = self._tunnel.consume("client", client, producer)
+        if self.cache is not None:
+            self.cache.attach(producer)
         origin.body = producer
         if session.facts.sequence is not None:
             session.facts.step("response_tunnel_made", producer.action.value)
@@ -358,6 +390,32 @@ class HttpSM:
             producer.receive(rest)
         if producer.alive and origin.vc.ended_by_peer:
             producer.end(origin.vc.truncated)
+
+    def present(self, head: ResponseHead) -> None:
+        """This answers, from elsewhere than a server connection."""
+        self._response = head
+
+    @property
+    def answering(self) -> ResponseHead:
+        """The head that answers."""
+        assert self._response is not None
+        return self._response
+
+    def lead_to_client(self, source: Source, length: int, complete: Callable[[bytes], object]) -> Producer:
+        """Lead a body from the cache to the client; its head was begun."""
+        tunnel = self._tunnel = HttpTunnel()
+        client = self._session.vc
+        producer = tunnel.produce(
+            "cache",
+            source,
+            length,
+            chunked_out=length < 0 and not self._delimited,
+            complete=complete,
+            failed=self._response_failed,
+        )
+        tunnel.consume("client", client, producer)
+        client.idle_limit = self._proxy.body_idle
+        return producer
 
     def begin_response(self, length: int) -> bytes | None:
         """
@@ -418,7 +476,7 @@ class HttpSM:
         if self._session.facts.sequence is not None:
             self._record(BODY_STEPS)
         # The last chunk is still to be written: the session goes on when this call stack has ended.
-        self._session.vc.handler.soon(self._finish)
+        self._session.vc.handler.soon(self.finish)
 
     def response_came(self, rest: bytes) -> None:
         """All of the response has come, and C{rest} behind it: give the server connection back."""
@@ -465,7 +523,7 @@ class HttpSM:
 
     # the end
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Everything was said; go on with the client."""
         if self._over:
             return
@@ -485,6 +543,8 @@ class HttpSM:
                 self._tunnel.stop()
             if self.transform is not None:
                 self.transform.stop()
+            if self.cache is not None:
+                self.cache.stop()
             self._session.vc.idle_limit = self._proxy.keep_alive_timeout
             self._proxy.ended(self)
 
@@ -518,6 +578,8 @@ class HttpSM:
         self.error = error
         if self._answered:
             self._response_failed(error)
+            return
+        if self.cache is not None and self.cache.stands_in():
             return
         self._proxy.fail(self, error)
 
@@ -585,15 +647,35 @@ class HttpSM:
         self._session.vc.abort(why)
 
     def client_lost(self, error: Exception | None) -> None:
-        """The client is gone: nobody waits for the response (ATS: background fill needs a cache writer)."""
+        """The client is gone: nobody waits for the response but, perhaps, the cache (ATS: background fill)."""
         if self._over:
             return
         if not isinstance(error, InterceptError):
             where = str(self._session.facts.client)
             error = ClientError("the client went away", where=where, remedy="it did not wait for the response")
         self.error = error
+        self._fill()
         self.leave_origin()
         self._end()
+
+    def _fill(self) -> None:
+        """Let what comes go on to the cache, if it is worth having."""
+        origin, cache, response = self.origin, self.cache, self._response
+        producer = origin.body if origin is not None else None
+        if (
+            cache is not None
+            and cache.fills
+            and origin is not None
+            and producer is not None
+            and producer.alive
+            and response is not None
+            and self.transform is None
+        ):
+            self.received = producer.ndone
+            self.origin = self._tunnel = cache.writing = None
+            Fill(origin, producer, keep=self.sent and not response.close)
+            if self._to_client is not None:
+                self._to_client.detach()
 
 
 def _protocols(upgrade: bytes | None) -> set[bytes]:

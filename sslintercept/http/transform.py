@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sslintercept.errors import InterceptError
 from sslintercept.facts import CHUNKED, UNTIL_CLOSE, ResponseHead
 from sslintercept.http.head import has_body, write_request, write_response
+from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
 from sslintercept.profile.profile import Bytes
 from sslintercept.transform.link import Loop
@@ -302,23 +303,20 @@ class HttpTransform:
         A response's head has come, and C{rest} behind it: true if it is, or will be, forwarded from here.
         """
         sm = self._sm
-        body = has_body(head.status, sm.method)
         try:
-            message, stages = self._transforming.response(head, has_body=body)
-            if head.status == 101 and message.answered is None:
-                sm.messages = self._transforming.conversation(message)
+            stages, answered = self._stages(head)
         except Partial as error:
             self._ask_for_all(error)
             return True
         except InterceptError as error:
             self._broke(error)
             return True
-        if message.answered is not None:
+        if answered is not None:
             if head.status != 101 and 0 <= head.length <= len(rest):
                 sm.response_came(rest[head.length :])
             else:
                 sm.leave_origin()
-            self._answer(message.answered)
+            self._answer(answered)
             return True
         if not stages.stages:
             return False
@@ -332,6 +330,8 @@ class HttpTransform:
             failed=self._broke,
             abandoned=sm.leave_origin,
         )
+        if sm.cache is not None:
+            sm.cache.attach(producer)
         self._proxy.carry_body(origin)
         if rest:
             producer.receive(rest)
@@ -340,6 +340,58 @@ class HttpTransform:
         if producer.alive and origin.vc.ended_by_peer:
             producer.end(origin.vc.truncated)
         return True
+
+    def takes_hit(self, hit: Hit) -> bool:
+        """
+        The cache answers, and the head is the transaction's: true if it is, or will be, forwarded from here.
+        """
+        sm = self._sm
+        try:
+            stages, answered = self._stages(sm.answering)
+        except Partial as error:
+            hit.stopProducing()
+            if self._asked_again or sm.cache is None:
+                self._broke(error)
+            else:
+                self._asked_again = True
+                sm.cache.again_whole()
+            return True
+        except InterceptError as error:
+            hit.stopProducing()
+            self._broke(error)
+            return True
+        if answered is not None:
+            hit.stopProducing()
+            self._answer(answered)
+            return True
+        if not stages.stages:
+            return False
+        self.response = passage = self._passage(stages, self._response_ready)
+        producer = passage.bring(
+            "cache",
+            hit,
+            hit.length,
+            raw=False,
+            complete=hit.came,
+            failed=self._broke,
+            abandoned=hit.stopProducing,
+        )
+        hit.lead(producer)
+        return True
+
+    def _stages(self, head: ResponseHead) -> tuple[Stages, Answer | None]:
+        """
+        Ask the transforms about a response.
+
+        @return: what its body goes through; what is answered in its place, if anything.
+        @raise Partial: one of them needs all of the content, and this is a part.
+        @raise InterceptError: a stage cannot be made.
+        """
+        sm = self._sm
+        message, stages = self._transforming.response(head, has_body=has_body(head.status, sm.method))
+        if head.status == 101 and message.answered is None:
+            sm.messages = self._transforming.conversation(message)
+        return stages, message.answered
 
     def _ask_for_all(self, error: Partial) -> None:
         """A transform needs the whole content, and the client asked for a piece: ask for the whole, once."""

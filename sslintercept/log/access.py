@@ -68,12 +68,16 @@ class TransactionEntry(NamedTuple):
     """the parent that the way to the origin goes by"""
     notes: Mapping[str, str] | None = None
     """what transforms said of it"""
+    cached: str = ""
+    """what the cache has done, as Squid's result code; empty if it was not asked"""
 
     @property
     def result(self) -> str:
         """Squid's result code."""
         if self.denied or is_denial(self.error):
             return "TCP_DENIED"
+        if self.cached and self.cached != "TCP_MISS":
+            return self.cached
         if self.upstream is None:
             return "NONE"
         return "TCP_MISS" if self.error is None else "TCP_MISS_ABORTED"

@@ -45,6 +45,10 @@ class RuleSettings(Matching, Protocol):
 
     @property
     def dns_answer(self) -> tuple[str, ...] | None: ...
+    @property
+    def cache(self) -> bool: ...
+    @property
+    def pin(self) -> float | None: ...
 
 
 def place(kind: str, settings: Matching) -> str:
@@ -70,6 +74,8 @@ class Rule(NamedTuple):
     rebinding: str
     dns_answer: tuple[str, ...]
     line: int
+    cache: bool
+    pin: float
 
     @classmethod
     def of(cls, settings: RuleSettings) -> Rule:
@@ -84,6 +90,8 @@ class Rule(NamedTuple):
                 settings.rebinding or "",
                 settings.dns_answer or (),
                 settings.line,
+                settings.cache,
+                settings.pin or 0.0,
             )
         except ValueError as error:
             raise ConfigError(str(error), where=place("rule", settings), remedy="correct this rule") from error
@@ -91,7 +99,14 @@ class Rule(NamedTuple):
     def decision(self, facts: Facts, final: bool) -> Decision:
         """What it says about C{facts}, which it matches."""
         return Decision(
-            self.action, self.name, self.match.words(facts, final), self.starttls, self.rebinding, self.dns_answer
+            self.action,
+            self.name,
+            self.match.words(facts, final),
+            self.starttls,
+            self.rebinding,
+            self.dns_answer,
+            self.cache,
+            self.pin,
         )
 
 

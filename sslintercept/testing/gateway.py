@@ -27,6 +27,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from sslintercept.cache.processor import CacheProcessor
 from sslintercept.config.schema import Settings
 from sslintercept.datagram.hello import Cookies
 from sslintercept.dialogue.session import Offers, PartHandler
@@ -48,6 +49,7 @@ from sslintercept.net.vconnection import NetVConnection
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import EPOCH, Peer
 from sslintercept.testing.pki import Pair, make_ca, make_leaf
+from sslintercept.testing.store import MemoryStore
 from sslintercept.testing.talk import Kept
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
@@ -271,6 +273,7 @@ class MemoryGateway:
     @ivar log: the access log, parsed.
     @ivar sequences: the recorded steps of each connection, in the order of their beginnings.
     @ivar facts: and what was known of it.
+    @ivar store: what the cache keeps, if C{[cache] path} is set.
     @ivar parts: every message and file that passed, with its content.
     """
 
@@ -300,6 +303,16 @@ class MemoryGateway:
         self.connector = ScriptedConnector(loop, (settings.tunnel.high_water, settings.tunnel.low_water))
         limits = self.limits(settings)
         self.connector.allowed, self.connector.itself = limits.denied, limits.itself
+        self.store = MemoryStore()
+        self.cache: CacheProcessor | None = None
+        if settings.cache.path is not None:
+            self.cache = CacheProcessor(
+                self.store,
+                loop.handler,
+                self.wall_clock,
+                memory=settings.cache.memory,
+                largest=settings.cache.largest,
+            )
         self.gateway = Gateway(self.settings, self)
         self.pool = self.gateway.pool
         self.learned = self.gateway.learned

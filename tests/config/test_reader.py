@@ -55,7 +55,7 @@ def test_an_empty_file_gives_the_defaults(ini: Path, tmp_path: Path) -> None:
     assert s.http == schema.HttpSettings(
         10.0, 60.0, 120.0, 65536, None, "allow", 10.0, 15.0, "sslintercept", 60.0, 256, 32
     )
-    assert s.cache == schema.CacheSettings(None, False)
+    assert s.cache == schema.CacheSettings(None, 2**30, 64 * 2**20, False, 4 * 2**30, 0.0)
     assert s.aio == schema.AioSettings("auto")
     assert s.log == schema.LogSettings("-", "json", True, None, None)
     assert s.admin == schema.AdminSettings()
@@ -331,12 +331,6 @@ def test_a_mistake_has_one_clear_line(ini: Path, text: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (
-            "[cache]\npath = c",
-            "2: [cache] path = c: caching is not part of this version; remove the key; allowed: nothing",
-        ),
-        ("[cache]\ndecrypted = yes", "2: [cache] decrypted = yes: caching is not part of this version; allowed: no"),
-        ("[cache]\ndecrypted = 2", "2: [cache] decrypted = 2: neither on nor off; allowed: no"),
         (
             "[aio]\nengine = uring",
             "2: [aio] engine = uring: choosing a disk engine is not part of this version; allowed: auto",

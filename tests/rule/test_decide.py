@@ -18,6 +18,8 @@ class Section:
     starttls: str = "allow"
     rebinding: str | None = None
     dns_answer: tuple[str, ...] | None = None
+    cache: bool = True
+    pin: float | None = None
 
 
 def rules(*sections: tuple[str, str, str]) -> Rules:
