@@ -31,6 +31,7 @@ class Reading:
     @param receive: takes content; a view is valid only during the call.
     @param ended: called once at the end: with C{None} behind the last byte, else with what went wrong.
     @ivar position: the byte that comes next.
+    @ivar paused: nobody wants more now.
     @ivar from_disk: something was read from the storage.
     """
 
@@ -46,7 +47,7 @@ class Reading:
         self.position, self._end = span
         """C{_end} is negative where nobody knows it yet"""
         self._receive, self._ended = receive, ended
-        self._paused = True
+        self.paused = True
         self._alive = True
         self._running = False
         self._read: Handle | None = None
@@ -61,12 +62,12 @@ class Reading:
 
     def resumeProducing(self) -> None:
         """Give more."""
-        self._paused = False
+        self.paused = False
         self._run()
 
     def pauseProducing(self) -> None:
         """Give nothing."""
-        self._paused = True
+        self.paused = True
 
     def stopProducing(self) -> None:
         """Nobody takes it any more."""
@@ -91,7 +92,7 @@ class Reading:
         self._running = True
         try:
             for _ in range(TURN):
-                if self._paused or not self._alive:
+                if self.paused or not self._alive:
                     return
                 if self._end == self.position:
                     self._finish(None)

@@ -27,9 +27,10 @@ from sslintercept.cache.update import SAFE, invalidates, told_by_head, validated
 from sslintercept.cache.writing import Coming, Writing
 from sslintercept.errors import CacheError
 from sslintercept.facts import Fields, Head, RequestHead, ResponseHead, Scope
+from sslintercept.http.alone import answer_of, may_ask, may_store
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
-from sslintercept.http.refresh import Refresh, answer_of, may_refresh, may_store
+from sslintercept.http.refresh import Refresh
 from sslintercept.tunnel.tunnel import Producer
 
 if TYPE_CHECKING:
@@ -181,11 +182,11 @@ class CacheSM:
             where = self.uri.decode("latin-1")
             self._sm.fail(CacheError(planned.reason, where=where, remedy="ask without only-if-cached"))
             return True
-        refresh = planned.do is Do.REFRESH and may_refresh(self._sm)
+        refresh = planned.do is Do.REFRESH and may_ask(self._sm)
         if planned.stored is not None and (planned.do is Do.SERVE or refresh):
             if self._serve(planned.stored, now):
                 if refresh:
-                    Refresh.begin(self._sm, self._cache, request, suitable(request, kept))
+                    Refresh.begin(self._sm, self._cache, self.uri, suitable(request, kept))
                 return True
         elif request.method == b"GET" and self._forward is not Forward.BYPASS:
             if not self._followed and processor.follow(self.uri, request, self._look_again):
@@ -231,7 +232,13 @@ class CacheSM:
         head.fields = found.fields
         self._tell(head, outcome)
         self._hit = Hit(
-            self._sm, processor, content, found.span, lost=lambda early: self._lost(stored, early), over=self._served
+            self._sm,
+            processor,
+            stored,
+            content,
+            found.span,
+            lost=lambda early: self._lost(stored, early),
+            over=self._served,
         )
         self._hit.begin(head)
         return True

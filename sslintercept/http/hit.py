@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sslintercept.cache.message import Span
+from sslintercept.cache.message import Span, Stored
 from sslintercept.cache.processor import CacheProcessor
 from sslintercept.cache.reading import Reading
 from sslintercept.cache.resource import Alternate
 from sslintercept.cache.writing import Writing
-from sslintercept.errors import CacheError
+from sslintercept.errors import InterceptError
 from sslintercept.facts import UNTIL_CLOSE, ResponseHead
+from sslintercept.http.remainder import Remainder, may_fetch
 from sslintercept.profile.profile import Bytes
-from sslintercept.tunnel.tunnel import Producer
+from sslintercept.tunnel.tunnel import Producer, Source
 
 if TYPE_CHECKING:
     from sslintercept.http.sm import HttpSM
@@ -35,6 +36,7 @@ class Hit:
         self,
         sm: HttpSM,
         processor: CacheProcessor,
+        stored: Stored,
         content: Alternate | Writing,
         span: Span | None,
         *,
@@ -42,11 +44,13 @@ class Hit:
         over: Callable[[int, bool], object],
     ) -> None:
         self._sm, self._processor = sm, processor
-        self._content = content
+        self._stored, self._content = stored, content
         self._span = Span(0, 0) if span is None else span
         self._lost, self._over = lost, over
         self.length = UNTIL_CLOSE if self._span.end < 0 else self._span.end - self._span.first
         self._reading: Reading | None = None
+        self._remainder: Remainder | None = None
+        """where the rest comes from, once it turned out that the cache has lost it"""
         self._producer: Producer | None = None
 
     def begin(self, head: ResponseHead) -> None:
@@ -103,30 +107,51 @@ class Hit:
         self.came(rest)
         self._sm.response_sent()
 
-    def _ended(self, error: CacheError | None) -> None:
+    def _ended(self, error: InterceptError | None) -> None:
         if self._producer is None and error is None:
             self._open()
+        producer = self._producer
         if error is not None:
-            self._lost(self._producer is None)
-        if self._producer is not None:
-            if error is None:
-                self._producer.end(truncated=False)
-            else:
-                self._producer.fail(error)
+            self._lost(producer is None)
+        if producer is None or not producer.alive:
+            return
+        if error is None:
+            producer.end(truncated=False)
+        elif self._reading and not self._remainder and self._span.end > 0 and may_fetch(self._sm, self._stored):
+            self._fetch(producer, self._reading)
+        else:
+            producer.fail(error)
+
+    def _fetch(self, producer: Producer, reading: Reading) -> None:
+        """Have the origin send what the cache has lost."""
+        self._remainder = remainder = Remainder(
+            self._sm,
+            self._stored,
+            Span(reading.position, self._span.end),
+            self._processor.wall_clock(),
+            receive=producer.receive,
+            ended=self._ended,
+        )
+        if reading.paused:
+            remainder.pauseProducing()
+        remainder.ask()
 
     # the source of a tunnel
 
     def resumeProducing(self) -> None:
         """Give more."""
-        if self._reading is not None:
-            self._reading.resumeProducing()
+        if (source := self._source()) is not None:
+            source.resumeProducing()
 
     def pauseProducing(self) -> None:
         """Give nothing."""
-        if self._reading is not None:
-            self._reading.pauseProducing()
+        if (source := self._source()) is not None:
+            source.pauseProducing()
 
     def stopProducing(self) -> None:
         """Nobody takes it any more."""
-        if self._reading is not None:
-            self._reading.stopProducing()
+        if (source := self._source()) is not None:
+            source.stopProducing()
+
+    def _source(self) -> Source | None:
+        return self._remainder or self._reading

@@ -8,27 +8,24 @@ what was served although it is stale (RFC 5861 3).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-
-from sslintercept.cache.decide import Then, after, conditional, stored_as
-from sslintercept.cache.fresh import Policy
-from sslintercept.cache.message import Answered, Asked, Stored, answered, asked
+from sslintercept.cache.decide import Then, after, conditional
+from sslintercept.cache.message import Stored, asked
 from sslintercept.cache.resource import freshened
 from sslintercept.cache.writing import Coming, Writing
 from sslintercept.errors import InterceptError, LostError
-from sslintercept.facts import Facts, RequestHead, ResponseHead
-from sslintercept.http.head import has_body, write_request
+from sslintercept.facts import ResponseHead
+from sslintercept.http.alone import Alone, answer_of, bring, cut, may_store
 from sslintercept.http.origin import OriginSession
 from sslintercept.tunnel.tunnel import HttpTunnel, Producer
 
 if TYPE_CHECKING:
     from sslintercept.http.cache import HttpCache
-    from sslintercept.http.proxy import HttpProxy
     from sslintercept.http.sm import HttpSM
+
+MOST_REFRESHED = 256
+"""responses that are validated in the background at the same time"""
 
 
 class Fill:
@@ -61,95 +58,30 @@ class Fill:
         self._origin.release(self._keep, rest)
 
     def _failed(self, error: Exception) -> None:
-        self._cut()
+        cut(self._origin)
 
     def _cut(self) -> None:
-        self._origin.sm = None
-        self._origin.usable = False
-        self._origin.vc.abort()
+        cut(self._origin)
 
 
-def may_refresh(sm: HttpSM) -> bool:
-    """Whether the origin can be asked without the client's connection."""
-    scope = sm.session.facts.scope
-    return scope is None or (scope.outer is None and not sm.session.identity)
+class Refresh(Alone):
+    """Validates what was *found*, and has answered the request of C{sm}."""
 
-
-def answer_of(head: ResponseHead, method: bytes, requested: float, received: float) -> Answered:
-    """Read a response for the cache, with the length that its framing says."""
-    fields = head.read_fields()
-    if head.length >= 0 and has_body(head.status, method):
-        fields = [*fields, (b"Content-Length", b"%d" % head.length)]
-    return answered(head.status, fields, requested, received)
-
-
-def may_store(response: Answered, request: Asked, origin: OriginSession, policy: Policy) -> Stored | None:
-    """Give what is stored of a response, if it may be: in TLS its origin must have proved who it is."""
-    if request.method != b"GET" or (origin.key.secure and (origin.leg is None or origin.leg.verified != "ok")):
-        return None
-    return stored_as(request, response, policy)
-
-
-class Refresh:
-    """
-    A request of our own, which validates what was *found*.
-
-    @ivar over: it has failed, or its body is somebody else's business.
-    """
-
-    log = Logger()
-    method = b"GET"
-
-    def __init__(
-        self, proxy: HttpProxy, cache: HttpCache, uri: bytes, request: Asked, head: RequestHead, facts: Facts
-    ) -> None:
-        self._proxy, self._cache = proxy, cache
-        self._uri, self._request, self._head = uri, request, head
-        self.facts = facts
-        self._found: Sequence[Stored] = ()
+    def __init__(self, sm: HttpSM, cache: HttpCache, uri: bytes, found: Sequence[Stored]) -> None:
+        super().__init__(sm)
+        self._cache, self._uri, self._found = cache, uri, found
+        self._request = asked(self.head)
+        self._pin = sm.decision.pin if sm.decision is not None else 0.0
         self._begun = cache.processor.wall_clock()
-        self.origin: OriginSession | None = None
-        self.over = False
+        self.head.fields += conditional(self._request, found).fields
 
     @classmethod
-    def begin(cls, sm: HttpSM, cache: HttpCache, request: Asked, found: Sequence[Stored]) -> None:
-        """Ask in the background about what has answered the request of C{sm}, unless somebody does already."""
-        assert sm.cache is not None
-        uri, refreshing = sm.cache.uri, cache.processor.refreshing
-        if uri in refreshing or len(refreshing) >= MOST_REFRESHED or request.method != b"GET":
-            return
-        refreshing.add(uri)
-        head, facts = copy(sm.head), copy(sm.session.facts)
-        facts.sequence = None
-        # Neither the client's own conditions nor a range of its wish are about what is stored.
-        left_out = (b"if-none-match", b"if-modified-since", b"range", b"if-range")
-        head.fields = [field for field in sm.head.read_fields() if field[0].lower() not in left_out]
-        asking = cls(sm.proxy, cache, uri, asked(head), head, facts)
-        asking._found = found
-        head.fields += conditional(asking._request, found).fields
-        key = sm.proxy.key_for(sm.session, sm.head)
-        kept = sm.proxy.take_origin(key)
-        if kept is not None:
-            asking.send(kept)
-        else:
-            Deferred.fromCoroutine(sm.proxy.open_alone(asking, key)).addErrback(
-                lambda failure: asking.origin_lost(failure.value)
-            )
-
-    def send(self, origin: OriginSession) -> None:
-        """There is a server connection."""
-        self.origin = origin
-        try:
-            raw = write_request(self._head, self._proxy.via)
-        except InterceptError as error:
-            origin.release(keep=origin.uses > 0)
-            self.origin_lost(error)
-            return
-        origin.send(self, raw)
-        self._proxy.await_response(origin)
-
-    def informational(self, head: ResponseHead) -> None:
-        """Nobody wants to know."""
+    def begin(cls, sm: HttpSM, cache: HttpCache, uri: bytes, found: Sequence[Stored]) -> None:
+        """Ask, unless somebody does already."""
+        refreshing = cache.processor.refreshing
+        if uri not in refreshing and len(refreshing) < MOST_REFRESHED and sm.method == b"GET":
+            refreshing.add(uri)
+            cls(sm, cache, uri, found).ask()
 
     def response(self, head: ResponseHead, rest: bytes) -> None:
         """What the origin says of it."""
@@ -162,7 +94,9 @@ class Refresh:
         if then is Then.FRESHEN:
             processor.change(self._uri, lambda before: freshened(before, stored, response, self._request, policy))
         elif then is Then.PASS and (kept := may_store(response, self._request, origin, policy)) is not None:
-            writing = processor.begin(self._uri, Coming(self._request, response, kept, policy))
+            until = now + self._pin if self._pin else 0.0
+            writing = processor.begin(self._uri, Coming(self._request, response, kept, policy, until))
+        self.leave()
         self._end()
         if 0 <= head.length <= len(rest):
             if writing is not None:
@@ -170,37 +104,17 @@ class Refresh:
                 writing.ended(None)
             origin.release(keep=not head.close, rest=rest[head.length :])
         elif writing is None:
-            origin.sm, origin.usable = None, False
-            origin.vc.abort()
+            cut(origin)
         else:
-            self._store(origin, head, rest, writing)
+            producer = HttpTunnel().produce("server", origin.vc, head.length, chunked_out=False)
+            Fill(origin, producer, keep=not head.close)
+            producer.tunnel.consume("cache", writing, producer, content=True, ended=writing.ended)
+            self._proxy.carry_body(origin)
+            bring(origin, producer, rest)
 
-    def _store(self, origin: OriginSession, head: ResponseHead, rest: bytes, writing: Writing) -> None:
-        producer = HttpTunnel().produce("server", origin.vc, head.length, chunked_out=False)
-        Fill(origin, producer, keep=not head.close)
-        producer.tunnel.consume("cache", writing, producer, content=True, ended=writing.ended)
-        origin.body = producer
-        self._proxy.carry_body(origin)
-        if rest:
-            producer.receive(rest)
-        if producer.alive and origin.vc.ended_by_peer:
-            producer.end(origin.vc.truncated)
-
-    def origin_lost(self, error: BaseException | None) -> None:
-        """There is no answer: what is stored stays as stale as it is."""
-        if not isinstance(error, InterceptError | None):
-            self.log.error("a response could not be validated: {error}", error=repr(error))
+    def lost(self, error: InterceptError | None) -> None:
+        """What is stored stays as stale as it is."""
         self._end()
 
-    def fail(self, error: InterceptError) -> None:
-        """The same."""
-        self.origin_lost(error)
-
     def _end(self) -> None:
-        self.over = True
-        self.origin = None
         self._cache.processor.refreshing.discard(self._uri)
-
-
-MOST_REFRESHED = 256
-"""responses that are validated in the background at the same time"""

@@ -703,6 +703,91 @@ def test_content_that_turns_out_to_be_damaged_is_fetched_anew(gateway: MemoryGat
     assert len(script.requests) == 2
 
 
+def damaged_further_on(gateway: MemoryGateway) -> None:
+    """The third fragment of what is stored is not what it was."""
+    forget_memory(gateway)
+    third = [key for key in gateway.store.documents if key != document_key(URI)][2]
+    gateway.store.documents[third] = b"short"
+
+
+@pytest.mark.parametrize("asked_for", ["", f"Range: bytes=10-{len(LARGE) - 3}"])
+def test_what_is_damaged_further_on_is_completed_by_the_origin(gateway: MemoryGateway, asked_for: str) -> None:
+    script = serve(gateway, parts)
+    ask(gateway)
+    damaged_further_on(gateway)
+    fields = [asked_for] if asked_for else []
+    assert ask(gateway, *fields).body == (LARGE[10:-2] if asked_for else LARGE)
+    assert len(script.requests) == 2
+    assert b'if-range: "v1"' in script.requests[1].lower()
+    assert len(gateway.pool) == 1
+    assert ask(gateway).body == LARGE
+    assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok('ETag: "v2"', "Content-Range: bytes 2097152-3145734/3145735", body=LARGE[2097152:], status="206 Partial"),
+        ok('ETag: "v1"', "Content-Range: bytes 2097153-3145734/3145735", body=LARGE[2097153:], status="206 Partial"),
+        ok('ETag: "v2"', body=LARGE),
+        ok(status="503 No"),
+        b"",
+    ],
+)
+def test_what_the_origin_says_of_something_else_is_not_put_behind_it(gateway: MemoryGateway, answer: bytes) -> None:
+    script = serve(gateway, parts)
+    ask(gateway)
+    damaged_further_on(gateway)
+    script.answer = lambda head, body: answer
+    client = gateway.client()
+    client.send(GET)
+    gateway.pump()
+    if not answer:
+        gateway.connector.origins.popitem()[1].last.close()
+        gateway.pump()
+    assert client.ended
+    body = bytes(client.got).partition(b"\r\n\r\n")[2]
+    assert body == LARGE[: 2 * FRAGMENT]
+
+
+def test_without_a_strong_tag_the_client_sees_that_it_is_not_all(gateway: MemoryGateway) -> None:
+    script = serve(gateway, ok(FRESH, 'ETag: W/"v1"', body=LARGE))
+    ask(gateway)
+    damaged_further_on(gateway)
+    client = gateway.client()
+    client.send(GET)
+    gateway.pump()
+    assert client.ended
+    assert len(client.got) < len(LARGE)
+    assert len(script.requests) == 1
+
+
+def test_a_slow_client_holds_the_origin_that_completes(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE)
+    large = LARGE * 4
+
+    def ranged(head: bytes, body: bytes) -> bytes:
+        if b"\r\nRange:" not in head:
+            return ok(FRESH, 'ETag: "v1"', body=large)
+        first = int(head.split(b"Range: bytes=")[1].split(b"-")[0])
+        span = f"Content-Range: bytes {first}-{len(large) - 1}/{len(large)}"
+        return ok(FRESH, 'ETag: "v1"', span, body=large[first:], status="206 Partial")
+
+    serve(gateway, ranged)
+    ask(gateway)
+    damaged_further_on(gateway)
+    client = gateway.client(buffer=32768)
+    client.send(GET)
+    while len(client.got) < 2 * FRAGMENT + 100_000:
+        loop.turn()
+    client.reading = False
+    gateway.pump()
+    assert client.vc.pending() < 1_000_000
+    client.reading = True
+    gateway.pump()
+    assert responses(client.take())[0].body == large
+
+
 def test_what_is_larger_than_allowed_is_not_kept(loop: Loop) -> None:
     gateway = MemoryGateway(loop, CACHE + "largest = 64KiB\n")
     for chunked in (False, True):
