@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 HOSTS = 1000
 ONCE = ("--requests-per-connection", 1)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """
+    What is asked for again and again, each as often as the others, where a cache is measured.
+
+    @ivar count: how many.
+    @ivar size: of one, in bytes.
+    @ivar memory: how much of them a proxy may keep in memory, in bytes.
+    @ivar disk: they do not fit, so a proxy needs a disk.
+    @ivar evict: the kernel's page cache is kept free of the proxy's files while it is measured.
+    @ivar fresh: they may be cached.
+    """
+
+    count: int
+    size: int
+    memory: int = 64 * MIB
+    disk: bool = False
+    evict: bool = False
+    fresh: bool = True
+
+    @property
+    def load(self) -> tuple[object, ...]:
+        """Options of loadgen."""
+        path = f"/{'cached' if self.fresh else 'uncached'}/%d/{self.size}"
+        return ("--path", path, "--npaths", self.count, "--size", self.size)
 
 
 @dataclass(frozen=True)
@@ -22,6 +49,8 @@ class Case:
     @ivar cold: the proxy is started anew for each run.
     @ivar way: C{down} or C{up} where bytes are counted.
     @ivar limit: seconds, instead of the duration asked for.
+    @ivar objects: what is asked for, and the proxy's cache is on.
+    @ivar beside: the case that asks for the same but may not be answered from a cache.
     @ivar report: C{rate}, C{held} (memory of open connections), C{slow} (memory behind slow readers) or C{verify}.
     """
 
@@ -35,6 +64,8 @@ class Case:
     cold: bool = False
     way: str = ""
     limit: float = 0
+    objects: Objects | None = None
+    beside: str = ""
     report: str = "rate"
 
 
@@ -51,6 +82,16 @@ def bulk(cap: str, mode: str, way: str) -> Case:
     return Case(cap, mode, 4, (option, 64 * MIB, "--timeout", 60), per="GB", keep=True, warm=False, way=way)
 
 
+def cached(objects: Objects, beside: str = "", cap: str = "cache", mode: str = "plain") -> Case:
+    load = (*objects.load, "--seed", 1)
+    return Case(cap, mode, 64, load, per="request", keep=True, objects=objects, beside=beside)
+
+
+BUMP = ("bump-cache", "connect-tls")
+SMALL, LARGE = Objects(100, KIB), Objects(100, 64 * KIB)
+MANY = Objects(4000, 64 * KIB, memory=8 * MIB, disk=True)
+"""250 MiB, of which a proxy may keep a thirtieth in memory."""
+
 FORGE = ("--size", 1024, *ONCE, "--nhosts", HOSTS, "--total", HOSTS)
 SLOW = ("--size", 256 * MIB, "--read-rate", 4 * MIB, "--timeout", 60)
 
@@ -63,11 +104,19 @@ CASES = {
     "bump-up": bulk("bump", "connect-tls", "up"),
     "tunnel-down": bulk("tunnel", "connect-raw", "down"),
     "tunnel-cps": connections("tunnel", "connect-raw"),
+    "hit-ram": cached(SMALL, "miss"),
+    "miss": cached(replace(SMALL, fresh=False)),
+    "hit-ram-64k": cached(LARGE, "miss-64k"),
+    "hit-disk": cached(replace(MANY, evict=True), "miss-64k"),
+    "hit-pages": cached(MANY, "miss-64k"),
+    "miss-64k": cached(replace(LARGE, fresh=False)),
+    "bump-hit": cached(SMALL, "bump-miss", *BUMP),
+    "bump-miss": cached(replace(SMALL, fresh=False), "", *BUMP),
     "tls-rps": requests("tls", "https-proxy"),
     "tls-cps": connections("tls", "https-proxy"),
     "mem-idle": Case("bump", "connect-tls", 1000, ("--size", 1024, "--ramp", 16), report="held"),
     "mem-slow": Case("bump", "connect-tls", 4, SLOW, report="slow"),
     "verify": Case("bump", "connect-tls", 2, ("--size", 1024, *ONCE, "--total", 10), report="verify"),
 }
-SHORT = ("plain-rps", "bump-rps", "bump-cps", "bump-down", "tunnel-down", "verify")
-"""What is run where no cases are named; with four peers a few minutes."""
+SHORT = ("plain-rps", "hit-ram", "hit-disk", "bump-rps", "bump-cps", "bump-down", "tunnel-down", "verify")
+"""What is run where no cases are named; with five peers some minutes."""

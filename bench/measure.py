@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -12,8 +13,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import peer as peers
-from cases import CASES, Case
-from peer import ORIGIN, TMP, Peer
+import witness
+from cases import CASES, Case, Objects
+from peer import ORIGIN, TMP, Cache, Peer
 from report import Run, quiet
 
 PORT = 13128
@@ -21,6 +23,8 @@ EXTRA = int(os.environ.get("BENCH_EXTRA", "1"))
 """Runs added while fewer than two were undisturbed."""
 PATIENCE = float(os.environ.get("BENCH_PATIENCE", "5"))
 """Seconds to wait for a calm machine before each run."""
+ROUNDS = 8
+"""Times that a cache is shown the whole working set, at most, until it answers all of it by itself."""
 
 
 def busy() -> tuple[float, float]:
@@ -118,21 +122,48 @@ def slow(peer: Peer, case: Case, pid: int, ctx: SimpleNamespace) -> Run:
     return {**result, "rss_base": base, "rss_peak": peak, "rss_growth": peak - base}
 
 
+def fill(peer: Peer, case: Case, ctx: SimpleNamespace, objects: Objects) -> None:
+    """
+    Show the cache every object until a whole round needs no origin, or more rounds do not help; once, where nothing may
+    be cached.
+
+    The order is not the one that is measured, or a cache that writes one object behind the other would be read from the
+    first byte to the last.
+    """
+    missed, last = objects.count, 0
+    for number in range(ROUNDS if objects.fresh else 1):
+        before = witness.served()
+        finish(loadgen(peer, case, ctx, "--seed", 2 + number, "--total", objects.count, "--duration", 60))
+        missed, last = witness.served() - before, missed
+        if not missed or (number > 1 and missed >= last):
+            return
+
+
 def kept(peer: Peer, case: Case, pid: int, ctx: SimpleNamespace, duration: float) -> Run:
-    """Rate and CPU over connections that stand already."""
+    """Rate and CPU over connections that stand already; of a cache also what it asked of others."""
+    objects = case.objects
+    if objects:
+        fill(peer, case, ctx, objects)
     if case.warm:
         finish(loadgen(peer, case, ctx, "--duration", 1))
 
     def during(process: subprocess.Popen[str]) -> Run:
         assert process.stdin is not None
         assert process.stdout is not None
+        served, fetched = (witness.served(), witness.fetched(pid)) if objects else (0, 0)
         before = peers.cpu(pid)
         process.stdin.write("GO\n")
         process.stdin.flush()
         line = process.stdout.readline()
-        return {**final(line), "cpu_s": peers.cpu(pid) - before}
+        run = {**final(line), "cpu_s": peers.cpu(pid) - before}
+        if objects and run.get("requests"):
+            run["missed"] = min(1.0, (witness.served() - served) / run["requests"])
+            run["device_bytes_per_request"] = (witness.fetched(pid) - fetched) / run["requests"]
+            run["memory"] = witness.memory(pid)
+        return run
 
-    return gated(loadgen(peer, case, ctx, "--duration", duration), during)
+    with witness.evicting(ctx.store) if objects and objects.evict else contextlib.nullcontext():
+        return gated(loadgen(peer, case, ctx, "--duration", duration), during)
 
 
 def counted(peer: Peer, case: Case, pid: int, ctx: SimpleNamespace, duration: float) -> Run:
@@ -191,13 +222,14 @@ def measure(peer: Peer, name: str, runs: int, duration: float) -> dict[str, obje
     once = case.report != "rate"
     kind = case.cap if case.cap in ("tunnel", "tls") else "bump" if "bump" in peer.caps else "tunnel"
     https = ORIGIN + (2 if case.report == "verify" else 1)
+    cache = case.objects and Cache(case.objects.memory, case.objects.disk, case.cap == "bump-cache")
     process = None
     try:
         while len(done) < (1 if once else runs + EXTRA) and not (len(done) >= runs and sum(map(quiet, done)) >= 2):
             if process is None or case.cold or process.poll() is not None:
                 if process:
                     peers.stop(process)
-                process, ctx = peers.start(peer, kind, PORT, https)
+                process, ctx = peers.start(peer, kind, PORT, https, cache)
             run = timed(peer, case, process.pid, ctx, duration)
             run["exited"] = process.poll()  # None: still alive, as it should be
             done.append(run)

@@ -16,11 +16,29 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 TMP = Path(os.environ.get("BENCH_TMP", Path(tempfile.gettempdir()) / "sslintercept-bench"))
 ORIGIN = 18080
 """The origin's HTTP port; HTTPS is one above, HTTPS with a certificate nobody may accept two above."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """
+    What a proxy may keep answers in.
+
+    @ivar memory: bytes of RAM.
+    @ivar disk: without it memory is enough for all, so a proxy that can do without a disk does.
+    @ivar decrypted: also what came out of TLS.
+    @ivar size: bytes on disk.
+    """
+
+    memory: int
+    disk: bool
+    decrypted: bool
+    size: int = 2 << 30
 
 
 class Peer:
@@ -29,7 +47,7 @@ class Peer:
 
     @cvar caps: of C{plain} (absolute-form HTTP through the proxy port), C{bump} (CONNECT and TLS interception),
         C{tunnel} (CONNECT as a blind tunnel; kind C{tunnel} starts it so), C{tls} (as bump, but the proxy port itself
-        speaks TLS).
+        speaks TLS), C{cache} and C{bump-cache} (as plain and bump, and it caches).
     @cvar program: the command that must be installed, a name or a path.
     @cvar direct: no CONNECT: clients speak to its port as if it were the origin (plain HTTP is then on port + 1).
     @cvar ca_type: which CA it forges with, C{ec} (P-256) or C{rsa} (2048).
@@ -55,6 +73,7 @@ class Peer:
         The foreground start command; *kind* is bump, tunnel or tls. May write files below C{ctx.dir} and set
         C{ctx.env}, C{ctx.ca} (what clients must trust) and C{ctx.proxy_ca} (the CA of its TLS listener).
 
+        C{ctx.cache}, unless None, asks for a L{Cache}, with its files below the folder C{ctx.store}, which is there.
         C{ctx} also has: port, origin and https (ports of the origin), trust (CA of the origin), ca, cakey and capem
         (the CA to forge with), proxy_cert and proxy_key.
         """
@@ -104,14 +123,17 @@ def leaf(stem: Path, name: str, ca: Path, cakey: Path) -> None:
     )
 
 
-def context(peer: Peer, port: int, https: int) -> types.SimpleNamespace:
+def context(peer: Peer, port: int, https: int, cache: Cache | None) -> types.SimpleNamespace:
     folder, ca = TMP / "run" / peer.name, make_cas()
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    folder.chmod(0o777)
+    for each in (folder, folder / "store"):
+        each.mkdir(parents=True)
+        each.chmod(0o777)
     kind = peer.ca_type
     return types.SimpleNamespace(
         dir=folder,
+        store=folder / "store",
+        cache=cache,
         port=port,
         origin=ORIGIN,
         https=https,
@@ -127,10 +149,10 @@ def context(peer: Peer, port: int, https: int) -> types.SimpleNamespace:
 
 
 def start(
-    peer: Peer, kind: str, port: int, https: int = ORIGIN + 1
+    peer: Peer, kind: str, port: int, https: int = ORIGIN + 1, cache: Cache | None = None
 ) -> tuple[subprocess.Popen[bytes], types.SimpleNamespace]:
     """Start *peer* and wait until its port accepts."""
-    ctx = context(peer, port, https)
+    ctx = context(peer, port, https, cache)
     argv = [str(word) for word in peer.argv(ctx, kind)]
     with open(ctx.dir / "log", "wb") as log:
         process = subprocess.Popen(

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, MIB
+from cases import CASES, KIB, MIB, Case
 
 Run = dict[str, Any]
 """What loadgen printed of one run, with what was measured beside it."""
@@ -15,11 +15,20 @@ Run = dict[str, Any]
 QUIET_CPU, QUIET_STEAL = 0.2, 0.15
 """A run is undisturbed when others used, and the hypervisor took, less than this; in cores."""
 
+TOLERATED = 0.001
+"""The share of hits among misses, and the other way round, that needs no mark."""
+
 LEGEND = """\
 Each cell: raw rate; CPU of the proxy (its whole process tree) per request, connection or GB. Median of the undisturbed
 runs; in parentheses the least CPU figure of all runs; `[q/n]`: q of n runs were undisturbed; `~`: none was, so the
 least disturbed one. `-`: not run; n/a: the peer cannot. Load generator, origin and proxy share the machine, so the CPU
-figure says more than the raw rate.
+figure says more than the raw rate. `MISSED`: that share of the requests reached the origin where all should have been
+hits; `HIT`: that share did not where all should have.
+"""
+CACHES = """\
+Missed: the share of the requests that reached the origin, as it counted them. Device: what the proxy had read from
+disks for an answer, without what the page cache gave. Memory: of the proxy with its cache after a run, pages shared by
+its processes counted once. Miss / hit: CPU of a miss by that of a hit, for answers of the same size.
 """
 
 
@@ -52,6 +61,14 @@ def median(runs: list[Run]) -> Run:
     return result
 
 
+def strays(case: Case, result: Run) -> str:
+    """The mark of a run that met the cache too seldom, or too often."""
+    if not case.objects or "missed" not in result:
+        return ""
+    share = result["missed"] if case.objects.fresh else 1 - result["missed"]
+    return f" {'MISSED' if case.objects.fresh else 'HIT'} {share:.1%}" if share > TOLERATED else ""
+
+
 def cell(name: str, result: Run) -> str:
     """One cell of the table: case *name*, the median *result*."""
     case = CASES[name]
@@ -60,6 +77,7 @@ def cell(name: str, result: Run) -> str:
     if result.get("failed"):
         return "fails"
     end = f" ({result['errors_all_runs']} err)" if result.get("errors_all_runs") else ""
+    end += strays(case, result)
     end += f" {'~' if result.get('noisy') else ''}[{result.get('quiet_runs')}]"
     if case.report == "held":
         return f"{result['rss_per_connection'] / 1024:.1f} KiB{end}" if "rss_per_connection" in result else "fails"
@@ -109,4 +127,20 @@ def tables(folder: Path, able: dict[str, Collection[str]]) -> str:
             if result.get("requests") and CASES[case].report == "rate":
                 spread = [result["latency_ms"][key] for key in ("p50", "p90", "p99", "max")]
                 times.append(row(peer, case, *spread, result["leaf"], result["tls"], result["errors_by_kind"] or ""))
-    return "\n".join(["# Results", "", LEGEND, *rates, "", "## Latency", "", *times, ""])
+    parts = ["# Results", "", LEGEND, *rates, "", "## Latency", "", *times, ""]
+    measured = [caching(peer, case, got) for peer in peers for case in cases if "missed" in got.get((peer, case), {})]
+    if measured:
+        heads = ("peer", "case", "answers/s", "CPU us", "missed", "device KiB", "memory MiB", "miss / hit")
+        parts += ["## Caches", "", CACHES, row(*heads), "|---" * len(heads) + "|", *measured, ""]
+    return "\n".join(parts)
+
+
+def caching(peer: str, case: str, got: dict[tuple[str, str], Run]) -> str:
+    """One line on a cache."""
+    key, result = "cpu_us_per_request", got[peer, case]
+    miss = got.get((peer, CASES[case].beside), {}).get(key)
+    return row(
+        *(peer, case, f"{result['rps']:.0f}", f"{result[key]:.0f}", f"{result['missed']:.1%}"),
+        *(f"{result['device_bytes_per_request'] / KIB:.1f}", f"{result['memory'] / MIB:.0f}"),
+        f"{miss / result[key]:.1f}" if miss and result[key] else "-",
+    )

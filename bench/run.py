@@ -30,10 +30,10 @@ from report import cell, median, tables
 
 HERE = Path(__file__).resolve().parent
 RESULTS = Path(os.environ.get("BENCH_RESULTS", HERE / "results"))
-USUAL = ("nothing", "squid", "mitmproxy", "sslintercept")
+USUAL = ("nothing", "squid", "ats", "mitmproxy", "sslintercept")
 ORDER = (
     *("nothing", "haproxy-tcp", "nginx-stream", "haproxy-tls", "sslsplit", "sslsplit-https"),
-    *("squid", "squid-2w", "squid-rsa", "ats", "mitmproxy", "mitmproxy-stream", "proxypy"),
+    *("squid", "squid-2w", "squid-rsa", "squid-rock", "ats", "mitmproxy", "mitmproxy-stream", "proxypy"),
     *("sslintercept", "sslintercept-2w"),
 )
 

@@ -14,7 +14,7 @@ ETC = Path("/etc/trafficserver")
 
 class Ats(Peer):
     program = "traffic_server"
-    caps = frozenset({"plain", "tunnel"})
+    caps = frozenset({"plain", "tunnel", "cache"})
     start_timeout = 20
 
     def installed(self) -> bool:
@@ -26,7 +26,7 @@ class Ats(Peer):
         layout = {key: root / key for key in ("runtimedir", "logdir", "cachedir", "localstatedir")}
         for folder in layout.values():
             folder.mkdir()
-        (library,) = Path("/usr/lib").glob("*/trafficserver")
+        library = next(path for place in ("", "*/") for path in Path("/usr/lib").glob(f"{place}trafficserver"))
         layout.update(prefix=root, exec_prefix=root, bindir=Path("/usr/bin"), sbindir=Path("/usr/sbin"), sysconfdir=etc)
         layout.update(datadir=Path("/usr/share/trafficserver"), includedir=Path("/usr/include"))
         layout.update(libdir=library, libexecdir=library / "modules")
@@ -37,7 +37,9 @@ CONFIG proxy.config.http.server_ports STRING {ctx.port}:ip-in=127.0.0.1
 CONFIG proxy.config.http.connect_ports STRING *
 CONFIG proxy.config.reverse_proxy.enabled INT 0
 CONFIG proxy.config.url_remap.remap_required INT 0
-CONFIG proxy.config.http.cache.http INT 0
+CONFIG proxy.config.http.cache.http INT {int(ctx.cache is not None)}
+CONFIG proxy.config.http.cache.required_headers INT 2
+CONFIG proxy.config.cache.ram_cache.size INT {ctx.cache.memory if ctx.cache else 0}
 CONFIG proxy.config.http.insert_response_via_str INT 0
 CONFIG proxy.config.exec_thread.autoconfig.enabled INT 0
 CONFIG proxy.config.exec_thread.limit INT {os.cpu_count()}
@@ -47,7 +49,7 @@ CONFIG proxy.config.hostdb.host_file.path STRING /etc/hosts
 CONFIG proxy.config.diags.debug.enabled INT 0
 CONFIG proxy.config.ssl.client.verify.server.policy STRING ENFORCED
 """)
-        (etc / "storage.config").write_text("")
+        (etc / "storage.config").write_text(f"{ctx.store} {ctx.cache.size}\n" if ctx.cache else "")
         (etc / "ip_allow.yaml").write_text(
             "ip_allow:\n  - apply: in\n    ip_addrs: 127.0.0.0/8\n    action: allow\n    methods: ALL\n"
         )

@@ -17,11 +17,15 @@ BIN = Path(os.environ.get("SSLINTERCEPT_BIN", Path(__file__).resolve().parents[2
 
 class Ours(Peer):
     program = str(BIN / "twistd")
-    caps = frozenset({"plain", "bump", "tunnel", "tls"})
+    caps = frozenset({"plain", "bump", "tunnel", "tls", "cache", "bump-cache"})
     workers = 1
 
     def argv(self, ctx: SimpleNamespace, kind: str) -> list[object]:
         rule = "[rule:all]\naction = tunnel\n" if kind == "tunnel" else ""
+        cache = ""
+        if ctx.cache:
+            cache = f"[cache]\npath = {ctx.store}\nsize = {ctx.cache.size >> 20}MiB\n"
+            cache += f"memory = {ctx.cache.memory >> 20}MiB\ndecrypted = {'yes' if ctx.cache.decrypted else 'no'}\n\n"
         ini = ctx.dir / "sslintercept.ini"
         ini.write_text(f"""\
 [sslintercept]
@@ -46,7 +50,7 @@ trust = {ctx.trust}
 [log]
 access = {ctx.dir}/access.log
 
-{rule}""")
+{cache}{rule}""")
         return [self.program, "-n", "--pidfile=", "sslintercept", "--config", ini]
 
 
