@@ -9,14 +9,14 @@ kept half: the cache may lose an object, not tell two stories about one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 
 from sslintercept.cache.decide import may_collapse
 from sslintercept.cache.memory import MemoryCache
-from sslintercept.cache.message import Asked, Stored
+from sslintercept.cache.message import Asked, Span, Stored
 from sslintercept.cache.record import decode, encode
 from sslintercept.cache.resource import Alternate, Resource, document_key, without
 from sslintercept.cache.writing import Coming, Writing
@@ -28,6 +28,10 @@ MOST_BUFFERED: Final = 128 * 2**20
 """Bytes of content that wait in memory to become fragments; beyond that what is written is given up."""
 MOST_FOLLOWERS: Final = 4096
 """Requests that wait for the answer to one."""
+MOST_LOOKED_FOR: Final = 256
+"""Fragments that are looked for before an answer begins: half a millisecond's worth."""
+DISK_PATIENCE: Final = 10.0
+"""Seconds that a disk may take for a read; then what it has is not there."""
 PATIENCE: Final = 10.0
 """Seconds that a request waits for the answer to another one, before it goes its own way."""
 
@@ -105,6 +109,8 @@ class Counters:
     """responses that were not stored whole: they ended early, were too large, or the disk was too slow"""
     damaged: int = 0
     """content that was there, but could not be read"""
+    late: int = 0
+    """reads that took too long"""
     purged: int = 0
     bytes_served: int = 0
     bytes_stored: int = 0
@@ -137,6 +143,37 @@ class Lead:
             again()
 
 
+class Fetch:
+    """A read of the storage, for which nobody waits too long."""
+
+    __slots__ = ("_found", "_reads", "handle", "over")
+
+    def __init__(self, reads: dict[Fetch, float], found: Callable[[memoryview | None], object]) -> None:
+        self._reads, self._found = reads, found
+        self.handle: Handle | None = None
+        self.over = False
+
+    def came(self, content: memoryview | None) -> None:
+        """The storage has said what it has, or took too long."""
+        self._reads.pop(self, None)
+        if not self.over:
+            self.over = True
+            self._found(content)
+
+    def give_up(self) -> None:
+        """It took too long."""
+        if self.handle is not None:
+            self.handle.cancel()
+        self.came(None)
+
+    def cancel(self) -> None:
+        """Nobody wants to know any more."""
+        self.over = True
+        if self.handle is not None:
+            self.handle.cancel()
+        self._reads.pop(self, None)
+
+
 class CacheProcessor:
     """
     @param memory: bytes that are kept in memory in front of the storage.
@@ -158,6 +195,9 @@ class CacheProcessor:
         """URIs that are validated in the background"""
         self.buffered = 0
         self._open = 0
+        self._reads: dict[Fetch, float] = {}
+        """what the storage is asked for, with the time that is allowed"""
+        self._sweep: IDelayedCall | None = None
         self._changes: dict[bytes, list[Change]] = {}
         """what is done with a document that is being read"""
 
@@ -216,7 +256,7 @@ class CacheProcessor:
                 resource = waiting.pop(0)(resource)
             del self._changes[uri]
 
-        self.storage.read(key, came)
+        self.fetch(key, came)
 
     def _write(self, uri: bytes, resource: Resource | None, pinned_until: float) -> Resource | None:
         key = document_key(uri)
@@ -229,11 +269,22 @@ class CacheProcessor:
         self.storage.remove(key)
         return None
 
-    def is_whole(self, resource: Resource, alternate: Alternate) -> bool:
-        """Whether all fragments of an *alternate* are there, as far as the directory knows."""
+    def is_there(self, alternate: Alternate, span: Span) -> bool:
+        """
+        Whether the content of an *alternate* in *span* is there, as far as the directory knows.
+
+        Of very large content only the beginning is looked for, lest others wait; the origin completes the rest.
+        """
         has, memory = self.storage.has, self.memory
-        keys = replace(resource, alternates=(alternate,)).fragments()
-        return all(has(key) or memory.get(key) is not None for key in keys)
+        position = span.first
+        for _ in range(MOST_LOOKED_FOR):
+            if position >= span.end:
+                break
+            extent = alternate.extent(position)
+            if extent is None or not (has(extent.key) or memory.get(extent.key) is not None):
+                return False
+            position += extent.size
+        return True
 
     def lose(self, uri: bytes, stored: Stored) -> None:
         """The content of what is *stored* cannot be read: it is not there any more."""
@@ -254,6 +305,23 @@ class CacheProcessor:
             self.counters.purged += 1
             self.memory.drop(uri)
         return there
+
+    def fetch(self, key: bytes, found: Callable[[memoryview | None], object]) -> Handle:
+        """Read from the storage as L{Storage.read} does, but never wait for it longer than L{DISK_PATIENCE}."""
+        fetch = Fetch(self._reads, found)
+        fetch.handle = self.storage.read(key, fetch.came)
+        if not fetch.over:
+            self._reads[fetch] = self.wall_clock() + DISK_PATIENCE
+            if self._sweep is None:
+                self._sweep = self.loop.later(DISK_PATIENCE, self._sweep_reads)
+        return fetch
+
+    def _sweep_reads(self) -> None:
+        now = self.wall_clock()
+        for fetch in [one for one, until in self._reads.items() if until <= now]:
+            self.counters.late += 1
+            fetch.give_up()
+        self._sweep = self.loop.later(DISK_PATIENCE / 4, self._sweep_reads) if self._reads else None
 
     # what is being written
 

@@ -167,7 +167,7 @@ class Reading:
                 self._run()
 
         self._reading = inside = True
-        self._read = self._processor.storage.read(key, came)
+        self._read = self._processor.fetch(key, came)
         inside = False
         if not self._reading:
             self._read = None

@@ -8,7 +8,7 @@ before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -93,13 +93,6 @@ class Resource:
         """Bytes of memory, roughly."""
         fields = sum(len(n) + len(v) + 120 for one in self.alternates for n, v in one.stored.response.fields)
         return 1500 + len(self.uri) + fields + sum(len(one.content or b"") + 1000 for one in self.alternates)
-
-    def fragments(self) -> Iterator[bytes]:
-        """Give the keys of all documents that hold content."""
-        for alternate in self.alternates:
-            for piece in alternate.pieces:
-                for number in range(-(-(piece.end - piece.first) // FRAGMENT)):
-                    yield fragment_key(piece.name, number)
 
 
 def document_key(uri: bytes) -> bytes:

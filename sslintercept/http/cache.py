@@ -254,9 +254,9 @@ class CacheSM:
         if isinstance(content, Writing):
             # Bytes that are far away are had sooner from the origin.
             return found.span is None or found.span.first <= content.position + FRAGMENT
-        if found.span is None or content.content is not None or self._resource is None:
+        if found.span is None or content.content is not None:
             return True
-        if self._cache.processor.is_whole(self._resource, content):
+        if self._cache.processor.is_there(content, found.span):
             return True
         self._cache.processor.lose(self.uri, content.stored)
         return False

@@ -137,7 +137,7 @@ def test_content_of_any_size_comes_back_as_it_was(gateway: MemoryGateway, size: 
     assert not cache(gateway).buffered
 
 
-def test_a_disk_that_takes_its_time_keeps_nobody_else(gateway: MemoryGateway) -> None:
+def test_a_disk_that_takes_its_time_keeps_nobody_else(gateway: MemoryGateway, loop: Loop) -> None:
     serve(gateway, ok(FRESH))
     ask(gateway)
     forget_memory(gateway)
@@ -151,9 +151,10 @@ def test_a_disk_that_takes_its_time_keeps_nobody_else(gateway: MemoryGateway) ->
     gateway.pump()
     assert responses(waiting.take())[0].body == b"hello"
     assert result(gateway) == "TCP_HIT"
+    loop.pass_time(11)
 
 
-def test_a_client_that_leaves_while_the_disk_is_asked_is_forgotten(gateway: MemoryGateway) -> None:
+def test_a_client_that_leaves_while_the_disk_is_asked_is_forgotten(gateway: MemoryGateway, loop: Loop) -> None:
     serve(gateway, ok(FRESH))
     ask(gateway)
     forget_memory(gateway)
@@ -166,6 +167,7 @@ def test_a_client_that_leaves_while_the_disk_is_asked_is_forgotten(gateway: Memo
     gateway.store.release()
     gateway.pump()
     assert result(gateway) == "NONE"
+    loop.pass_time(11)
 
 
 def test_requests_in_a_row_are_hits_one_after_the_other(gateway: MemoryGateway) -> None:
@@ -786,6 +788,25 @@ def test_a_slow_client_holds_the_origin_that_completes(loop: Loop) -> None:
     client.reading = True
     gateway.pump()
     assert responses(client.take())[0].body == large
+
+
+@pytest.mark.parametrize("size", [5, len(LARGE)])
+def test_a_disk_that_never_answers_is_waited_for_only_so_long(gateway: MemoryGateway, loop: Loop, size: int) -> None:
+    script = serve(gateway, ok("Cache-Control: max-age=600", body=LARGE[:size]))
+    ask(gateway)
+    forget_memory(gateway)
+    gateway.store.held = []
+    client = gateway.client()
+    client.send(GET)
+    gateway.pump()
+    loop.pass_time(9)
+    assert not client.got
+    loop.pass_time(4)
+    assert responses(client.take())[0].body == LARGE[:size]
+    assert len(script.requests) == 2
+    gateway.store.release()
+    assert cache(gateway).counters.late == 1
+    loop.pass_time(11)
 
 
 def test_what_is_larger_than_allowed_is_not_kept(loop: Loop) -> None:
