@@ -311,6 +311,19 @@ def test_a_304_about_something_else_is_asked_again_plainly(gateway: MemoryGatewa
     assert len(script.requests) == 3
 
 
+@pytest.mark.parametrize(("field", "count"), [("X: y", 2), ('If-None-Match: "v0"', 3)])
+def test_a_304_without_a_validator_means_the_only_one_it_was_asked_about(
+    gateway: MemoryGateway, loop: Loop, field: str, count: int
+) -> None:
+    script = serve(gateway, ok(FRESH, 'ETag: "v1"'))
+    ask(gateway)
+    loop.pass_time(61)
+    bare = b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\n\r\n"
+    script.answer = lambda head, body: bare if b"if-none-match" in head.lower() else ok(FRESH)
+    assert ask(gateway, field).body == b"hello"
+    assert len(script.requests) == count
+
+
 def test_an_origin_that_fails_is_stood_in_for(gateway: MemoryGateway, loop: Loop) -> None:
     script = serve(gateway, ok("Cache-Control: max-age=60, stale-if-error=600", 'ETag: "v1"'))
     ask(gateway)
