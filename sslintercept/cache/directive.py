@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from typing import Final, NamedTuple
 
 from sslintercept.cache.field import MAX_SECONDS, NAME, QUOTED, TOKEN, Lines, members, seconds_of
 
 _DIRECTIVE = re.compile(rb"(%b)(?:=(%b|%b))?" % (TOKEN, TOKEN, QUOTED), re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+MOST_KEPT: Final = 256
+"""bytes of a field's lines that are read once and kept"""
 _MALFORMED: Final = b"\0"
 """the argument of a directive that has one nobody can read"""
 
@@ -129,11 +133,20 @@ class ResponseControl:
 
 def response_control(lines: Lines, pragma: Lines = ()) -> ResponseControl:
     """
-    Read Cache-Control of a response.
+    Read Cache-Control of a response; what many say is read once.
 
     @param pragma: counts where there is no Cache-Control: C{no-cache} had no meaning in responses (RFC 9111 5.4), but
         who sends it has one in mind.
     """
+    return (_kept_response if _is_short(lines, pragma) else _response_control)(tuple(lines), tuple(pragma))
+
+
+def _is_short(*fields: Lines) -> bool:
+    """Whether what was read of it may be kept: its memory is bounded."""
+    return sum(map(len, chain.from_iterable(fields))) <= MOST_KEPT
+
+
+def _response_control(lines: Lines, pragma: Lines) -> ResponseControl:
     found = _directives(lines)
     if found is None:
         return ResponseControl(malformed=True)
@@ -179,6 +192,10 @@ def request_control(lines: Lines, pragma: Lines = ()) -> RequestControl:
 
     @param pragma: C{no-cache} counts where there is no Cache-Control, as caches of HTTP/1.0 had it (RFC 9111 5.4).
     """
+    return (_kept_request if _is_short(lines, pragma) else _request_control)(tuple(lines), tuple(pragma))
+
+
+def _request_control(lines: Lines, pragma: Lines) -> RequestControl:
     found = _directives(lines)
     if found is None:
         return RequestControl(no_cache=True, no_store=True)
@@ -201,3 +218,7 @@ def request_control(lines: Lines, pragma: Lines = ()) -> RequestControl:
 def _says_no_cache(pragma: Lines) -> bool:
     found = _directives(pragma)
     return found is None or b"no-cache" in found
+
+
+_kept_response = lru_cache(maxsize=1024)(_response_control)
+_kept_request = lru_cache(maxsize=1024)(_request_control)

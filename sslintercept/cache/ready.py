@@ -62,5 +62,5 @@ def ready_of(request: Asked, stored: Stored, content: bytes, policy: Policy, now
 
 def fields_of(ready: Ready, name: str, now: float) -> bytes:
     """Write its fields as they are at this moment; *name*: ours in Cache-Status."""
-    hit = member(name, Outcome(ttl=ready.until - now))
+    hit = member(name, Outcome(ttl=(ready.until - now) // 1))  # alike for all within a second
     return b"%b\r\nAge: %d\r\nCache-Status: %b" % (ready.block, now - ready.born, hit)

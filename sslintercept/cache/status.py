@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_NUMBER: Final = 10**15 - 1
@@ -59,6 +60,7 @@ def _text(value: str) -> str:
     return f'"{plain}"'
 
 
+@lru_cache(maxsize=1024)
 def member(name: str, outcome: Outcome) -> bytes:
     """Write what the cache called *name* says of an *outcome*."""
     parts = [_text(name)]
