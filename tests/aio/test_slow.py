@@ -155,7 +155,7 @@ def test_what_a_device_cannot_take_at_once_does_not_keep_the_loop(limited: Limit
     path = limited.folder / "file"
     path.write_bytes(pages(64))
     fd = disk.engine.open(path, os.O_RDWR)
-    limited.limit(1)
+    limited.limit(4)
     disk.submit(*[disk.write(fd, (64 + n) * PAGE, pages(1)) for n in range(6)])
     disk.submit(*[disk.read(fd, n * PAGE, PAGE) for n in range(6)])
     for _ in range(3):
