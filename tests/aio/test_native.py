@@ -340,7 +340,7 @@ def test_memory_that_the_system_does_not_have_is_an_error_of_the_request(
 
     fd = disk.file(pages(1))
     with monkeypatch.context() as patch:
-        patch.setattr("sslintercept.aio.buffer.Buffer", scarce)
+        patch.setattr("sslintercept.aio.buffer.mapped", scarce)
         assert disk.answer(disk.read(fd, 0, PAGE)).errno == errno.ENOMEM
     assert disk.answer(disk.read(fd, 0, PAGE)).errno is None
 

@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import LogEvent
 
 from sslintercept.aio import kernel as kernel_module
-from sslintercept.aio.buffer import Buffer
+from sslintercept.aio.buffer import mapped
 from sslintercept.aio.kernel import Kernel
 from sslintercept.testing.slowdisk import HeldDisk, LimitedDisk
 
@@ -113,7 +113,7 @@ def test_handing_over_what_is_not_direct_would_wait_for_the_disk(
 ) -> None:
     """Why that rule stands, and why everything is asked for with NOWAIT."""
     monkeypatch.setattr(kernel_module, "NOWAIT", 0)
-    event, fd, buffer = os.eventfd(0), os.open(held.path, os.O_RDONLY), Buffer(PAGE)
+    event, fd, (buffer,) = os.eventfd(0), os.open(held.path, os.O_RDONLY), mapped(PAGE)
     kernel = Kernel(1, event)
     held.held = True
     kernel.prepare(0, fd, False, buffer.address, PAGE, 0)
