@@ -160,6 +160,7 @@ def measure(ask: Ask, length: int, count: int, done: Callable[[list[float]], Non
         elif not state["open"]:
             used = time.process_time() - cpu
             mean = sum(latencies) / count
+            late[0] = max(late[0], reactor.seconds() - due)
             heart.cancel()
             reactor.callLater(0, done, [used / count * 1e6, mean * 1e3, max(latencies) * 1e3, late[0] * 1e3])
 

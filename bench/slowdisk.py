@@ -4,8 +4,8 @@ What a slow disk keeps the reactor waiting: the longest delay of a heartbeat whi
     .venv/bin/python bench/slowdisk.py [FOLDER]
 
 Makes an ext4 file system in a file in FOLDER, on a loop device whose transfers the kernel limits to 20 in a second
-(blkio.throttle; needs root and cgroup v1). A heartbeat of the reactor is due every 2 ms. The rows below the line do
-what the engines avoid.
+(blkio.throttle; needs root and cgroup v1). A heartbeat of the reactor is due every 2 ms. The first row does nothing: so
+late the machine is by itself; the last does what the engines avoid.
 """
 
 from __future__ import annotations
@@ -88,6 +88,14 @@ def writes(engine: DiskEngine, fd: int, begin_at: int) -> Callable[[Callable[[Re
     return begin
 
 
+def nothing(over: Callable[[Request], None]) -> int:
+    """A second without any disk: how late the machine makes a heartbeat by itself."""
+    request = read(0, 0, 1)
+    request.result = 1
+    reactor.callLater(1, over, request)
+    return 1
+
+
 def main(folder: Path) -> None:
     """Measure all, and print a table."""
     handler = NetHandler(reactor)
@@ -141,7 +149,8 @@ def plan(handler: NetHandler, folder: Path) -> tuple[list[Run], list[DiskEngine]
         patch = mock.patch.object(kernel, "NOWAIT", 0)
         return begun
 
-    runs = [
+    runs: list[Run] = [
+        ("nothing", nothing),
         ("native, reads", reads(native, fd)),
         ("native, reads of a descriptor without O_DIRECT", reads(native, plain)),
         ("native, writes of what is there", writes(native, fd, 0)),
