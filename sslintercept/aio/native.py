@@ -327,6 +327,8 @@ class NativeEngine:
                 pass
             else:
                 return
+        if file.closing and error.errno == errno.EAGAIN:
+            error = OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))  # it was never begun
         self._fail(head, part, error)
 
     def _pass_on(self, file: File, head: Request, part: Request, why: int | None) -> None:
