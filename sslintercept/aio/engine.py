@@ -22,7 +22,11 @@ def choose(setting: str, handler: Handler, *, threads: int = THREADS) -> DiskEng
     if setting == "threads":
         return ThreadEngine(handler, threads=threads)
     if setting not in ("auto", "native"):
-        what = "uring is not in this version" if setting == "uring" else f"there is no disk engine {setting}"
+        what = (
+            "uring is not in this version (see docs/aio.md)"
+            if setting == "uring"
+            else f"there is no disk engine {setting}"
+        )
         raise ConfigError(what, where="[aio] engine", remedy="write auto, native or threads")
     try:
         return NativeEngine(handler, threads=threads)

@@ -30,6 +30,8 @@ little-endian
 EVENT: Final = struct.Struct("=QQqq")
 """data, iocb, result, second result"""
 PREAD, PWRITE, RESFD = 0, 1, 1
+NOWAIT: Final = 8
+"""EAGAIN instead of waiting in io_submit for a lock, for dirty pages or for new blocks (RWF_NOWAIT, preadv2(2))"""
 
 Event = tuple[int, int]
 """slot and result; a result below 0 is an errno"""
@@ -68,7 +70,9 @@ class Kernel:
         """Describe a transfer in a slot that the kernel does not have."""
         opcode = PWRITE if writes else PREAD
         at = slot * IOCB.size
-        IOCB.pack_into(self._iocbs, at, slot, 0, 0, opcode, 0, fd, address, length, offset, 0, RESFD, self._eventfd)
+        IOCB.pack_into(
+            self._iocbs, at, slot, 0, NOWAIT, opcode, 0, fd, address, length, offset, 0, RESFD, self._eventfd
+        )
 
     def submit(self, slots: Sequence[int]) -> int:
         """

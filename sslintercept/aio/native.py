@@ -12,57 +12,39 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from fcntl import F_GETFL, fcntl
 from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from sslintercept.aio.buffer import MOST_MEMORY, PAGE, Pool
+from sslintercept.aio.buffer import MOST_MEMORY, Pool
 from sslintercept.aio.completion import Completions
+from sslintercept.aio.descriptor import File, close_own, flags_of, identity, path_of, refuse_appending, renumbered
 from sslintercept.aio.kernel import Kernel
 from sslintercept.aio.queue import WaitQueue
-from sslintercept.aio.request import MOST_FILES, MOST_REQUESTS, Handler, Request, State
+from sslintercept.aio.request import LARGEST, MOST_FILES, MOST_REQUESTS, Handler, Request, State, read_into, write
 from sslintercept.aio.threads import (
     THREADS,
     ThreadEngine,
     admit_file,
     attached,
-    close_own,
     closing,
     counted,
-    identity,
-    renumbered,
     take,
     unknown,
 )
+from sslintercept.aio.window import at_end, is_part_of_page, show, window
+from sslintercept.errors import LimitError
 
 DEPTH: Final = 1024
 """requests that the kernel has at once, and in one call"""
 AGAIN: Final = 0.01
 """seconds until the kernel is asked again after it had no room"""
+REFUSALS: Final = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL)
+"""it would have to wait, this time or always, or the file takes no direct transfers whatever it said when opened"""
 ONCE: Final = os.O_CREAT | os.O_EXCL | os.O_TRUNC
 """flags for the first opening of a file, not for its second"""
-
-
-class File:
-    """
-    One descriptor.
-
-    @ivar load: batches that wait or are under way.
-    @ivar buffered: the same file without O_DIRECT; C{-1} for a descriptor that was not opened here.
-    """
-
-    __slots__ = ("buffered", "closed", "closing", "fd", "identity", "load", "released")
-
-    def __init__(self, fd: int, buffered: int = -1) -> None:
-        self.fd, self.buffered, self.identity = fd, buffered, identity(fd)
-        self.load = 0
-        self.closing = False
-        self.released = False
-        """whether C{buffered} is closed"""
-        self.closed: Deferred[None] = Deferred()
 
 
 class NativeEngine:
@@ -101,6 +83,8 @@ class NativeEngine:
         self._prepared: list[int] = []
         """slots that are filled, and not the kernel's yet"""
         self._load = 0
+        self._passed_on = 0
+        """parts that are the threads', too"""
         self._scheduled = False
         self._again: IDelayedCall | None = None
         self._buffered_only: set[int] = set()
@@ -113,15 +97,17 @@ class NativeEngine:
         except OSError:
             self._completions.close()
             raise
-        self._threads = ThreadEngine(handler, threads=threads, most=most, most_files=most_files, memory=memory)
+        # A file may need two groups of threads.
+        self._threads = ThreadEngine(handler, threads=threads, most=most, most_files=2 * most_files, memory=memory)
 
     @property
     def load(self) -> int:
-        return self._load + self._threads.load
+        return self._load + self._threads.load - self._passed_on
 
     def open(self, path: os.PathLike[str] | str, flags: int, mode: int = 0o600) -> int:
         """See L{sslintercept.aio.request.DiskEngine}; where O_DIRECT is refused, threads serve the file."""
         self._admit_file()
+        refuse_appending(flags)
         buffered = os.open(path, flags | os.O_CLOEXEC, mode)
         try:
             fd = os.open(path, flags & ~ONCE | os.O_CLOEXEC | os.O_DIRECT)
@@ -140,14 +126,18 @@ class NativeEngine:
 
     def _open_buffered(self, path: os.PathLike[str] | str, flags: int) -> int:
         fd = self._threads.open(path, flags)
-        device = os.fstat(fd).st_dev
-        if device not in self._buffered_only and len(self._buffered_only) < self._most_files:
-            self._buffered_only.add(device)
-            self.log.warn(
-                "{path}: its file system has no O_DIRECT; its files are served by threads instead of native requests",
-                path=str(path),
-            )
+        self._say_buffered(fd)
         return fd
+
+    def _say_buffered(self, fd: int) -> None:
+        found = identity(fd)
+        if found is not None and found[0] not in self._buffered_only and len(self._buffered_only) < self._most_files:
+            self._buffered_only.add(found[0])
+            self.log.warn(
+                "{path}: its file system has no O_DIRECT, or none that never waits; its files are served by threads "
+                "instead of native requests",
+                path=path_of(fd),
+            )
 
     def submit(self, request: Request) -> None:
         """
@@ -156,16 +146,17 @@ class NativeEngine:
         """
         file = self._files.get(request.fd)
         if file is None:
-            if self._threads.owns(request.fd) or not _direct(request.fd):
+            if self._threads.owns(request.fd) or not flags_of(request.fd) & os.O_DIRECT:
                 self._threads.submit(request)
                 return
             self._admit_file()
+            refuse_appending(flags_of(request.fd))
         elif file.closing:
             raise closing(request.fd)
         count = counted(request, self._most - self._load)
         if file is None:
             file = self._files[request.fd] = File(request.fd)
-        if file.buffered >= 0 and any(part.writes and not _aligned(part) for part in request.parts()):
+        if not file.direct or (file.buffered >= 0 and any(is_part_of_page(part) for part in request.parts())):
             for part in request.parts():
                 part.target = file.buffered
             self._threads.submit(request)
@@ -175,6 +166,9 @@ class NativeEngine:
         self._load += count
         file.load += 1
         self._waiting.push(request)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._handler.soon(self._flush)
@@ -202,15 +196,16 @@ class NativeEngine:
         if file.closing:
             return
         file.closing = True
-        if self._threads.owns(file.buffered):
-            self._threads.close(file.buffered).addCallback(lambda _: self._released(file))
-        else:
-            if file.buffered >= 0:
-                os.close(file.buffered)
-            self._released(file)
+        for fd in file.helpers:
+            if self._threads.owns(fd):
+                file.helped += 1
+                self._threads.close(fd).addCallback(lambda _: self._released(file))
+            else:
+                os.close(fd)
+        self._completions.wake()
 
     def _released(self, file: File) -> None:
-        file.released = True
+        file.helped -= 1
         self._completions.wake()
 
     def _without_threads(self, _: None) -> None:
@@ -237,7 +232,7 @@ class NativeEngine:
                 self._over(head)
                 continue
             try:
-                if not self._pool.reserve(list(head.parts()), [_window(part)[1] for part in head.parts()]):
+                if not self._pool.reserve(list(head.parts()), [window(part)[1] for part in head.parts()]):
                     break
             except OSError as error:
                 waiting.pop()
@@ -253,7 +248,7 @@ class NativeEngine:
         part.state = State.RUNNING
         slot = part.slot = self._free.pop()
         self._slots[slot] = head, part
-        start, length = _window(part)
+        start, length = window(part)
         if part.writes and not part.moved:
             assert part.memory is not None
             part.buffer.view[:length] = part.memory
@@ -274,8 +269,7 @@ class NativeEngine:
                         self._again = self._handler.later(AGAIN, self._submit_again)
                     return
                 # It is the first that is refused; the others have not been looked at.
-                head, part = self._take_back(prepared.pop(0))
-                self._fail(head, part, error)
+                self._refused(*self._take_back(prepared.pop(0)), error)
             else:
                 del prepared[:count]
 
@@ -296,20 +290,23 @@ class NativeEngine:
         for slot, result in self._kernel.completed():
             head, part = self._take_back(slot)
             if result < 0:
-                self._fail(head, part, OSError(-result, os.strerror(-result)))
-                continue
-            part.moved += result
-            start, length = _window(part)
-            if result == 0 and part.writes:
-                self._fail(head, part, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-            elif result and part.moved < length and (part.writes or not _at_end(part.target, start + part.moved)):
-                self._going.append((head, part))
+                self._refused(head, part, OSError(-result, os.strerror(-result)))
             else:
-                self._transferred(head, part)
+                self._moved(head, part, result)
+
+    def _moved(self, head: Request, part: Request, count: int) -> None:
+        part.moved += count
+        start, length = window(part)
+        if count == 0 and part.writes:
+            self._fail(head, part, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        elif count and part.moved < length and (part.writes or not at_end(part.target, start + part.moved)):
+            self._going.append((head, part))
+        else:
+            self._transferred(head, part)
 
     def _transferred(self, head: Request, part: Request) -> None:
         """The kernel has nothing more for a part: show what is wanted of the window, and go on with the batch."""
-        _show(head, part)
+        show(head, part)
         if part.ok and part.then is not None and not head.cancelled and not self._files[head.fd].closing:
             self._going.append((head, part.then))
         else:
@@ -317,8 +314,46 @@ class NativeEngine:
 
     def _fail(self, head: Request, part: Request, error: OSError) -> None:
         part.state, part.error = State.RUNNING, error
-        _show(head, part)
+        show(head, part)
         self._over(head)
+
+    def _refused(self, head: Request, part: Request, error: OSError) -> None:
+        """The kernel has not begun with it: threads wait in its place, or it fails."""
+        file = self._files[head.fd]
+        if error.errno in REFUSALS and not file.closing and not head.cancelled:
+            try:
+                self._pass_on(file, head, part, error.errno)
+            except (LimitError, OSError):
+                pass
+            else:
+                return
+        if file.closing and error.errno == errno.EAGAIN:
+            error = OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))  # it was never begun
+        self._fail(head, part, error)
+
+    def _pass_on(self, file: File, head: Request, part: Request, why: int | None) -> None:
+        """Let threads do what is left of a part, in the same memory."""
+        if why != errno.EAGAIN and file.buffered >= 0:
+            file.direct = False
+            self._say_buffered(file.buffered)
+        fd = file.buffered if why == errno.EINVAL and file.buffered >= 0 else file.duplicate()
+        start, length = window(part)
+        assert part.buffer is not None
+        memory = part.buffer.view[part.moved : min(length, part.moved + LARGEST)]
+
+        def done(passed: Request) -> None:
+            memory.release()
+            self._passed_on -= 1
+            if passed.error is not None:
+                part.moved += passed.result
+                self._fail(head, part, passed.error)
+            else:
+                self._moved(head, part, passed.result)
+            self._schedule()
+
+        ask = write if part.writes else read_into
+        self._threads.submit(ask(fd, start + part.moved, memory, done, head.priority))
+        self._passed_on += 1
 
     def _over(self, head: Request) -> None:
         head.refuse_rest(errno.ECANCELED)
@@ -331,7 +366,7 @@ class NativeEngine:
     def _after(self) -> None:
         """There may be slots and memory again; files may be done with."""
         self._flush()
-        for file in [file for file in self._files.values() if file.released and not file.load]:
+        for file in [file for file in self._files.values() if file.over]:
             del self._files[file.fd]
             close_own(file.fd, file.identity)
             file.closed.callback(None)
@@ -341,47 +376,3 @@ class NativeEngine:
             self._kernel.destroy()
             self._completions.close()
             self._stopped.callback(None)
-
-
-def _window(part: Request) -> tuple[int, int]:
-    """Where a part is in the file for the kernel: a read in whole pages, a write as it is."""
-    if part.writes:
-        return part.offset, part.length
-    start = part.offset - part.offset % PAGE
-    return start, -(-(part.offset + part.length) // PAGE) * PAGE - start
-
-
-def _aligned(part: Request) -> bool:
-    return part.offset % PAGE == 0 and part.length % PAGE == 0
-
-
-def _show(head: Request, part: Request) -> None:
-    """Put what was moved where the caller looks for it; a cancelled read leaves the caller's memory alone."""
-    skip = part.offset - _window(part)[0]
-    part.result = min(max(part.moved - skip, 0), part.length)
-    if part.writes or part.buffer is None or head.cancelled:
-        return
-    seen = part.buffer.view[skip : skip + part.result]
-    if part.memory is None:
-        part.data = seen
-    else:
-        part.memory[: part.result] = seen
-        seen.release()
-
-
-def _at_end(fd: int, offset: int) -> bool:
-    """Whether a short read that stopped here has reached the end; in the middle of a page nothing else stops it."""
-    if offset % PAGE == 0:
-        return False
-    try:
-        return offset >= os.fstat(fd).st_size
-    except OSError:
-        return True
-
-
-def _direct(fd: int) -> bool:
-    """Whether the kernel is to have a descriptor; it also is who finds that one is closed."""
-    try:
-        return bool(fcntl(fd, F_GETFL) & os.O_DIRECT)
-    except OSError:
-        return True

@@ -213,6 +213,7 @@ class DiskEngine(Protocol):
         @return: a descriptor for requests, to be closed by L{close} alone.
         @raise OSError: it cannot be opened.
         @raise LimitError: too many files are open.
+        @raise ValueError: O_APPEND, which writes where no request says.
         """
         ...
 
@@ -222,7 +223,8 @@ class DiskEngine(Protocol):
 
         @raise LimitError: too much waits, or too many files are open. Nothing was taken; it can be submitted later.
         @raise StoppedError: the file or the engine is being closed.
-        @raise ValueError: the request was used before, or its batch has several descriptors, parts or bytes too many.
+        @raise ValueError: the request was used before, or its batch has several descriptors, parts or bytes too many,
+            or the descriptor has O_APPEND.
         """
         ...
 

@@ -13,8 +13,6 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Container
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 from os import preadv, pwritev
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -24,6 +22,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from sslintercept.aio.buffer import MOST_MEMORY, Pool
 from sslintercept.aio.completion import Completions
+from sslintercept.aio.descriptor import close_own, flags_of, identity, refuse_appending, renumbered
 from sslintercept.aio.queue import WaitQueue
 from sslintercept.aio.request import LARGEST, MOST_FILES, MOST_PARTS, MOST_REQUESTS, Handler, Request, State
 from sslintercept.errors import LimitError, StoppedError
@@ -188,6 +187,7 @@ class ThreadEngine:
     def open(self, path: os.PathLike[str] | str, flags: int, mode: int = 0o600) -> int:
         """See L{sslintercept.aio.request.DiskEngine}."""
         self._admit_file()
+        refuse_appending(flags)
         fd = renumbered(os.open(path, flags | os.O_CLOEXEC, mode), self._groups)
         try:
             self._groups[fd] = Group(fd, self._threads, self._pool, self._completions)
@@ -205,6 +205,7 @@ class ThreadEngine:
         group = self._groups.get(request.target)
         if group is None:
             self._admit_file()
+            refuse_appending(flags_of(request.target))
         elif group.stopping:
             raise closing(request.fd)
         count = counted(request, self._most - self._load)
@@ -314,34 +315,3 @@ def attached(end: Deferred[None]) -> Deferred[None]:
     mine: Deferred[None] = Deferred()
     end.addCallback(lambda _: mine.callback(None))
     return mine
-
-
-Identity = tuple[int, int] | None
-"""device and inode, by which a descriptor is known again"""
-
-
-def identity(fd: int) -> Identity:
-    """What a descriptor stands for; C{None} if it is closed."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def close_own(fd: int, own: Identity) -> None:
-    """Close a descriptor, unless somebody closed it behind our back: by now it may stand for something of theirs."""
-    if own is not None and identity(fd) == own:
-        os.close(fd)
-
-
-def renumbered(fd: int, taken: Container[int]) -> int:
-    """The same under a number that is not taken; one is that was closed behind our back."""
-    if fd not in taken:
-        return fd
-    numbers = [fd]
-    while numbers[-1] in taken:
-        numbers.append(fcntl(fd, F_DUPFD_CLOEXEC, numbers[-1] + 1))
-    for number in numbers[:-1]:
-        os.close(number)
-    return numbers[-1]

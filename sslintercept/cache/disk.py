@@ -40,7 +40,7 @@ class Disk:
         """
         settings = self._settings
         parts = parts_of(settings.cache, self._worker, settings.workers)
-        self._engine = choose(settings.aio.engine, self._handler)
+        self._engine = choose(settings.aio.engine, self._handler, threads=settings.aio.threads)
         store = Store(parts, self._engine, self._handler, wall_clock=time)
         self._processor.storage = store
         self.cached = Cached(self._processor, store)

@@ -27,6 +27,10 @@ MOST_DOMAINS: Final = 8
 MOST_SPLIT: Final = 64
 """domains with name servers of their own"""
 SYSTEM: Final = "system"
+ENGINES: Final = ("auto", "native", "threads")
+"""of the disk"""
+MOST_DISK_THREADS: Final = 32
+"""for each file; there are 100 files at most"""
 
 
 # units that serve one key
@@ -38,13 +42,10 @@ def _workers(text: str) -> int:
     return units.integer(1, MOST_WORKERS)(text)
 
 
-def _only(word: str, others: tuple[str, ...], what: str) -> Unit[str]:
-    def read(text: str) -> str:
-        if text in others:
-            raise ValueError(what)
-        return units.choice(word)(text)
-
-    return units.unit(read, word)
+def _engine(text: str) -> str:
+    if text == "uring":
+        raise ValueError("not in this version; see docs/aio.md")
+    return units.choice(*ENGINES)(text)
 
 
 def _access(text: str, folder: Path) -> str:
@@ -426,9 +427,14 @@ class AioSettings:
     """C{[aio]}"""
 
     engine: str = setting(
-        _only("auto", ("native", "threads", "uring"), "choosing a disk engine is not part of this version"),
+        units.unit(_engine, "auto, native or threads", " | ".join(ENGINES)),
         "auto",
-        "disk engine; native, threads and uring are not part of this version",
+        "who reads and writes files; native: Linux AIO; auto: native if the kernel permits it",
+    )
+    threads: int = setting(
+        units.integer(1, MOST_DISK_THREADS),
+        "8",
+        "threads for each file that threads serve; native takes them for what O_DIRECT cannot do",
     )
 
 

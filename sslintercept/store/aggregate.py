@@ -12,7 +12,7 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from sslintercept.aio.buffer import Buffer
+from sslintercept.aio.buffer import Buffer, mapped
 from sslintercept.store.layout import (
     BLOCK,
     DOCUMENT_HEADER,
@@ -53,7 +53,7 @@ class Buffers:
         if self.used + CAPACITY > self._most:
             return None
         try:
-            buffer = self._kept.pop() if self._kept else Buffer(CAPACITY)
+            buffer = self._kept.pop() if self._kept else mapped(CAPACITY)[0]
         except OSError:
             return None
         self.used += CAPACITY

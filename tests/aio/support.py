@@ -82,9 +82,13 @@ class Disk:
         return write(fd, offset, data, self.note, priority)
 
     def file(self, content: bytes = b"", name: str = "file", flags: int = os.O_RDWR | os.O_CREAT) -> int:
-        """A file with a content, opened by the engine."""
+        """A file with a content that is on the disk alone, opened by the engine."""
         path = self.folder / name
-        path.write_bytes(content)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return self.engine.open(path, flags)
 
     def closed(self, fd: int) -> None:

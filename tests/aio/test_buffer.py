@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sslintercept.aio.buffer import PAGE, WORST, Pool, size_of
-from sslintercept.aio.request import Request, read
+from sslintercept.aio.buffer import CUT, HUGE, PAGE, WORST, Pool, size_of
+from sslintercept.aio.request import LARGEST, Request, read
 
 
 def taken(pool: Pool, *lengths: int) -> list[Request]:
@@ -77,6 +80,58 @@ def test_used_and_kept_together_stay_within_the_bound() -> None:
     assert more.buffer is None
     give(pool, held[:1])
     assert pool.reserve([more], [1])
+
+
+def test_large_buffers_share_huge_pages() -> None:
+    pool = Pool()
+    parts = taken(pool, *[HUGE // 2] * 3, HUGE, 2 * HUGE)
+    assert (pool.used, pool.kept) == (9 * HUGE // 2, HUGE // 2)
+    first, second, *_ = (part.buffer.address for part in parts if part.buffer is not None)
+    assert abs(first - second) == HUGE // 2
+    assert all(part.buffer.address % (HUGE // 2) == 0 for part in parts if part.buffer is not None)
+    give(pool, parts)
+    assert (pool.used, pool.kept) == (0, 5 * HUGE)
+
+
+def test_a_huge_page_is_forgotten_when_all_of_its_buffers_are_given_back() -> None:
+    pool = Pool(WORST)
+    held = taken(pool, CUT, CUT)
+    give(pool, held[:1])
+    rest = taken(pool, *[PAGE] * ((WORST - HUGE) // PAGE))
+    more = read(3, 0, 1)
+    assert not pool.reserve([more], [1])
+    give(pool, held[1:])
+    assert pool.reserve([more], [1])
+    assert (pool.used, pool.kept) == (WORST - HUGE + PAGE, 0)
+    give(pool, [*rest, more])
+
+
+def test_the_worst_batch_has_room_when_nothing_else_is_in_use() -> None:
+    """Whatever is kept in other sizes."""
+    pool = Pool(WORST)
+    for size in (PAGE, CUT, 2 * CUT, HUGE // 2, HUGE):
+        give(pool, taken(pool, *[size] * (WORST // max(size, HUGE))))
+    lengths = [CUT // 2 + 1, CUT + 1, 2 * CUT + 1, 4 * CUT + 1, 8 * CUT + 1]
+    lengths += [(LARGEST - sum(lengths)) // 59] * 59
+    give(pool, taken(pool, *lengths))
+    assert pool.used == 0
+    assert pool.kept <= WORST
+
+
+@given(st.lists(st.tuples(st.integers(1, LARGEST), st.booleans()), max_size=40))
+def test_no_order_of_taking_and_giving_breaks_the_bound_or_shares_a_byte(steps: list[tuple[int, bool]]) -> None:
+    pool, held = Pool(WORST), list[Request]()
+    for length, gives in steps:
+        if gives and held:
+            give(pool, [held.pop(length % len(held))])
+        else:
+            part = read(3, 0, 1)
+            if pool.reserve([part], [length]):
+                held.append(part)
+        assert pool.used + pool.kept <= WORST
+        assert pool.used == sum(size_of(part.buffer.size) for part in held if part.buffer is not None)
+    ranges = sorted((part.buffer.address, part.buffer.size) for part in held if part.buffer is not None)
+    assert all(start + size <= then for (start, size), (then, _) in itertools.pairwise(ranges))
 
 
 def test_a_batch_gets_all_of_its_memory_or_none() -> None:

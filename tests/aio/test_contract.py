@@ -385,6 +385,18 @@ def test_a_file_that_cannot_be_opened_leaves_nothing(disk: Disk) -> None:
         disk.engine.open(disk.folder, os.O_RDWR)
 
 
+def test_a_file_that_writes_at_its_end_wherever_it_is_told_is_refused(disk: Disk) -> None:
+    fd = disk.file(pages(1))
+    with pytest.raises(ValueError, match="O_APPEND"):
+        disk.engine.open(disk.folder / "file", os.O_RDWR | os.O_APPEND)
+    for direct in (0, os.O_DIRECT):
+        own = os.open(disk.folder / "file", os.O_RDWR | os.O_APPEND | direct)
+        with pytest.raises(ValueError, match="O_APPEND"):
+            disk.submit(disk.write(own, 0, pages(1)))
+        os.close(own)
+    assert disk.answer(disk.write(fd, 0, b"x")).result == 1
+
+
 def test_new_files_are_the_owners_alone(disk: Disk) -> None:
     os.umask(0)
     fd = disk.engine.open(disk.folder / "new", os.O_RDWR | os.O_CREAT | os.O_EXCL)

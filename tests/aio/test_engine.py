@@ -46,7 +46,9 @@ def test_threads_take_the_place_of_what_the_kernel_refuses(
     assert event["why"] == "Operation not permitted"
 
 
-@pytest.mark.parametrize(("setting", "why"), [("uring", "uring is not in this version"), ("dma", "no disk engine dma")])
+@pytest.mark.parametrize(
+    ("setting", "why"), [("uring", r"uring is not in this version \(see docs/aio.md\)"), ("dma", "no disk engine dma")]
+)
 def test_an_engine_that_there_is_not_is_refused_with_what_there_is(loop: Loop, setting: str, why: str) -> None:
     with pytest.raises(ConfigError, match=f"{why}; write auto, native or threads"):
         choose(setting, loop.handler)

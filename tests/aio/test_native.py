@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from twisted.logger import LogEvent
 
 from sslintercept.aio import kernel as kernel_module
 from sslintercept.aio import native as module
+from sslintercept.aio import threads as threads_module
 from sslintercept.aio.kernel import Event, Kernel
 from sslintercept.aio.native import NativeEngine
-from sslintercept.aio.request import Request, State, read, read_into, write
+from sslintercept.aio.request import LARGEST, Request, State, read, read_into, write
+from sslintercept.errors import LimitError
 from sslintercept.testing.loop import Loop
 
 from .conftest import DiskMaker
@@ -58,10 +61,14 @@ def disk(make: DiskMaker, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def watched(disk: Disk) -> Watched:
-    assert isinstance(disk.engine, NativeEngine)
-    kernel = disk.engine._kernel
+    kernel = engine(disk)._kernel
     assert isinstance(kernel, Watched)
     return kernel
+
+
+def engine(disk: Disk) -> NativeEngine:
+    assert isinstance(disk.engine, NativeEngine)
+    return disk.engine
 
 
 def test_three_thousand_of_one_turn_are_handed_over_in_batches_and_all_end(disk: Disk) -> None:
@@ -107,13 +114,13 @@ def test_stopping_does_not_wait_for_a_kernel_without_room(disk: Disk) -> None:
     disk.submit(disk.read(fd, 0, PAGE), disk.read(fd, PAGE, PAGE))
     disk.loop.pump()
     disk.stop()
-    assert [one.errno for one in disk.answers] == [errno.EAGAIN] * 2
+    assert [one.errno for one in disk.answers] == [errno.ECANCELED] * 2
 
 
 def test_a_transfer_in_pieces_is_put_together(disk: Disk) -> None:
     """T7.5: short results go on until the whole length is done."""
     watched(disk).shorten = PAGE
-    fd = disk.file()
+    fd = disk.file(bytes(4 * PAGE))
     assert disk.answer(disk.write(fd, 0, pages(4))).result == 4 * PAGE
     seen = disk.answer(disk.read(fd, 100, 3 * PAGE))
     assert seen.data == pages(4)[100 : 100 + 3 * PAGE]
@@ -138,6 +145,71 @@ def test_a_write_that_moves_nothing_is_no_room(disk: Disk, monkeypatch: pytest.M
     monkeypatch.setattr(Watched, "completed", nothing)
     fd = disk.file()
     assert disk.answer(disk.write(fd, 0, pages(1))).errno == errno.ENOSPC
+
+
+def test_what_would_have_to_wait_is_done_by_threads_and_the_batch_goes_on(disk: Disk) -> None:
+    """New blocks and dirty pages: the kernel says EAGAIN instead of waiting."""
+    fd = disk.file(pages(2))
+    last = disk.read(fd, 0, 4 * PAGE)
+    seen: list[bytes] = []
+    head = write(fd, 2 * PAGE, bytes(PAGE), lambda _: seen.append(bytes(last.data or b"")))
+    disk.submit(linked(head, disk.write(fd, 0, pages(2)[PAGE:]), disk.write(fd, 3 * PAGE, pages(1)), last))
+    disk.settle()
+    assert (seen, head.failed) == ([pages(2)[PAGE:] * 2 + bytes(2 * PAGE)], None)
+    assert engine(disk)._threads.owns(engine(disk)._files[fd].waiting)
+    with (disk.folder / "file").open("r+b") as file:
+        file.write(b"dirty")
+        file.flush()
+        assert disk.answer(disk.read(fd, 1, PAGE)).data == b"irty" + bytes([1]) * (PAGE - 5) + bytes([1])
+    disk.closed(fd)
+
+
+def test_the_largest_read_is_passed_on_whole(disk: Disk) -> None:
+    """With the pages around it, it is larger than a request may be."""
+    content = pages(LARGEST // PAGE + 1)
+    fd = disk.file(content)
+    watched(disk).refusals = [errno.EOPNOTSUPP]
+    assert disk.answer(disk.read(fd, 1, LARGEST)).data == content[1 : LARGEST + 1]
+
+
+def test_a_kernel_that_cannot_promise_not_to_wait_is_asked_once_for_each_file(disk: Disk, said: list[LogEvent]) -> None:
+    fd = disk.file(pages(2))
+    watched(disk).refusals = [errno.EOPNOTSUPP] * 9
+    for _ in range(3):
+        assert disk.answer(disk.read(fd, PAGE, PAGE)).data == pages(2)[PAGE:]
+    assert len(watched(disk).transfers) == 1
+    assert len([event for event in said if "O_DIRECT" in str(event.get("log_format"))]) == 1
+
+
+def test_a_part_that_threads_have_no_room_for_fails_with_what_the_kernel_said(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(request: Request) -> None:
+        raise LimitError("full", where="disk engine", remedy="wait")
+
+    fd = disk.file(pages(1))
+    watched(disk).refusals = [errno.EOPNOTSUPP]
+    monkeypatch.setattr(engine(disk)._threads, "submit", full)
+    assert disk.answer(disk.read(fd, 0, PAGE)).errno == errno.EOPNOTSUPP
+
+
+def test_what_was_passed_on_is_given_back_when_its_file_is_closed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = disk.file()
+    begin, begun = threading.Event(), threading.Event()
+
+    def pwritev(fd: int, memory: Sequence[memoryview], offset: int) -> int:
+        begun.set()
+        assert begin.wait(60)
+        return os.pwritev(fd, memory, offset)
+
+    monkeypatch.setattr(threads_module, "pwritev", pwritev)
+    disk.submit(*[disk.write(fd, n * PAGE, bytes(PAGE)) for n in range(12)])
+    disk.until(lambda: disk.engine.load == 12 and engine(disk)._threads.load == 12 and begun.is_set())
+    end = disk.engine.close(fd)
+    begin.set()
+    disk.until(lambda: bool(end.called))
+    assert {one.errno for one in disk.answers} == {None, errno.ECANCELED}
+    assert len(disk.answers) == 12
 
 
 def test_reads_are_widened_to_pages_and_parts_of_pages_are_written_by_threads(disk: Disk) -> None:
@@ -268,7 +340,7 @@ def test_memory_that_the_system_does_not_have_is_an_error_of_the_request(
 
     fd = disk.file(pages(1))
     with monkeypatch.context() as patch:
-        patch.setattr("sslintercept.aio.buffer.Buffer", scarce)
+        patch.setattr("sslintercept.aio.buffer.mapped", scarce)
         assert disk.answer(disk.read(fd, 0, PAGE)).errno == errno.ENOMEM
     assert disk.answer(disk.read(fd, 0, PAGE)).errno is None
 

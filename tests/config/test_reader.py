@@ -56,7 +56,7 @@ def test_an_empty_file_gives_the_defaults(ini: Path, tmp_path: Path) -> None:
         10.0, 60.0, 120.0, 65536, None, "allow", 10.0, 15.0, "sslintercept", 60.0, 256, 32
     )
     assert s.cache == schema.CacheSettings(None, 2**30, 64 * 2**20, False, 4 * 2**30, 0.0)
-    assert s.aio == schema.AioSettings("auto")
+    assert s.aio == schema.AioSettings("auto", 8)
     assert s.log == schema.LogSettings("-", "json", True, None, None)
     assert s.admin == schema.AdminSettings()
 
@@ -153,6 +153,9 @@ via = off
 pool_idle = 6s
 pool_size = 7
 pool_per_origin = 8
+[aio]
+engine = threads
+threads = 32
 [log]
 access = access.log
 format = squid
@@ -188,6 +191,7 @@ keylog = keys.log
     assert s.tunnel == schema.TunnelSettings(60.0, 1, 1)
     assert s.probe == schema.ProbeSettings(1.0, 0.0, 1024, "close")
     assert s.http == schema.HttpSettings(1.0, 2.0, 3.0, 1024, (443, 8443), "deny", 4.0, 5.0, "off", 6.0, 7, 8)
+    assert s.aio == schema.AioSettings("threads", 32)
     assert s.log == schema.LogSettings(str(here / "access.log"), "squid", False, here / "seq", here / "keys.log")
 
 
@@ -320,6 +324,12 @@ accept = https
             "[sslintercept]\nworkers = 65",
             "2: [sslintercept] workers = 65: too large; allowed: a whole number from 1 to 64, or auto",
         ),
+        (
+            "[aio]\nengine = fast",
+            "2: [aio] engine = fast: not one of the choices; allowed: auto, native or threads",
+        ),
+        ("[aio]\nthreads = 0", "2: [aio] threads = 0: too small; allowed: a whole number from 1 to 32"),
+        ("[aio]\nthreads = 33", "2: [aio] threads = 33: too large; allowed: a whole number from 1 to 32"),
         ("[http]\n[log]\n[http]", "3: [http]: given twice, first in line 1; keep one of the two"),
         ("via = off", "1: via: a key before the first section; write a line like [http] above it"),
     ],
@@ -333,9 +343,8 @@ def test_a_mistake_has_one_clear_line(ini: Path, text: str, line: str) -> None:
     [
         (
             "[aio]\nengine = uring",
-            "2: [aio] engine = uring: choosing a disk engine is not part of this version; allowed: auto",
+            "2: [aio] engine = uring: not in this version; see docs/aio.md; allowed: auto, native or threads",
         ),
-        ("[aio]\nengine = fast", "2: [aio] engine = fast: not one of the choices; allowed: auto"),
         ("[inspect:a]\nuse = icap", "1: [inspect:a]: inspectors are not part of this version; remove the section"),
         ("[admin]\nport = 1", "2: [admin] port: not part of this version; remove the key"),
     ],
@@ -345,8 +354,8 @@ def test_what_this_version_does_not_do_is_refused(ini: Path, text: str, line: st
 
 
 def test_what_is_reserved_may_stand_there_with_its_only_value(ini: Path) -> None:
-    s = settings(ini, "[cache]\ndecrypted = off\n[aio]\nengine = auto\n[admin]\n")
-    assert (s.cache.decrypted, s.aio.engine) == (False, "auto")
+    s = settings(ini, "[cache]\ndecrypted = off\n[admin]\n")
+    assert not s.cache.decrypted
 
 
 def test_a_mistake_never_shows_more_than_the_first_line_of_a_value(ini: Path) -> None:
