@@ -134,6 +134,12 @@ class Intake:
         if self.ended and self._receive is receive:
             end()
 
+    def hold(self) -> None:
+        """Keep what comes again."""
+        self._receive = None
+        if not self.ended and len(self.kept) > HOLD:
+            self.stop()
+
     def drop(self) -> None:
         """Nobody wants any more of it."""
         self._enough = None
