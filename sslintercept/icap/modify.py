@@ -11,7 +11,6 @@ A request on a kept line that turns out to be dead is said again on a new one, o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +19,11 @@ from twisted.python.failure import Failure
 
 from sslintercept.errors import EngineError, InterceptError
 from sslintercept.icap import wire
-from sslintercept.icap.answer import AnswerBody, Answered, Modified, Outcome, Report, Unchanged
+from sslintercept.icap.body import AnswerBody
+from sslintercept.icap.message import Answered, Modified, ModRequest, Outcome, Report, Unchanged
 from sslintercept.icap.options import Options, Transfer, refused
 from sslintercept.icap.verdict import threats
-from sslintercept.icap.wire import Field, Kind, ReplyHead, ReplyReader
+from sslintercept.icap.wire import Kind, ReplyHead, ReplyReader
 from sslintercept.net.intake import Intake, Producer
 from sslintercept.net.line import Line
 from sslintercept.profile.profile import Bytes
@@ -34,37 +34,6 @@ if TYPE_CHECKING:
 
 MOST_FIELDS: Final = 32
 """fields beginning with X- that are told"""
-
-
-@dataclass(frozen=True, slots=True)
-class ModRequest:
-    """
-    What is shown to a service.
-
-    @ivar request: the head of the HTTP request, with its empty line; C{response}: of the response, for RESPMOD.
-    @ivar body: whether a body follows; C{length}: how long it is, or C{None} if nobody knows.
-    @ivar keeps: the caller keeps the body until the outcome is there, so that the service may say 204 at any time.
-    @ivar extension: what the name of the content ends with, without the dot; the service may want others whole.
-    @ivar client, server, user: told to the service if they are known, as X-Client-IP and so on.
-    @ivar more: other fields for the service.
-    """
-
-    kind: Kind
-    request: bytes
-    response: bytes | None = None
-    body: bool = False
-    length: int | None = None
-    keeps: bool = False
-    extension: str = ""
-    client: str = ""
-    server: str = ""
-    user: str = ""
-    more: tuple[Field, ...] = ()
-
-    def heads(self) -> list[tuple[bytes, bytes]]:
-        """Its parts as they are sent."""
-        heads = [(b"req-hdr", self.request)]
-        return heads if self.response is None else [*heads, (b"res-hdr", self.response)]
 
 
 class _Stage(Enum):
@@ -163,6 +132,7 @@ class Modification:
             raise self._error(f"it takes no {asked.kind.name}", "refused")
         transfer = options.transfer(asked.extension)
         if transfer is Transfer.IGNORE:
+            service.left(self, self._error("it was not asked", "dropped"))
             self._give_back(Report(0, service.tag.now, (), ()))
             return
         if asked.body:

@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 from sslintercept.errors import ConfigError, EngineError
 from sslintercept.facts import Address
 from sslintercept.icap import wire
-from sslintercept.icap.modify import Modification, ModRequest
+from sslintercept.icap.message import ModRequest
+from sslintercept.icap.modify import Modification
 from sslintercept.icap.options import Options, Tag, options, tag
 from sslintercept.icap.pool import LinePool
 from sslintercept.icap.wire import Field, Kind, ReplyHead, ReplyReader
@@ -178,6 +179,7 @@ class Service:
             self.tag.heard(told.tag, self.handler.seconds())
             most = self.limits.connections
             self.pool.places.most = most if told.connections is None else min(most, told.connections)
+            self.pool.places.let_in()
         asking, self._asking = self._asking, []
         for asked in asking:
             asked.callback(told)  # one that was cancelled ignores it

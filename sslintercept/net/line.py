@@ -188,13 +188,18 @@ def tcp(
             raise _unreachable(error.what, where) from None
         if tls is None:
             return Line(vc)
-        done: Deferred[None] = Deferred(lambda _: vc.abort())
+        line = Line(vc)
+        done: Deferred[None] = Deferred(lambda _: line.close())
 
         def secured(_secured: Secured | None, error: InterceptError | None) -> None:
-            if not done.called:
-                done.callback(None) if error is None else done.errback(_unreachable(error.what, where))
+            if done.called:
+                return
+            if error is None:
+                done.callback(None)
+            else:
+                line.close()
+                done.errback(_unreachable(error.what, where))
 
-        line = Line(vc)
         tls.push(vc, name or destination.host, (), None, secured).begin()
         await done
         return line

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sslintercept.icap.answer import AnswerBody
-from sslintercept.icap.modify import Modification, ModRequest
+from sslintercept.icap.body import AnswerBody
+from sslintercept.icap.message import ModRequest
+from sslintercept.icap.modify import Modification
 from sslintercept.icap.service import Limits, Service
 from sslintercept.icap.wire import IEOF, LAST, Kind
 from sslintercept.net.breaker import Breaker

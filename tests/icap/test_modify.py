@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from sslintercept.errors import InterceptError
-from sslintercept.icap.answer import Answered, Modified, Unchanged
-from sslintercept.icap.modify import ModRequest
+from sslintercept.icap.message import Answered, Modified, ModRequest, Unchanged
 from sslintercept.icap.service import Names, Service
 from sslintercept.icap.wire import IEOF, LAST, Kind
 from sslintercept.net.breaker import Breaker

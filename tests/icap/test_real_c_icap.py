@@ -9,8 +9,8 @@ import pytest
 from twisted.internet.defer import Deferred, fail
 
 from sslintercept.facts import Address
-from sslintercept.icap.answer import Modified, Unchanged
-from sslintercept.icap.modify import Modification, ModRequest
+from sslintercept.icap.message import Modified, ModRequest, Unchanged
+from sslintercept.icap.modify import Modification
 from sslintercept.icap.service import Limits, Service
 from sslintercept.icap.wire import Kind
 from sslintercept.net.connector import Connector

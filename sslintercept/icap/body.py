@@ -1,63 +1,15 @@
-"""
-What comes of a modification: unchanged, another message, or an answer in the origin's place; and its body as it comes.
-"""
+"""The body of an answer as it comes: kept until somebody reads, and then handed straight on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
-from sslintercept.errors import EngineError, InterceptError
-from sslintercept.icap.verdict import Threat
+from sslintercept.errors import InterceptError
 from sslintercept.profile.profile import Bytes
 
 HIGH_WATER: Final = 64 * 1024
-"""bytes of an answer's body that nobody reads yet at which the server is stopped"""
-
-
-class Report(NamedTuple):
-    """
-    What the service said beside the message.
-
-    @ivar tag: what this verdict may be kept under, or C{None}: not at all.
-    @ivar fields: the fields of its answer that begin with X-.
-    """
-
-    status: int
-    tag: bytes | None
-    threats: tuple[Threat, ...]
-    fields: tuple[tuple[bytes, bytes], ...]
-
-
-class Unchanged(NamedTuple):
-    """
-    The message may pass as it is.
-
-    @ivar kept: the body as far as it was written, for the caller to pass on; then comes the rest, which the caller
-        still has and which is not to be written here any more. C{None} only where the caller keeps the body itself.
-    """
-
-    kept: bytes | None
-    report: Report
-
-
-class Modified(NamedTuple):
-    """Another message of the same kind takes its place: a head of HTTP with its empty line, and a body or none."""
-
-    head: bytes
-    body: AnswerBody | None
-    report: Report
-
-
-class Answered(NamedTuple):
-    """A response to the request that was shown: the origin is not asked."""
-
-    head: bytes
-    body: AnswerBody | None
-    report: Report
-
-
-Outcome = Unchanged | Modified | Answered
+"""bytes that nobody reads yet at which the server is stopped"""
 
 
 def _nothing() -> None:
@@ -66,9 +18,10 @@ def _nothing() -> None:
 
 class AnswerBody:
     """
-    A body as it comes from the service: kept until somebody reads, and then handed straight on.
+    A push producer to whoever reads; C{stopProducing} means that nobody does any more.
 
-    It is a push producer to whoever reads. C{stopProducing} means that nobody does any more.
+    @ivar ended: all of it has come; C{error}: why no more does.
+    @ivar gone: called when nobody reads any more.
     """
 
     __slots__ = ("_end", "_failed", "_full", "_go", "_kept", "_paused", "_receive", "_stop", "ended", "error", "gone")
@@ -82,7 +35,7 @@ class AnswerBody:
         self._full = self._paused = False
         self.gone: Callable[[], object] = _nothing
         self.ended = False
-        self.error: EngineError | None = None
+        self.error: InterceptError | None = None
 
     # whoever reads
 
@@ -160,7 +113,7 @@ class AnswerBody:
         if self._receive is not None:
             self._end()
 
-    def fail(self, error: EngineError) -> None:
+    def fail(self, error: InterceptError) -> None:
         """It breaks off."""
         self.error = error
         if self._receive is not None:
