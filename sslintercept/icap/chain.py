@@ -217,3 +217,4 @@ class Chain:
     def _failed(self, failure: Failure) -> None:
         if not self.outcome.called:
             self.outcome.errback(failure)
+            self.abort(ValueError("another service failed"))

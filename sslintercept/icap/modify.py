@@ -10,9 +10,9 @@ A request on a kept line that turns out to be dead is said again on a new one, o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -24,7 +24,7 @@ from sslintercept.icap.message import Answered, Modified, ModRequest, Outcome, R
 from sslintercept.icap.options import Options, Transfer, refused
 from sslintercept.icap.verdict import threats
 from sslintercept.icap.wire import Kind, ReplyHead, ReplyReader
-from sslintercept.net.intake import Intake, Producer
+from sslintercept.net.intake import MOST_KEPT, Intake, Producer
 from sslintercept.net.line import Line
 from sslintercept.profile.profile import Bytes
 from sslintercept.tunnel.chunk import encode
@@ -116,8 +116,8 @@ class Modification:
             self._intake.finish()
         self._get(self._prepare())
 
-    def _get(self, preparing: object) -> None:
-        self._getting = Deferred.fromCoroutine(preparing)  # type: ignore[arg-type] # a coroutine of ours
+    def _get(self, preparing: Coroutine[Any, Any, None]) -> None:  # Any: what it awaits is its own business
+        self._getting = Deferred.fromCoroutine(preparing)
         self._getting.addErrback(self._not_got)
 
     def _not_got(self, failure: Failure) -> None:
@@ -136,7 +136,7 @@ class Modification:
             self._give_back(Report(0, service.tag.now, (), ()))
             return
         if asked.body:
-            most = service.limits.most_kept
+            most = min(service.limits.most_kept, MOST_KEPT)
             self._retain = not asked.keeps and asked.length is not None and asked.length <= most
             if transfer is Transfer.PREVIEW:
                 self._preview = options.preview

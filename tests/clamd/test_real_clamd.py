@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from sslintercept.clamd.wire import Clean, Found, TooBig
 from sslintercept.facts import Address
 from sslintercept.net.connector import Connector
 from sslintercept.net.line import local, tcp
-from tests.engines import EICAR, RealLoop, child, fault, start_clamd
+from sslintercept.testing import engines
+from sslintercept.testing.engines import EICAR, RealLoop
+from tests.engines import fault, found
 from tests.process.tools import server_port
 
 MOST = 1024 * 1024
@@ -30,15 +31,8 @@ class Nobody:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
-    folder = tmp_path_factory.mktemp("clamd")
     port = server_port()
-    command, sock = start_clamd(folder, port)
-
-    def ready() -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(sock)) == 0
-
-    with child(command, folder / "log", ready):
+    with engines.clamd(tmp_path_factory.mktemp("clamd"), port) as sock:
         yield sock, port
 
 
@@ -59,7 +53,7 @@ def clamd(real: tuple[Path, int], loop: RealLoop, request: pytest.FixtureRequest
     return Clamd(loop.handler, tcp(connector, Address("127.0.0.1", port), "clamd"), limits=Limits(most=MOST))
 
 
-@pytest.mark.parametrize(("body", "expected"), [(b"harmless", Clean()), (EICAR, Found("Eicar-Test.UNOFFICIAL"))])
+@pytest.mark.parametrize(("body", "expected"), [(b"harmless", Clean()), (EICAR, Found(engines.FOUND))])
 def test_malware_is_found_and_other_bodies_are_clean(
     loop: RealLoop, clamd: Clamd, body: bytes, expected: object
 ) -> None:
@@ -67,7 +61,7 @@ def test_malware_is_found_and_other_bodies_are_clean(
     for at in range(0, len(body), 10):
         scan.write(body[at : at + 10])
     scan.finish()
-    assert loop.found(scan.outcome) == expected
+    assert found(loop, scan.outcome) == expected
 
 
 def test_a_body_as_long_as_it_takes_is_scanned_and_a_longer_one_is_named(loop: RealLoop, clamd: Clamd) -> None:
@@ -75,14 +69,14 @@ def test_a_body_as_long_as_it_takes_is_scanned_and_a_longer_one_is_named(loop: R
         scan = clamd.scan()
         scan.write(bytes(size))
         scan.finish()
-        assert loop.found(scan.outcome) == expected
+        assert found(loop, scan.outcome) == expected
 
 
 def test_its_own_limit_is_named_where_ours_is_above_it(loop: RealLoop, real: tuple[Path, int]) -> None:
     clamd = Clamd(loop.handler, local(loop.handler, str(real[0]), "clamd"))
     scan = clamd.scan()
     scan.write(bytes(MOST + 1))
-    assert loop.found(scan.outcome) == TooBig()
+    assert found(loop, scan.outcome) == TooBig()
 
 
 def test_many_scans_at_once_get_each_its_verdict(loop: RealLoop, clamd: Clamd) -> None:
@@ -91,14 +85,14 @@ def test_many_scans_at_once_get_each_its_verdict(loop: RealLoop, clamd: Clamd) -
     for scan, body in zip(scans, bodies, strict=True):
         scan.write(body)
         scan.finish()
-    found = [loop.found(scan.outcome) for scan in scans]
-    assert [isinstance(verdict, Found) for verdict in found] == [body is EICAR for body in bodies]
+    verdicts = [found(loop, scan.outcome) for scan in scans]
+    assert [isinstance(verdict, Found) for verdict in verdicts] == [body is EICAR for body in bodies]
 
 
 def test_it_is_there_and_has_a_version(loop: RealLoop, clamd: Clamd) -> None:
     ping = Deferred.fromCoroutine(clamd.ping())
     loop.until(lambda: ping.called)
-    assert loop.found(clamd.version()).engine.startswith("ClamAV ")
+    assert found(loop, clamd.version()).engine.startswith("ClamAV ")
 
 
 def test_one_that_is_not_there_is_unreachable(loop: RealLoop, tmp_path: Path) -> None:

@@ -458,3 +458,69 @@ def test_a_server_that_closes_behind_each_answer_is_connected_anew(loop: Loop) -
     for _ in range(3):
         assert isinstance(outcome(shown(service, loop, b"a").outcome), Unchanged)
     assert len(server.peers) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "rubbish"),
+        (told() + b"more", "rubbish"),
+        (told().replace(b"null-body", b"opt-body") + b"fffff\r\n" + bytes(0xFFFFF) + b"\r\n" + LAST, "rubbish"),
+        (b"ICAP/1.0 404 Service not found\r\n\r\n", "refused"),
+        (b"ICAP/1.0 200", "hangs"),
+    ],
+)
+def test_options_that_are_none_are_named_to_everybody_who_waits(loop: Loop, options: bytes, expected: str) -> None:
+    service, server = made(loop, hang, options)
+    asked = [service.modify(ModRequest(Kind.REQMOD, GET)) for _ in range(3)]
+    loop.pass_time(12)
+    assert [fault(one.outcome) for one in asked] == [expected] * 3
+    assert server.asked == 1
+    assert service.pool.places.taken == 0
+
+
+def test_options_may_have_a_body_that_nobody_reads(loop: Loop) -> None:
+    service, _ = made(loop, hang, told().replace(b"null-body", b"opt-body") + b"3\r\nabc\r\n" + LAST)
+    service.options()
+    loop.pump()
+    assert service.pool.idle == 1
+
+
+def test_options_on_a_dead_line_are_asked_again(loop: Loop) -> None:
+    service, server = made(loop, at_end(reply(204, None)), told(more="Options-TTL: 10\r\n"))
+    shown(service, loop, b"a")
+    loop.pass_time(11)
+    first, heard = server.peers[0], server.script
+    first.received = lambda peer: peer.finish()
+    server.script = heard
+    assert isinstance(outcome(shown(service, loop, b"a").outcome), Unchanged)
+    assert len(server.peers) == 2
+
+
+def test_a_service_that_is_stopped_ends_what_is_under_way(loop: Loop) -> None:
+    service, _ = made(loop, hang)
+    asked = [shown(service, loop, b"ab", end=False), service.modify(ModRequest(Kind.REQMOD, GET))]
+    service.close()
+    assert [fault(one.outcome) for one in asked] == ["stopped"] * 2
+    loop.pump()
+    assert service.pool.places.taken == 0
+
+
+def test_who_stops_reading_an_answer_for_good_ends_it(loop: Loop) -> None:
+    service, server = made(loop, at_end(reply(body=b"x")[: -len(LAST)]))
+    body = outcome(shown(service, loop, b"ab").outcome).body
+    body.stopProducing()
+    loop.pump()
+    assert server.peers[0].ended
+    assert service.pool.places.taken == 0
+
+
+def test_an_answer_that_nobody_reads_is_kept_to_a_bound_and_then_stopped(loop: Loop) -> None:
+    service, server = made(loop, at_end(reply(body=b"x" * 5_000_000)))
+    server.buffer = 65536
+    body = outcome(shown(service, loop, b"ab").outcome).body
+    assert len(body._kept) < 1_000_000
+    reading = Reading(body)
+    loop.pump()
+    assert reading.ended
+    assert len(reading.got) == 5_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -15,7 +14,9 @@ from sslintercept.icap.service import Limits, Service
 from sslintercept.icap.wire import Kind
 from sslintercept.net.connector import Connector
 from sslintercept.net.line import tcp
-from tests.engines import EICAR, RealLoop, child, fault, start_clamd
+from sslintercept.testing import engines
+from sslintercept.testing.engines import EICAR, RealLoop
+from tests.engines import fault, found
 from tests.process.tools import server_port
 
 from .support import GET, OK, Reading
@@ -34,34 +35,10 @@ class Nobody:
         return fail(ValueError(host))
 
 
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("icap")
-    clamd_port, port = server_port(), server_port()
-    clamd, sock = start_clamd(folder, clamd_port, most="10M")
-    modules = "/usr/lib/x86_64-linux-gnu/c_icap"
-    (folder / "c-icap.conf").write_text(
-        f"PidFile {folder}/pid\nCommandsSocket {folder}/control\nPort 127.0.0.1:{port}\nUser root\nGroup root\n"
-        f"StartServers 1\nMaxServers 1\nMinSpareThreads 2\nMaxSpareThreads 20\nThreadsPerChild 20\n"
-        f"MaxKeepAliveRequests 100\nKeepAliveTimeout 60\nTimeout 30\nTmpDir {folder}\n"
-        f"MaxMemObject 131072\nDebugLevel 1\n"
-        f"ModulesDir {modules}\nServicesDir {modules}\nTemplateDir /usr/share/c_icap/templates/\n"
-        f"TemplateDefaultLanguage en\nLoadMagicFile /etc/c-icap/c-icap.magic\n"
-        f"ServerLog {folder}/server.log\nAccessLog {folder}/access.log\n"
-        f"Service echo srv_echo.so\nService ex206 srv_ex206.so\nService scan virus_scan.so\n"
-        f"Module common clamd_mod.so\nclamd_mod.ClamdSocket {sock}\nvirus_scan.DefaultEngine clamd\n"
-        f"virus_scan.ScanFileTypes TEXT DATA EXECUTABLE ARCHIVE GIF JPEG MSOFFICE\n"
-        f"virus_scan.SendPercentData 5\nvirus_scan.StartSendPercentDataAfter 2M\n"
-    )
-    with (
-        child(clamd, folder / "clamd.log", lambda: answers(clamd_port)),
-        child(["c-icap", "-N", "-f", str(folder / "c-icap.conf")], folder / "c-icap.log", lambda: answers(port)),
-    ):
+    folder, port = tmp_path_factory.mktemp("icap"), server_port()
+    with engines.clamd(folder, server_port(), most="10M") as sock, engines.c_icap(folder, port, sock):
         yield port
 
 
@@ -132,7 +109,7 @@ def sent(loop: RealLoop, service: Service, body: bytes, head: bytes = OK, **more
     modification = response(service, head, **more)
     modification.write(body)
     modification.finish()
-    return loop.found(modification.outcome)
+    return found(loop, modification.outcome)
 
 
 def read(loop: RealLoop, modified: Modified) -> bytes:
@@ -143,7 +120,7 @@ def read(loop: RealLoop, modified: Modified) -> bytes:
 
 
 def test_its_options_are_understood(loop: RealLoop, service: Maker) -> None:
-    told = loop.found(service("echo").options())
+    told = found(loop, service("echo").options())
     assert (told.preview, told.allow_204, told.ttl) == (1024, True, 3600.0)
     assert told.tag is not None
     assert told.methods == {Kind.REQMOD, Kind.RESPMOD}
@@ -152,62 +129,60 @@ def test_its_options_are_understood(loop: RealLoop, service: Maker) -> None:
 def test_a_short_body_is_unchanged_and_the_line_kept(loop: RealLoop, service: Maker) -> None:
     scan = service("scan")
     for _ in range(5):
-        found = sent(loop, scan, b"harmless")
-        assert isinstance(found, Unchanged)
-        assert found.kept == b"harmless"
+        came = sent(loop, scan, b"harmless")
+        assert isinstance(came, Unchanged)
+        assert came.kept == b"harmless"
     assert (scan.pool.opened, scan.pool.idle) == (1, 1)
 
 
 def test_a_request_without_a_body_passes(loop: RealLoop, service: Maker) -> None:
     modification = service("echo").modify(ModRequest(Kind.REQMOD, GET))
-    assert isinstance(loop.found(modification.outcome), Unchanged)
+    assert isinstance(found(loop, modification.outcome), Unchanged)
 
 
 def test_a_body_larger_than_every_buffer_comes_back_as_it_went(loop: RealLoop, service: Maker) -> None:
     echo, body = service("echo"), bytes(range(256)) * (BIG // 256)
-    loop.found(echo.options())
+    found(loop, echo.options())
     assert echo._options is not None
     echo._options = echo._options._replace(preview=None)  # else it says 204 in the preview
     modification = response(echo)
     sending = Sending(loop, modification, body)
-    assert read(loop, loop.found(modification.outcome)) == body
+    assert read(loop, found(loop, modification.outcome)) == body
     assert sending.stops > 0
     assert echo.pool.idle == 1
 
 
 def test_malware_is_found_and_another_page_comes_in_its_place(loop: RealLoop, service: Maker) -> None:
     scan = service("scan")
-    found = sent(loop, scan, EICAR)
-    assert isinstance(found, Modified)
-    assert [(threat.name, threat.resolution) for threat in found.report.threats] == [
-        ("Eicar-Test.UNOFFICIAL", "blocked")
-    ]
-    assert found.head.startswith(b"HTTP/1.")
-    assert b"Eicar-Test" in read(loop, found)
+    came = sent(loop, scan, EICAR)
+    assert isinstance(came, Modified)
+    assert [(threat.name, threat.resolution) for threat in came.report.threats] == [(engines.FOUND, "blocked")]
+    assert came.head.startswith(b"HTTP/1.")
+    assert b"Eicar-Test" in read(loop, came)
     assert isinstance(sent(loop, scan, b"harmless"), Unchanged)
 
 
 def test_malware_behind_the_preview_is_found_and_a_long_clean_body_comes_back(loop: RealLoop, service: Maker) -> None:
     scan = service("scan")
-    loop.found(scan.options())
+    found(loop, scan.options())
     for body, threats in ((LONG, 0), (EICAR + LONG, 1)):
         modification = response(scan)
         Sending(loop, modification, body)
-        found = loop.found(modification.outcome)
-        assert isinstance(found, Modified), found
-        assert len(found.report.threats) == threats
-        assert (read(loop, found) == body) == (threats == 0)
+        came = found(loop, modification.outcome)
+        assert isinstance(came, Modified), came
+        assert len(came.report.threats) == threats
+        assert (read(loop, came) == body) == (threats == 0)
 
 
 def test_a_body_that_somebody_keeps_is_not_sent_back(loop: RealLoop, service: Maker) -> None:
     scan = service("scan")
-    loop.found(scan.options())
+    found(loop, scan.options())
     for more, kept in (({"keeps": True}, None), ({"length": 5000}, LONG)):
         modification = response(scan, OK, **more)
         Sending(loop, modification, LONG)
-        found = loop.found(modification.outcome)
-        assert isinstance(found, Unchanged)
-        assert found.kept == kept
+        came = found(loop, modification.outcome)
+        assert isinstance(came, Unchanged)
+        assert came.kept == kept
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
@@ -215,12 +190,12 @@ def test_its_206_is_put_before_the_original(loop: RealLoop, service: Maker, size
     body = b"<html>" + b"x" * size
     modification = response(service("ex206"), HTML)
     Sending(loop, modification, body)
-    found = loop.found(modification.outcome)
-    assert isinstance(found, Modified)
-    assert found.report.status == 206
-    came = read(loop, found)
-    assert b"<!--A simple comment" in came
-    assert came.endswith(b"x" * size)
+    came = found(loop, modification.outcome)
+    assert isinstance(came, Modified)
+    assert came.report.status == 206
+    page = read(loop, came)
+    assert b"<!--A simple comment" in page
+    assert page.endswith(b"x" * size)
 
 
 def test_many_at_once_share_a_few_lines(loop: RealLoop, service: Maker) -> None:
@@ -230,9 +205,9 @@ def test_many_at_once_share_a_few_lines(loop: RealLoop, service: Maker) -> None:
     for one, body in zip(asked, bodies, strict=True):
         one.write(body)
         one.finish()
-    found = [loop.found(one.outcome) for one in asked]
-    assert [len(one.report.threats) for one in found] == [int(body is EICAR) for body in bodies]
-    for one in found:
+    came = [found(loop, one.outcome) for one in asked]
+    assert [len(one.report.threats) for one in came] == [int(body is EICAR) for body in bodies]
+    for one in came:
         if isinstance(one, Modified):
             read(loop, one)
     assert scan.pool.opened <= 4
