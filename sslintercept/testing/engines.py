@@ -7,12 +7,14 @@ engine calls malware.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -21,6 +23,8 @@ from sslintercept.testing.loop import Loop
 
 PATIENCE = 30.0
 """seconds for an engine to start, or an answer to come"""
+GRACE = 0.5
+"""seconds for one to end"""
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-" + b"STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 """the test file; in two parts, lest this one is called malware"""
 FOUND = "Eicar-Test.UNOFFICIAL"
@@ -62,7 +66,9 @@ def running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterato
     program = shutil.which(command[0], path="/usr/sbin:/usr/bin:/sbin:/bin")
     assert program is not None, f"{command[0]} is not installed: scripts/install-system-packages"
     with log.open("wb") as out:
-        process = subprocess.Popen([program, *command[1:]], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
     try:
         end = time.monotonic() + PATIENCE
         while not ready():
@@ -72,11 +78,11 @@ def running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterato
         yield process
     finally:
         process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # c-icap waits for connections that are kept
+        process.wait()
 
 
 def answers(port: int) -> bool:

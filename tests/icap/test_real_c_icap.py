@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred, fail
@@ -218,3 +220,39 @@ def test_a_service_that_is_not_there_is_refused(loop: RealLoop, service: Maker) 
     modification.outcome.addErrback(lambda failure: failure)
     loop.until(lambda: modification.outcome.called)
     assert fault(modification.outcome) == "refused"
+
+
+@pytest.fixture
+def own(loop: RealLoop, tmp_path: Path) -> Iterator[tuple[Service, Callable[[], AbstractContextManager[None]]]]:
+    """An echo that can be started and stopped."""
+    port = server_port()
+    uri = f"icap://127.0.0.1:{port}/echo"
+    connector = Connector(loop.handler, Nobody(), timeout=5)
+    service = Service(loop.handler, tcp(connector, Address("127.0.0.1", port), uri), uri)
+    yield service, lambda: engines.c_icap(tmp_path, port, tmp_path / "nothing")
+    service.close()
+
+
+Own = tuple[Service, Callable[[], AbstractContextManager[None]]]
+
+
+def test_a_server_that_was_started_anew_is_asked_again_on_a_new_line(loop: RealLoop, own: Own) -> None:
+    service, started = own
+    for _ in range(2):
+        with started():
+            assert isinstance(found(loop, service.modify(ModRequest(Kind.REQMOD, GET)).outcome), Unchanged)
+            assert service.pool.idle == 1
+    assert service.pool.opened == 2
+
+
+def test_a_server_that_dies_meanwhile_is_unreachable_and_the_body_still_here(loop: RealLoop, own: Own) -> None:
+    service, started = own
+    with started():
+        found(loop, service.options())
+        modification = response(service)
+        modification.write(b"x" * 500)
+        loop.pump()
+    modification.write(b"x" * 2000)
+    loop.until(lambda: modification.outcome.called)
+    assert fault(modification.outcome) == "unreachable"
+    assert modification.kept == b"x" * 2500
