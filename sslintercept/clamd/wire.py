@@ -17,8 +17,6 @@ from sslintercept.profile.profile import Bytes
 INSTREAM: Final = b"zINSTREAM\0"
 PING: Final = b"zPING\0"
 VERSION: Final = b"zVERSION\0"
-SESSION: Final = b"zIDSESSION\0"
-"""from now on answers are numbered, and the connection stays"""
 END: Final = bytes(4)
 """an empty chunk: the end of the body"""
 
@@ -27,7 +25,6 @@ MOST_CHUNK: Final = 1024 * 1024
 MOST_REPLY: Final = 4096
 """bytes of an answer; the longest hold the name of a signature"""
 
-_REPLY = re.compile(rb"(?:(\d{1,10}): )?(.*)", re.DOTALL)
 _FOUND = re.compile(rb"stream: (.{1,1024}) FOUND")
 _PLAIN = re.compile(rb"[\x20-\x7e\x80-\xff]*")
 _VERSION = re.compile(rb"(ClamAV [^/]{1,64})(?:/(\d{1,10})/(.{1,64}))?")
@@ -89,11 +86,6 @@ class ReplyReader:
         self._where = where
         self._got = bytearray()
 
-    @property
-    def begun(self) -> bool:
-        """Whether anything of an answer has come."""
-        return bool(self._got)
-
     def feed(self, data: Bytes) -> bytes | None:
         """
         The answer without its NUL, or C{None} while it is not complete; then the next may begin.
@@ -111,18 +103,6 @@ class ReplyReader:
             raise rubbish("more than one answer", self._where)
         self._got = bytearray()
         return bytes(got)
-
-
-def numbered(reply: bytes, where: str) -> tuple[int, bytes]:
-    """
-    The number of an answer in a session, and the answer.
-
-    @raise EngineError: it has none.
-    """
-    match = _REPLY.fullmatch(reply)
-    if match is None or match[1] is None:
-        raise rubbish("an answer without a number", where)
-    return int(match[1]), match[2]
 
 
 def verdict(reply: bytes, where: str) -> Verdict:

@@ -15,7 +15,7 @@ from sslintercept.clamd.wire import (
     TooBig,
     Version,
     chunks,
-    numbered,
+    pong,
     verdict,
     version,
 )
@@ -77,17 +77,13 @@ def test_what_is_no_answer_is_refused_at_once(data: bytes) -> None:
         read(*(data[at : at + 100] for at in range(0, len(data), 100)), b"y")
 
 
-def test_numbers_of_a_session_are_taken_off() -> None:
-    assert numbered(b"17: stream: OK", "clamd") == (17, b"stream: OK")
-    with pytest.raises(EngineError):
-        numbered(b"stream: OK", "clamd")
-
-
 def test_a_version_has_signatures_only_with_a_base() -> None:
     assert version(b"ClamAV 1.4.3/27600/Thu Apr 10 08:30:00 2025", "clamd").signatures == 27600
     assert version(b"ClamAV 1.4.3", "clamd") == Version("ClamAV 1.4.3", 0, "")
     with pytest.raises(EngineError):
         version(b"220 mail.test ESMTP", "clamd")
+    with pytest.raises(EngineError):
+        pong(b"PING", "clamd")
 
 
 @pytest.mark.parametrize("size", [0, 1, MOST_CHUNK, MOST_CHUNK + 1])

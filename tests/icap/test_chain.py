@@ -78,6 +78,26 @@ def test_a_head_without_a_body_goes_through_all(loop: Loop) -> None:
     assert all(GET in server.said for server in servers)
 
 
+def test_a_head_that_the_first_has_changed_and_the_second_leaves(loop: Loop) -> None:
+    new = GET.replace(b"origin", b"other")
+    first, _ = made(loop, at_end(reply(head=new, body=None, kind="req")))
+    second, _ = made(loop, at_end(SAME))
+    chain = Chain([first, second], ModRequest(Kind.REQMOD, GET)).start()
+    loop.pump()
+    came = outcome(chain.outcome)
+    assert isinstance(came, Modified)
+    assert (came.head, came.body) == (new, None)
+
+
+def test_who_brings_the_body_can_leave(loop: Loop) -> None:
+    chain, _ = chained(loop, at_end(SAME), at_end(SAME))
+    producer = Stopping()
+    chain.registerProducer(producer, True)
+    chain.unregisterProducer()
+    assert brought(loop, chain, b"ab").kept == b"ab"
+    assert producer.stops == 0
+
+
 def test_one_that_does_not_want_to_see_it_is_passed_over(loop: Loop) -> None:
     chain, servers = chained(
         loop, at_end(SAME), at_end(SAME), options=told(more="Transfer-Ignore: gif\r\n"), extension="gif"

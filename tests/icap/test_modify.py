@@ -139,6 +139,22 @@ def test_206_beyond_the_original_breaks_the_body_off(loop: Loop) -> None:
     assert reading.error.fault == "rubbish"
 
 
+@pytest.mark.parametrize(
+    ("plan", "more"),
+    [
+        ((CONTINUE, partial(0)), {}),
+        ((CONTINUE, partial(9)), {"length": 8}),
+        ((partial(0),), {"keeps": True}),
+    ],
+)
+def test_206_that_cannot_be_put_together_is_named(loop: Loop, plan: tuple[bytes, ...], more: dict[str, Any]) -> None:
+    service, _ = made(loop, at_end(*plan))
+    modification = shown(service, loop, b"abcdefgh", **more)
+    came = outcome(modification.outcome)
+    error = Reading(came.body).error if isinstance(came, Modified) else came
+    assert error.fault == "rubbish"
+
+
 def test_206_behind_the_end_of_a_short_body_is_put_together_here(loop: Loop) -> None:
     service, _ = made(loop, at_end(CONTINUE, partial(6)))
     modification = shown(service, loop, b"abcdefgh", length=8)
@@ -291,6 +307,17 @@ def test_100_twice_is_named_and_the_body_is_not_here_any_more(loop: Loop) -> Non
     modification = shown(service, loop, b"abcdefgh", end=False)
     assert fault(modification.outcome) == "rubbish"
     assert modification.kept is None
+
+
+def test_who_brings_the_body_can_leave(loop: Loop) -> None:
+    service, _ = made(loop, at_end(reply(204, None)))
+    modification, producer = shown(service, loop, end=False), Stopping()
+    modification.registerProducer(producer, True)
+    modification.unregisterProducer()
+    modification.write(b"abcdefgh")
+    loop.pump()
+    assert not producer.stopped
+    assert isinstance(outcome(modification.outcome), Unchanged)
 
 
 def test_a_slow_caller_is_nobody_elses_fault(loop: Loop) -> None:
@@ -458,6 +485,19 @@ def test_a_server_that_closes_behind_each_answer_is_connected_anew(loop: Loop) -
     for _ in range(3):
         assert isinstance(outcome(shown(service, loop, b"a").outcome), Unchanged)
     assert len(server.peers) == 3
+
+
+def test_a_server_that_closes_behind_its_options_is_connected_anew(loop: Loop) -> None:
+    service, server = made(loop, at_end(reply(204, None)), told(more="Connection: close\r\n"))
+    assert isinstance(outcome(shown(service, loop, b"a").outcome), Unchanged)
+    assert len(server.peers) == 2
+    assert service.pool.places.taken == 0
+
+
+def test_nothing_is_kept_where_that_is_not_wanted(loop: Loop) -> None:
+    service, _ = made(loop, at_end(reply(204, None)), keep=0)
+    shown(service, loop, b"a")
+    assert (service.pool.idle, service.pool.places.taken) == (0, 0)
 
 
 @pytest.mark.parametrize(
