@@ -280,14 +280,17 @@ class Scan:
         self._exchange = Exchange(clamd)
         self._exchange.connected, self._exchange.check = self._connected, self._check
         self._sent = 0
+        self._opening = wire.INSTREAM
+        """what is said before the next byte"""
         self._verdict: Verdict | None = None
         self.detached: Callable[[], object] = lambda: None
         self.outcome: Deferred[Verdict] = Deferred(lambda _: self._exchange.replied.cancel())
         self._exchange.replied.addCallbacks(self._replied, self._failed)
 
     def start(self) -> None:
-        """Get a connection."""
-        self._exchange.start()
+        """Get a connection as soon as there is something to say on it: clamd does not wait for ever."""
+        self._clamd.entered(self._exchange)
+        self._intake.expect(1, self._exchange.start)
 
     # IConsumer
 
@@ -318,7 +321,6 @@ class Scan:
         line.full, line.room = self._intake.stop, self._intake.go
         line.owes = lambda: line.is_full
         line.expect(0, self._clamd.limits.idle)
-        line.write(wire.INSTREAM)
         self._intake.lead(self._send, self._finish)
 
     def _send(self, data: Bytes) -> None:
@@ -326,13 +328,13 @@ class Scan:
         if self._sent > self._clamd.limits.most:
             self._tell(TooBig())
             return
-        line = self._line
-        for piece in wire.chunks(data):
-            line.write(piece)
+        # One write for all of it: a copy costs less than a call of the kernel.
+        self._line.write(b"".join((self._opening, *wire.chunks(data))))
+        self._opening = b""
 
     def _finish(self) -> None:
         self._line.owes = lambda: True
-        self._exchange.say(self._line, wire.END)
+        self._exchange.say(self._line, self._opening + wire.END)
 
     # the verdict
 

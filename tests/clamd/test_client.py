@@ -29,6 +29,13 @@ def made(loop: Loop, script: Callable[[Peer], object], **limits: float) -> tuple
     return Clamd(loop.handler, engine.open, limits=Limits(**limits)), engine  # type: ignore[arg-type] # ints are floats
 
 
+def begun(clamd: Clamd) -> Scan:
+    """One whose first byte has come."""
+    scan = clamd.scan()
+    scan.write(b"x")
+    return scan
+
+
 def scanned(loop: Loop, clamd: Clamd, *pieces: bytes) -> Scan:
     scan = clamd.scan()
     for piece in pieces:
@@ -94,7 +101,7 @@ def test_a_verdict_before_the_end_is_believed_only_if_it_is_bad(loop: Loop) -> N
 def test_a_clamd_that_reads_nothing_stops_the_sender_and_hangs(loop: Loop) -> None:
     clamd, engine = made(loop, says(b"stream: OK\0"), idle=5)
     engine.buffer = 4096
-    scan, producer = clamd.scan(), Stopping()
+    scan, producer = begun(clamd), Stopping()
     scan.registerProducer(producer, True)
     engine.peers[0].reading = False
     for _ in range(100):
@@ -110,7 +117,7 @@ def test_a_clamd_that_reads_nothing_stops_the_sender_and_hangs(loop: Loop) -> No
 def test_a_sender_that_was_stopped_goes_on_when_clamd_reads_again(loop: Loop) -> None:
     clamd, engine = made(loop, says(b"stream: OK\0"))
     engine.buffer = 4096
-    scan, producer = clamd.scan(), Stopping()
+    scan, producer = begun(clamd), Stopping()
     scan.registerProducer(producer, True)
     engine.peers[0].reading = False
     while not producer.stopped:
@@ -165,7 +172,7 @@ def test_after_failures_it_is_left_alone_and_then_tried_again(loop: Loop) -> Non
 
 def test_who_finds_no_place_waits_and_what_it_brings_is_kept_and_stopped(loop: Loop) -> None:
     clamd, engine = made(loop, says(b"stream: OK\0"), scans=1, waiting=1)
-    first, second, third = clamd.scan(), clamd.scan(), clamd.scan()
+    first, second, third = begun(clamd), begun(clamd), begun(clamd)
     assert fault(third.outcome) == "busy"
     producer = Stopping()
     second.registerProducer(producer, True)
@@ -182,7 +189,7 @@ def test_who_finds_no_place_waits_and_what_it_brings_is_kept_and_stopped(loop: L
 
 def test_waiting_is_bounded_in_time(loop: Loop) -> None:
     clamd, _ = made(loop, says(b"stream: OK\0"), scans=1, patience=3)
-    first, second = clamd.scan(), clamd.scan()
+    first, second = begun(clamd), begun(clamd)
     loop.pass_time(4)
     assert fault(second.outcome) == "busy"
     first.outcome.cancel()
@@ -193,9 +200,8 @@ def test_waiting_is_bounded_in_time(loop: Loop) -> None:
 def test_cancelling_frees_everything(loop: Loop, waits: bool) -> None:
     clamd, _ = made(loop, lambda peer: None, scans=1)
     if waits:
-        clamd.scan().outcome.addErrback(lambda _: None)
-    scan = clamd.scan()
-    scan.write(b"x")
+        begun(clamd).outcome.addErrback(lambda _: None)
+    scan = begun(clamd)
     scan.outcome.cancel()
     assert fault(scan.outcome) == "dropped"
     assert clamd.places.taken == int(waits)
@@ -229,6 +235,16 @@ def test_the_version_is_asked_once_and_kept_for_a_while(loop: Loop) -> None:
 
 def test_an_engine_that_is_stopped_ends_what_is_under_way(loop: Loop) -> None:
     clamd, _ = made(loop, lambda peer: None, scans=1)
-    scans = [clamd.scan(), clamd.scan()]
+    scans = [begun(clamd), begun(clamd), clamd.scan()]
     clamd.close()
-    assert [fault(scan.outcome) for scan in [*scans, clamd.scan()]] == ["stopped"] * 3
+    assert [fault(scan.outcome) for scan in [*scans, begun(clamd)]] == ["stopped"] * 4
+
+
+def test_a_place_is_taken_when_the_first_byte_or_the_end_is_there(loop: Loop) -> None:
+    clamd, engine = made(loop, says(b"stream: OK\0"))
+    scan = clamd.scan()
+    loop.pass_time(60)
+    assert (clamd.places.taken, engine.peers) == (0, [])
+    scan.finish()
+    loop.pump()
+    assert outcome(scan.outcome) == Clean()

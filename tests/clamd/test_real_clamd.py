@@ -97,4 +97,6 @@ def test_it_is_there_and_has_a_version(loop: RealLoop, clamd: Clamd) -> None:
 
 def test_one_that_is_not_there_is_unreachable(loop: RealLoop, tmp_path: Path) -> None:
     clamd = Clamd(loop.handler, local(loop.handler, str(tmp_path / "nothing"), "clamd"))
-    assert fault(clamd.scan().outcome) == "unreachable"
+    scan = clamd.scan()
+    scan.finish()
+    assert fault(scan.outcome) == "unreachable"
