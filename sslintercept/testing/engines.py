@@ -7,7 +7,9 @@ engine calls malware.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -29,6 +31,7 @@ EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-" + b"STANDARD-ANTIVIRUS-TEST-FILE!
 """the test file; in two parts, lest this one is called malware"""
 FOUND = "Eicar-Test.UNOFFICIAL"
 """what clamd calls it"""
+USER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
 MODULES = Path("/usr/lib/x86_64-linux-gnu/c_icap")
 
 
@@ -103,7 +106,7 @@ def clamd(folder: Path, port: int, most: str = "1M") -> Iterator[Path]:
     (base / "own.ndb").write_text(f"Eicar-Test:0:0:{EICAR.hex()}\n")
     config.write_text(
         f"Foreground yes\nLocalSocket {sock}\nTCPSocket {port}\nTCPAddr 127.0.0.1\nDatabaseDirectory {base}\n"
-        f"TemporaryDirectory {folder}\nUser root\nMaxThreads 4\nStreamMaxLength {most}\n"
+        f"TemporaryDirectory {folder}\nUser {USER}\nMaxThreads 4\nStreamMaxLength {most}\n"
     )
     with running(["clamd", "-c", str(config)], folder / "clamd.log", lambda: answers(port)):
         yield sock
@@ -114,7 +117,7 @@ def c_icap(folder: Path, port: int, clamd_socket: Path) -> Iterator[None]:
     """A c-icap on C{port}, with its echo, C{ex206}, and C{scan}, which asks a clamd."""
     config = folder / "c-icap.conf"
     config.write_text(
-        f"PidFile {folder}/pid\nCommandsSocket {folder}/control\nPort 127.0.0.1:{port}\nUser root\nGroup root\n"
+        f"PidFile {folder}/pid\nCommandsSocket {folder}/control\nPort 127.0.0.1:{port}\nUser {USER}\nGroup {GROUP}\n"
         f"StartServers 1\nMaxServers 1\nMinSpareThreads 2\nMaxSpareThreads 20\nThreadsPerChild 20\n"
         f"MaxKeepAliveRequests -1\nKeepAliveTimeout 60\nTimeout 30\nTmpDir {folder}\n"
         f"MaxMemObject 131072\nDebugLevel 1\nModulesDir {MODULES}\nServicesDir {MODULES}\n"
