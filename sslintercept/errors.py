@@ -178,3 +178,20 @@ class TimedOut(InterceptError):
     """A wait ended; C{kind} names the timer."""
 
     kind = "timeout"
+
+
+class EngineError(InterceptError):
+    """
+    A scanning engine beside us (ICAP, clamd) gives no verdict. What to do without one is the caller's to say.
+
+    @ivar fault: one word, for counters: C{unreachable}, C{busy} (no place in time, or it says so itself), C{hangs},
+        C{lost} (its connection ended too early), C{rubbish} (not its protocol), C{refused} (it said an error),
+        C{too_big} (above its own limit), C{broken} (the breaker is open), C{dropped} (the caller gave up),
+        C{stopped} (we end).
+    """
+
+    kind = "engine"
+
+    def __init__(self, what: str, *, where: str, remedy: str, fault: str) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.fault = fault

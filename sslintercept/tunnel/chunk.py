@@ -86,16 +86,18 @@ class _Chunks:
 
     @ivar done: the body has ended; what follows belongs to the next message.
     @ivar trailers: the trailer fields, complete once C{done}.
+    @ivar extension: what stood behind the size of the last chunk, without the first semicolon.
 
     @param error: what a broken body raises; it says whose doing the body is.
     """
 
-    __slots__ = ("_error", "_left", "_line", "_room", "_stands_for", "_state", "done", "trailers")
+    __slots__ = ("_error", "_left", "_line", "_room", "_stands_for", "_state", "done", "extension", "trailers")
 
     def __init__(self, error: type[MessageError] = MessageError) -> None:
         self._error = error
         self.done = False
         self.trailers: list[tuple[bytes, bytes]] = []
+        self.extension = b""
         self._state = _State.SIZE
         self._left = 0
         """bytes of the current chunk still to come"""
@@ -181,6 +183,8 @@ class _Chunks:
         if size > MAX_SIZE:
             raise self._broken("has a chunk above 2**62 bytes")
         self._left = size
+        if not size and match[2]:
+            self.extension = match[2].lstrip(b"\t ")[1:].strip(b"\t ")
         return _State.DATA if size else _State.TRAILER
 
     def _end_trailer(self, match: re.Match[bytes]) -> bool:

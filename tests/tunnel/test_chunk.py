@@ -268,3 +268,21 @@ def test_any_bytes_are_judged_alike_whole_and_in_single_bytes(parts: list[bytes]
 
     data = b"".join(parts)
     assert outcome([data]) == outcome([data[at : at + 1] for at in range(len(data))])
+
+
+@pytest.mark.parametrize(
+    ("end", "extension"),
+    [
+        (b"0\r\n\r\n", b""),
+        (b"0; ieof\r\n\r\n", b"ieof"),
+        (b"00 ;\tuse-original-body=17 \r\n\r\n", b"use-original-body=17"),
+    ],
+)
+def test_what_stands_behind_the_last_size_is_told_at_every_cut(end: bytes, extension: bytes) -> None:
+    body = b"1; of another chunk\r\nx\r\n" + end
+    for at in range(len(body)):
+        decoder = ChunkDecoder()
+        decoder.feed(body[:at])
+        decoder.feed(body[at:])
+        assert decoder.done
+        assert decoder.extension == extension
