@@ -148,6 +148,9 @@ class CacheSM:
 
     def begin(self) -> bool:
         """Look for an answer: true if there is one, or it takes a while to know."""
+        if not self._asked.plain:
+            # While a disk is asked nobody would take its content: that would be read as the next request.
+            return self._decide(None)
         self._inside, self._goes_on = True, False
         self._cache.processor.find(self.uri, self._came)
         self._inside = False
