@@ -89,6 +89,11 @@ class Resource:
         return next((one for one in self.alternates if one.stored is stored), None)
 
     @property
+    def varies(self) -> bool:
+        """Whether who is answered with what depends on more than the URI."""
+        return any(one.stored.response.vary for one in self.alternates)
+
+    @property
     def size(self) -> int:
         """Bytes of memory, roughly."""
         fields = sum(len(n) + len(v) + 120 for one in self.alternates for n, v in one.stored.response.fields)

@@ -60,7 +60,7 @@ class HttpCache:
         kept = self.processor.memory.get(uri) if sm.transform is None else None
         if isinstance(kept, Resource) and kept.ready is not None and is_plain(head):
             now = self.processor.wall_clock()
-            if now < kept.ready.until:
+            if kept.ready.since <= now < kept.ready.until:
                 self._answer(sm, kept.ready, now)
                 return True
         sm.cache = CacheSM(self, sm, uri)
@@ -218,8 +218,9 @@ class CacheSM:
         content = self._content_of(stored)
         if found is None or content is None or not self._is_there(content, found):
             return False
-        if outcome is None and isinstance(content, Alternate) and content.content and self._resource is not None:
-            self._resource.ready = ready_of(self._asked, stored, content.content, self._cache.policy, now)
+        resource = self._resource
+        if outcome is None and isinstance(content, Alternate) and content.content and resource and not resource.varies:
+            resource.ready = ready_of(self._asked, stored, content.content, self._cache.policy, now)
         if outcome is None:
             ttl = time_to_live(stored.response, self._cache.policy, now)
             if isinstance(content, Writing) or self._followed:
