@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sslintercept.http.sm import HttpSM
 
 CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+RANGES = frozenset((b"range", b"if-range"))
 
 
 class HttpCache:
@@ -181,14 +182,14 @@ class CacheSM:
         planned = plan(request, kept, self._cache.policy, now)
         self._forward = planned.forward or (Forward.STALE if planned.do is Do.REFRESH else Forward.PARTIAL)
         if planned.do is Do.TIMEOUT:
-            where = self.uri.decode("latin-1")
-            self._sm.fail(CacheError(planned.reason, where=where, remedy="ask without only-if-cached"))
-            return True
+            return self._refuses(planned.reason)
         refresh = planned.do is Do.REFRESH and may_refresh(self._sm)
         if planned.stored is not None and (planned.do is Do.SERVE or refresh):
             if self._serve(planned.stored, now):
                 if refresh:
                     Refresh.begin(self._sm, self._cache, request, suitable(request, kept))
+                return True
+            if self._refuses("the content is lost"):
                 return True
         elif request.method == b"GET" and self._forward is not Forward.BYPASS:
             if not self._followed and processor.follow(self.uri, request, self._look_again):
@@ -280,14 +281,35 @@ class CacheSM:
         if early and not self._sm.over:
             self._forward, self._sm.cached = Forward.PARTIAL, "TCP_MISS"
             self._found = []
-            self._sm.forward()
+            if not self._refuses("the content is lost"):
+                self._restore()
+                self._sm.forward()
+
+    def _refuses(self, reason: str) -> bool:
+        """Whether the client wants no answer but from a cache (RFC 9111 5.2.1.7): it gets none."""
+        if self._asked.control.only_if_cached:
+            where = self.uri.decode("latin-1")
+            self._sm.fail(CacheError(reason, where=where, remedy="ask without only-if-cached"))
+            return True
+        return False
+
+    def _restore(self) -> None:
+        """Let the request say again what the client said: nobody would understand the answer to our conditions."""
+        if self._original:
+            self._sm.head.fields, self._original = self._original, []
 
     def again_whole(self) -> None:
         """A transform needs all of it: look for that."""
-        head = self._sm.head
-        head.fields = [field for field in head.fields if field[0].lower() not in (b"range", b"if-range")]
-        self._asked = asked(head)
+        self.asks_whole()
         self._look_again()
+
+    def asks_whole(self) -> None:
+        """The request is about all of it from now on; what came of a part is not its answer."""
+        self._give_up()
+        self._restore()
+        head = self._sm.head
+        head.fields = [field for field in head.fields if field[0].lower() not in RANGES]
+        self._asked = asked(head)
 
     def _tell(self, head: Head, outcome: Outcome) -> None:
         """Say in Cache-Status what was done (RFC 9211)."""
@@ -398,8 +420,8 @@ class CacheSM:
         writing = self.writing
         if writing is not None and producer.alive:
             producer.tunnel.consume("cache", writing, producer, content=True, ended=writing.ended)
-        elif writing is not None:
-            writing.ended(CacheError("it ended early", where="cache", remedy="none"))
+        else:
+            self._give_up()
 
     def put(self, content: bytes) -> None:
         """The same for content that came with its head."""
@@ -426,6 +448,10 @@ class CacheSM:
         self._let_go()
         if self._hit is not None:
             self._hit.stopProducing()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Nothing more comes of what is on its way into the cache."""
         if self.writing is not None and not self.writing.over:
             self.writing.ended(CacheError("it ended early", where="cache", remedy="none"))
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from sslintercept.cache.resource import SMALL, document_key
 from sslintercept.testing.gateway import MemoryGateway
 from sslintercept.testing.loop import Loop
 from tests.http.test_cache import (
     CACHE,
     FRESH,
     GET,
+    LARGE,
+    REPLACE,
+    URI,
     ask,
     cache,
     forget_memory,
     ok,
+    revalidated,
     serve,
 )
 from tests.sequences.support import responses
@@ -65,3 +70,80 @@ def test_a_clock_that_goes_back_makes_nothing_younger_than_it_came(gateway: Memo
     real = cache(gateway).wall_clock
     cache(gateway).wall_clock = lambda: real() - 3600
     assert b"\r\nAge: 5" in ask(gateway).head
+
+
+# validation
+
+
+def large(head: bytes, body: bytes) -> bytes:
+    """An origin that knows one version of something large."""
+    return revalidated(head, body) if b"if-none-match" in head.lower() else ok('ETag: "v1"', FRESH, body=LARGE)
+
+
+def test_who_asked_for_no_304_gets_none_when_confirmed_content_is_damaged(gateway: MemoryGateway, loop: Loop) -> None:
+    serve(gateway, large)
+    ask(gateway)
+    loop.pass_time(61)
+    forget_memory(gateway)
+    first = next(key for key in gateway.store.documents if key != document_key(URI))
+    gateway.store.documents[first] = b"short"
+    found = ask(gateway)
+    assert (found.status, found.body) == (200, LARGE)
+
+
+def test_who_asked_for_a_range_gets_no_304_when_a_transform_needs_all(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + REPLACE)
+    body = b"hello" * SMALL
+
+    def answer(head: bytes, _: bytes) -> bytes:
+        if b"if-none-match" in head.lower():
+            return revalidated(head, b"")
+        return ok('ETag: "v1"', FRESH, "Content-Type: text/plain", body=body)
+
+    serve(gateway, answer)
+    ask(gateway)
+    loop.pass_time(61)
+    found = ask(gateway, "Range: bytes=0-9")
+    assert (found.status, found.body) == (200, body.replace(b"hello", b"goodbye"))
+
+
+def test_only_if_cached_asks_nobody_when_the_content_is_lost(gateway: MemoryGateway) -> None:
+    script = serve(gateway, ok(FRESH, body=LARGE))
+    ask(gateway)
+    forget_memory(gateway)
+    first = next(key for key in gateway.store.documents if key != document_key(URI))
+    gateway.store.documents[first] = b"short"
+    assert ask(gateway, "Cache-Control: only-if-cached").status == 504
+    assert len(script.requests) == 1
+
+
+# parts
+
+
+def test_a_part_of_something_stale_that_a_transform_cannot_use_is_asked_for_plainly(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + REPLACE)
+    fields = (FRESH, 'ETag: "v1"', "Content-Type: text/plain")
+
+    def answer(head: bytes, body: bytes) -> bytes:
+        if b"range:" in head.lower():
+            return ok(*fields, "Content-Range: bytes 0-4/10", status="206 Partial Content")
+        return revalidated(head, b"") if b"if-none-match" in head.lower() else ok(*fields)
+
+    serve(gateway, answer)
+    ask(gateway)
+    loop.pass_time(61)
+    assert ask(gateway, "Range: bytes=0-4").status == 200
+
+
+def test_a_part_that_a_transform_cannot_use_is_not_written_for_ever(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + REPLACE)
+
+    def answer(head: bytes, body: bytes) -> bytes:
+        fields = (FRESH, 'ETag: "v1"', "Content-Type: text/plain")
+        if b"range:" in head.lower():
+            return ok(*fields, "Content-Range: bytes 0-4/10", status="206 Partial Content")
+        return ok(*fields, body=b"hello" * 2)
+
+    serve(gateway, answer)
+    assert ask(gateway, "Range: bytes=0-4").body == b"goodbye" * 2
+    assert not cache(gateway).writings
