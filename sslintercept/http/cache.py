@@ -347,7 +347,7 @@ class CacheSM:
                     )
                 return True
             if then is Then.AGAIN:
-                return self._ask_again(origin)
+                return self._ask_again(rest)
             self._sm.cached = "TCP_REFRESH_MODIFIED"
         for uri in invalidates(self._asked, response):
             processor.purge(uri)
@@ -385,11 +385,11 @@ class CacheSM:
 
         self._cache.processor.change(self.uri, told)
 
-    def _ask_again(self, origin: OriginSession) -> bool:
+    def _ask_again(self, rest: bytes) -> bool:
         if self._again:
             return False
         self._again = True
-        self._sm.response_came(b"")
+        self._sm.response_came(rest)
         self._ask_plainly()
         return True
 

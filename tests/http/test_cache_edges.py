@@ -107,6 +107,24 @@ def test_who_asked_for_a_range_gets_no_304_when_a_transform_needs_all(loop: Loop
     assert (found.status, found.body) == (200, body.replace(b"hello", b"goodbye"))
 
 
+def test_bytes_behind_a_304_about_something_else_cost_the_connection(gateway: MemoryGateway, loop: Loop) -> None:
+    script = serve(gateway, ok(FRESH, 'ETag: "v1"'))
+    ask(gateway)
+    loop.pass_time(61)
+
+    opened: list[int] = []
+
+    def odd(head: bytes, body: bytes) -> bytes:
+        opened.append(len(gateway.connector.opened))
+        if b"if-none-match" in head.lower():
+            return b'HTTP/1.1 304 Not Modified\r\nETag: "v9"\r\n\r\n' + b"HTTP/1.1 200 OK\r\nContent-"
+        return ok(FRESH, body=b"plain")
+
+    script.answer = odd
+    assert ask(gateway).body == b"plain"
+    assert opened[0] < opened[1]
+
+
 def test_only_if_cached_asks_nobody_when_the_content_is_lost(gateway: MemoryGateway) -> None:
     script = serve(gateway, ok(FRESH, body=LARGE))
     ask(gateway)
