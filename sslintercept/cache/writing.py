@@ -18,6 +18,7 @@ from sslintercept.cache.fresh import Policy
 from sslintercept.cache.message import Answered, Asked, Stored
 from sslintercept.cache.resource import (
     FRAGMENT,
+    MOST_PIECES,
     NAME,
     SMALL,
     Alternate,
@@ -175,7 +176,8 @@ class Writing:
         whole = stored.spans is None
         if whole and stored.total is None:
             stored = replace(stored, total=self.count)
-        if whole and stored.total != self.count:
+        said = stored.total if stored.spans is None else stored.spans[0].end - stored.spans[0].first
+        if said != self.count:
             self._keeps = False
         small = whole and self.count <= SMALL
         if self._keeps and not small:
@@ -198,7 +200,7 @@ class Writing:
         if before is not None and news.status == 206 and new.pieces:
             for one in before.alternates:
                 both = combined(one.stored, news) if one.stored.variant == new.stored.variant else None
-                if both is not None:
+                if both is not None and (both is one.stored or len(one.pieces) < MOST_PIECES):
                     stored = updated(both, news, self.asked)
                     joint = (
                         replace(one, stored=stored) if both is one.stored else with_piece(one, stored, new.pieces[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sslintercept.cache.resource import SMALL, document_key
+from sslintercept.cache.resource import SMALL, Resource, document_key
 from sslintercept.testing.gateway import MemoryGateway
 from sslintercept.testing.loop import Loop
 from tests.http.test_cache import (
@@ -136,6 +136,36 @@ def test_only_if_cached_asks_nobody_when_the_content_is_lost(gateway: MemoryGate
 
 
 # parts
+
+
+def partial(head: bytes, body: bytes) -> bytes:
+    """An origin whose every part is shorter than it says."""
+    if b"range:" in head.lower():
+        said = "Content-Range: bytes 0-99/1000"
+        return ok(FRESH, 'ETag: "v1"', said, body=b"x" * 50, status="206 Partial Content", chunked=True)
+    return ok(FRESH, 'ETag: "v1"', body=b"x" * 1000)
+
+
+def test_a_part_that_is_not_as_long_as_it_says_is_not_kept(gateway: MemoryGateway) -> None:
+    script = serve(gateway, partial)
+    ask(gateway, "Range: bytes=0-99")
+    assert document_key(URI) not in gateway.store.documents
+    ask(gateway, "Range: bytes=0-99")
+    assert len(script.requests) == 2
+
+
+def test_many_small_parts_make_no_large_document(gateway: MemoryGateway) -> None:
+    def answer(head: bytes, body: bytes) -> bytes:
+        first = int(head.partition(b"bytes=")[2].partition(b"-")[0])
+        said = f"Content-Range: bytes {first}-{first}/100000"
+        return ok(FRESH, 'ETag: "v1"', said, body=b"x", status="206 Partial Content")
+
+    serve(gateway, answer)
+    for n in range(600):
+        ask(gateway, f"Range: bytes={n}-{n}")
+    kept = cache(gateway).memory.get(URI)
+    assert isinstance(kept, Resource)
+    assert len(kept.alternates[0].pieces) <= 256
 
 
 def test_a_part_of_something_stale_that_a_transform_cannot_use_is_asked_for_plainly(loop: Loop) -> None:
