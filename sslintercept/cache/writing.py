@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from sslintercept.cache.decide import cut_short
 from sslintercept.cache.fresh import Policy
@@ -49,6 +49,12 @@ class Coming(NamedTuple):
     pinned_until: float = 0.0
 
 
+class Stopped(Protocol):
+    """What brings it."""
+
+    def stopProducing(self) -> None: ...
+
+
 class Writing:
     """
     @ivar stored: what it will be.
@@ -67,6 +73,7 @@ class Writing:
         self.tail = bytearray()
         self.over = False
         self.error: Exception | None = None
+        self._consumer: Stopped | None = None
         self._keeps = True
         """it will be stored, if nothing happens"""
         self._readers: dict[Callable[[], object], None] = {}
@@ -106,14 +113,20 @@ class Writing:
             self._let_go(len(self.tail))
             self.tail.clear()
             self.flushed = self.count
+            if self._consumer is not None:
+                # Neither kept nor read: for our sake it need not come.
+                self._consumer.stopProducing()
+                return
         for wake in list(self._readers):
             wake()
 
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Nothing is ever stopped for the sake of the cache."""
+    def registerProducer(self, producer: Stopped, streaming: bool) -> None:
+        """It is never made to wait for the sake of the cache, but may be left."""
+        self._consumer = producer
 
     def unregisterProducer(self) -> None:
-        """See L{registerProducer}."""
+        """No more comes."""
+        self._consumer = None
 
     def ended(self, error: Exception | None) -> None:
         """The content has come whole, or why not."""

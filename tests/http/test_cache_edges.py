@@ -20,6 +20,7 @@ from tests.http.test_cache import (
     ok,
     revalidated,
     serve,
+    waiting_clients,
 )
 from tests.sequences.support import responses
 
@@ -161,7 +162,7 @@ def test_many_small_parts_make_no_large_document(gateway: MemoryGateway) -> None
         return ok(FRESH, 'ETag: "v1"', said, body=b"x", status="206 Partial Content")
 
     serve(gateway, answer)
-    for n in range(600):
+    for n in range(300):
         ask(gateway, f"Range: bytes={n}-{n}")
     kept = cache(gateway).memory.get(URI)
     assert isinstance(kept, Resource)
@@ -195,3 +196,24 @@ def test_a_part_that_a_transform_cannot_use_is_not_written_for_ever(loop: Loop) 
     serve(gateway, answer)
     assert ask(gateway, "Range: bytes=0-4").body == b"goodbye" * 2
     assert not cache(gateway).writings
+
+
+# background fill
+
+
+def test_what_nobody_wants_and_nobody_keeps_is_not_fetched(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + "largest = 64KiB\n")
+    origin, (first, second) = waiting_clients(gateway, 2)
+    origin.last.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    gateway.pump()
+    first.reset()
+    gateway.pump()
+    second.reset()
+    gateway.pump()
+    for _ in range(3):
+        if not origin.last.ended:
+            origin.last.send(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+        gateway.pump()
+    assert origin.last.ended
+    assert not cache(gateway).writings
+    assert not cache(gateway).buffered
