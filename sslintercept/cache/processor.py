@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from sslintercept.cache.decide import may_collapse
 from sslintercept.cache.memory import MemoryCache
@@ -145,6 +146,8 @@ class CacheProcessor:
     @ivar buffered: bytes of content that wait in memory.
     """
 
+    log = Logger()
+
     def __init__(
         self, storage: Storage, loop: Loop, wall_clock: Callable[[], float], *, memory: int, largest: int
     ) -> None:
@@ -175,10 +178,6 @@ class CacheProcessor:
             return resource
 
         self._read(uri, tell)
-
-    def in_memory(self, uri: bytes) -> bool:
-        """Whether what is stored under *uri* is in memory."""
-        return self.memory.get(uri) is not None
 
     def change(self, uri: bytes, how: Change, pinned_until: float = 0.0) -> None:
         """Store what *how* makes of what is stored under *uri*; C{None} removes it, the same changes nothing."""
@@ -213,7 +212,11 @@ class CacheProcessor:
                 self.storage.save(key)
             # Whoever comes while these are told waits behind them.
             while waiting:
-                resource = waiting.pop(0)(resource)
+                try:
+                    resource = waiting.pop(0)(resource)
+                except Exception:
+                    # One that breaks must not keep the others waiting, now and for ever.
+                    self.log.failure("what is stored under {uri} could not be used", uri=uri)
             del self._changes[uri]
 
         self.storage.read(key, came)
@@ -249,10 +252,12 @@ class CacheProcessor:
         for writing in self.writings.get(uri, ()):
             writing.spoil()
         there = self.memory.get(uri) is not None or self.storage.has(document_key(uri))
-        self.change(uri, lambda before: None)
+        if (waiting := self._changes.get(uri)) is not None:
+            waiting.append(lambda before: self._write(uri, None, 0.0))
+        else:
+            self._write(uri, None, 0.0)
         if there:
             self.counters.purged += 1
-            self.memory.drop(uri)
         return there
 
     # what is being written

@@ -217,3 +217,33 @@ def test_what_nobody_wants_and_nobody_keeps_is_not_fetched(loop: Loop) -> None:
     assert origin.last.ended
     assert not cache(gateway).writings
     assert not cache(gateway).buffered
+
+
+# the processor
+
+
+def test_one_who_breaks_keeps_nobody_else_waiting_for_a_document(gateway: MemoryGateway, loop: Loop) -> None:
+    serve(gateway, ok(FRESH, 'ETag: "v1"'))
+    ask(gateway)
+    forget_memory(gateway)
+    told: list[object] = []
+    gateway.store.held = []
+
+    def breaks(_: object) -> None:
+        raise RuntimeError("it broke")
+
+    cache(gateway).find(URI, breaks)
+    cache(gateway).find(URI, told.append)
+    gateway.store.release()
+    cache(gateway).find(URI, told.append)
+    assert len(told) == 2
+    assert loop.failures.pop().check(RuntimeError)
+
+
+def test_a_purge_needs_no_reading(gateway: MemoryGateway) -> None:
+    serve(gateway, ok(FRESH))
+    ask(gateway)
+    forget_memory(gateway)
+    gateway.store.held = []
+    assert cache(gateway).purge(URI)
+    assert document_key(URI) not in gateway.store.documents
