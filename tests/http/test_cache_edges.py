@@ -136,6 +136,23 @@ def test_only_if_cached_asks_nobody_when_the_content_is_lost(gateway: MemoryGate
     assert len(script.requests) == 1
 
 
+# spellings
+
+
+@pytest.mark.parametrize("host", ["origin.test.", "origin.test:80", "origin.test:0080"])
+def test_an_odd_spelling_of_a_host_does_not_choose_what_others_get(gateway: MemoryGateway, host: str) -> None:
+    def by_host(head: bytes, body: bytes) -> bytes:
+        known = b"\r\nhost: origin.test\r\n" in head.lower() + b"\r\n"
+        return ok(FRESH, body=b"right") if known else ok(FRESH, status="404 Not Found", body=b"wrong")
+
+    serve(gateway, by_host)
+    client = gateway.client()
+    client.send(f"GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    gateway.pump()
+    assert responses(client.take())[0].body == b"wrong"
+    assert ask(gateway).body == b"right"
+
+
 # parts
 
 
