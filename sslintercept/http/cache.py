@@ -29,7 +29,7 @@ from sslintercept.errors import CacheError
 from sslintercept.facts import Fields, Head, RequestHead, ResponseHead, Scope
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
-from sslintercept.http.refresh import Refresh, answer_of, may_refresh, may_store
+from sslintercept.http.refresh import Refresh, answer_of, may_refresh, may_store, pinned_until
 from sslintercept.tunnel.tunnel import Producer
 
 if TYPE_CHECKING:
@@ -354,8 +354,7 @@ class CacheSM:
         if self._asked.method == b"HEAD" and response.status == 200:
             self._told_by_head(response)
         if (kept := may_store(response, self._asked, origin, policy)) is not None:
-            pin = self._sm.decision.pin if self._sm.decision is not None else 0.0
-            until = now + pin if pin else 0.0
+            until = pinned_until(self._sm.decision, now)
             self.writing = processor.begin(self.uri, Coming(self._asked, response, kept, policy, until))
         if self._asked.method == b"GET":
             processor.counters.misses += 1
@@ -367,7 +366,11 @@ class CacheSM:
         """The origin says that what is *stored* is right: update it, and answer with it (RFC 9111 4.3.4)."""
         request, policy, resource = self._asked, self._cache.policy, self._resource
         assert resource is not None
-        self._cache.processor.change(self.uri, lambda before: freshened(before, stored, news, request, policy))
+        self._cache.processor.change(
+            self.uri,
+            lambda before: freshened(before, stored, news, request, policy),
+            pinned_until(self._sm.decision, now),
+        )
         best = validated(stored[0], news, request)
         self._resource = with_stored(resource, stored[0], best)
         self._sm.cached = "TCP_REFRESH_UNMODIFIED"

@@ -20,7 +20,7 @@ from sslintercept.cache.message import Answered, Asked, Stored, answered, asked
 from sslintercept.cache.resource import freshened
 from sslintercept.cache.writing import Coming, Writing
 from sslintercept.errors import InterceptError, LostError
-from sslintercept.facts import Facts, RequestHead, ResponseHead
+from sslintercept.facts import Decision, Facts, RequestHead, ResponseHead
 from sslintercept.http.fields import host_value
 from sslintercept.http.head import has_body, write_request
 from sslintercept.http.origin import OriginSession
@@ -99,6 +99,11 @@ def may_store(response: Answered, request: Asked, origin: OriginSession, policy:
     return stored_as(request, response, policy)
 
 
+def pinned_until(decision: Decision | None, now: float) -> float:
+    """Until when a rule wants kept what is stored now; seconds since the epoch, 0 if none does."""
+    return now + decision.pin if decision is not None and decision.pin else 0.0
+
+
 class Refresh:
     """
     A request of our own, which validates what was *found*.
@@ -115,6 +120,7 @@ class Refresh:
         self._proxy, self._cache = proxy, cache
         self._uri, self._request, self._head = uri, request, head
         self.facts = facts
+        self._decision: Decision | None = None
         self._found: Sequence[Stored] = ()
         self._begun = cache.processor.wall_clock()
         self.origin: OriginSession | None = None
@@ -134,7 +140,7 @@ class Refresh:
         left_out = (b"if-none-match", b"if-modified-since", b"range", b"if-range")
         head.fields = [field for field in sm.head.read_fields() if field[0].lower() not in left_out]
         asking = cls(sm.proxy, cache, uri, asked(head), head, facts)
-        asking._found = found
+        asking._found, asking._decision = found, sm.decision
         head.fields += conditional(asking._request, found).fields
         key = sm.proxy.key_for(sm.session, sm.head)
         kept = sm.proxy.take_origin(key)
@@ -166,12 +172,15 @@ class Refresh:
         assert origin is not None
         now = processor.wall_clock()
         response = answer_of(head, self.method, self._begun, now)
+        until = pinned_until(self._decision, now)
         then, stored = after(self._request, self._found, response, policy, now)
         writing: Writing | None = None
         if then is Then.FRESHEN:
-            processor.change(self._uri, lambda before: freshened(before, stored, response, self._request, policy))
+            processor.change(
+                self._uri, lambda before: freshened(before, stored, response, self._request, policy), until
+            )
         elif then is Then.PASS and (kept := may_store(response, self._request, origin, policy)) is not None:
-            writing = processor.begin(self._uri, Coming(self._request, response, kept, policy))
+            writing = processor.begin(self._uri, Coming(self._request, response, kept, policy, until))
         self._end()
         if 0 <= head.length <= len(rest):
             if writing is not None:

@@ -7,6 +7,7 @@ import pytest
 from sslintercept.cache.resource import SMALL, Resource, document_key
 from sslintercept.testing.gateway import MemoryGateway
 from sslintercept.testing.loop import Loop
+from sslintercept.testing.peer import EPOCH
 from tests.http.test_cache import (
     CACHE,
     FRESH,
@@ -151,6 +152,28 @@ def test_an_odd_spelling_of_a_host_does_not_choose_what_others_get(gateway: Memo
     gateway.pump()
     assert responses(client.take())[0].body == b"wrong"
     assert ask(gateway).body == b"right"
+
+
+# pins
+
+
+def test_what_is_validated_stays_pinned(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + "[rule:r]\nmatch = host:origin.test\naction = intercept\npin = 1h\n")
+    serve(gateway, revalidated)
+    ask(gateway)
+    loop.pass_time(61)
+    ask(gateway)
+    assert set(gateway.store.pinned.values()) == {EPOCH + 3661}
+
+
+def test_what_is_asked_meanwhile_is_pinned_as_well(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + "[rule:r]\nmatch = host:origin.test\naction = intercept\npin = 1h\n")
+    script = serve(gateway, ok("Cache-Control: max-age=60, stale-while-revalidate=600", 'ETag: "v1"'))
+    ask(gateway)
+    loop.pass_time(61)
+    script.answer = lambda head, body: ok(FRESH, 'ETag: "v2"')
+    ask(gateway)
+    assert set(gateway.store.pinned.values()) == {EPOCH + 3661}
 
 
 # parts
