@@ -8,6 +8,7 @@ kept half: the cache may lose an object, not tell two stories about one.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -29,6 +30,8 @@ MOST_BUFFERED: Final = 128 * 2**20
 """Bytes of content that wait in memory to become fragments; beyond that what is written is given up."""
 MOST_FOLLOWERS: Final = 4096
 """Requests that wait for the answer to one."""
+MOST_UNSHARED: Final = 65536
+"""URIs of which it is remembered that nobody should wait for their answers."""
 PATIENCE: Final = 10.0
 """Seconds that a request waits for the answer to another one, before it goes its own way."""
 
@@ -157,6 +160,8 @@ class CacheProcessor:
         self.counters = Counters()
         self.writings: dict[bytes, list[Writing]] = {}
         self.leaders: dict[bytes, Lead] = {}
+        self._unshared: OrderedDict[int, None] = OrderedDict()
+        """hashes of URIs whose last answer was for one request alone"""
         self.refreshing: set[bytes] = set()
         """URIs that are validated in the background"""
         self.buffered = 0
@@ -294,10 +299,29 @@ class CacheProcessor:
         lead = self.leaders[uri] = Lead(self, uri, asked)
         return lead
 
+    def note_shared(self, uri: bytes, shared: bool) -> None:
+        """
+        An answer was, or was not, for others as well.
+
+        Where it was not nobody waits for the next one: they would go one after the other, each as long as the origin
+        takes (Varnish: hit-for-miss).
+        """
+        if shared:
+            self._unshared.pop(hash(uri), None)
+        else:
+            self._unshared[hash(uri)] = None
+            if len(self._unshared) > MOST_UNSHARED:
+                self._unshared.popitem(last=False)
+
     def follow(self, uri: bytes, asked: Asked, again: Callable[[], object]) -> bool:
         """Wait for the answer to another request that may serve for this one, too; then *again* is called, once."""
         lead = self.leaders.get(uri)
-        if lead is None or len(lead.waiting) >= MOST_FOLLOWERS or not may_collapse(lead.asked, asked):
+        if (
+            lead is None
+            or hash(uri) in self._unshared
+            or len(lead.waiting) >= MOST_FOLLOWERS
+            or not may_collapse(lead.asked, asked)
+        ):
             return False
         lead.waiting[again] = self.loop.later(PATIENCE, lambda: lead.late(again))
         return True

@@ -359,6 +359,8 @@ class CacheSM:
         if self._asked.method == b"GET":
             processor.counters.misses += 1
         self._tell(head, Outcome(self._forward, stored=self.writing is not None))
+        if self._lead is not None or self.writing is not None:
+            processor.note_shared(self.uri, self.writing is not None)
         self._let_go()
         return False
 

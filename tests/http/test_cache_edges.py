@@ -154,6 +154,17 @@ def test_an_odd_spelling_of_a_host_does_not_choose_what_others_get(gateway: Memo
     assert ask(gateway).body == b"right"
 
 
+# sharing
+
+
+def test_nobody_waits_for_an_answer_that_was_not_shared_the_last_time(gateway: MemoryGateway) -> None:
+    serve(gateway, ok("Cache-Control: no-store"))
+    ask(gateway)
+    gateway.pool.clear()
+    origin, clients = waiting_clients(gateway, 3)
+    assert len(origin.peers) == len(clients)
+
+
 # pins
 
 
