@@ -35,6 +35,8 @@ from sslintercept.store.store import Kind
 if TYPE_CHECKING:
     from sslintercept.cache.processor import CacheProcessor
 
+MOST_FILLED: Final = 10 * 2**20
+"""Bytes that are still fetched when the client has left, and nobody else reads."""
 MOST_HELD: Final = 8
 """Fragments that are kept in memory for those who read what the disk does not take; who is further behind loses."""
 
@@ -72,6 +74,8 @@ class Writing:
         self.count = self.flushed = 0
         self.tail = bytearray()
         self.over = False
+        self.alone = False
+        """its client has left"""
         self.error: Exception | None = None
         self._consumer: Stopped | None = None
         self._keeps = True
@@ -91,9 +95,12 @@ class Writing:
         return not self.over and self._keeps
 
     @property
-    def wanted(self) -> bool:
-        """Whether somebody but the one who brings it reads it."""
-        return bool(self._readers)
+    def fills(self) -> bool:
+        """Whether it is worth having although its client has left (ATS: background fill)."""
+        if self.over or self._readers:
+            return not self.over
+        total = self.stored.total
+        return self._keeps and total is not None and total - self.count <= MOST_FILLED
 
     # a consumer of a tunnel
 
@@ -234,6 +241,8 @@ class Writing:
         if not self._readers:
             for number in list(self._held):
                 self._drop(number)
+            if self.alone and not self.fills and self._consumer is not None:
+                self._consumer.stopProducing()
 
     def held(self, number: int) -> bytes | None:
         """Give a fragment that is in memory only."""

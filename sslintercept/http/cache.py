@@ -437,11 +437,7 @@ class CacheSM:
     @property
     def fills(self) -> bool:
         """Whether a response is worth having although its client has left (ATS: background fill)."""
-        writing = self.writing
-        if writing is None or writing.over:
-            return False
-        total = writing.stored.total
-        return writing.wanted or (writing.open and total is not None and total - writing.count <= MOST_FILLED)
+        return self.writing is not None and self.writing.fills
 
     def _let_go(self) -> None:
         if self._lead is not None:
@@ -468,7 +464,3 @@ def phrase(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode("ascii")
     except ValueError:
         return b""
-
-
-MOST_FILLED = 10 * 2**20
-"""bytes that are still fetched for the cache when the client has left"""

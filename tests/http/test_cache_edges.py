@@ -270,6 +270,19 @@ def test_what_nobody_wants_and_nobody_keeps_is_not_fetched(loop: Loop) -> None:
     assert not cache(gateway).buffered
 
 
+def test_what_comes_in_drops_is_not_fetched_when_the_last_reader_has_left(gateway: MemoryGateway) -> None:
+    origin, (first, second) = waiting_clients(gateway, 2)
+    origin.last.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    gateway.pump()
+    first.reset()
+    gateway.pump()
+    assert not origin.last.ended
+    second.reset()
+    gateway.pump()
+    assert origin.last.ended
+    assert not cache(gateway).writings
+
+
 # the processor
 
 
