@@ -102,7 +102,7 @@ def ask(state_dir: Path, question: str) -> Iterator[tuple[str, str]]:
     """
     Ask every process that runs; gives the process's name and a line, again and again.
 
-    @raise InterceptError: one of them says that it cannot.
+    @raise InterceptError: one of them says that it cannot, or ends before it has said everything.
     """
     for path in sorted(state_dir.glob(f"{NAME}-*.sock")):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -120,3 +120,5 @@ def ask(state_dir: Path, question: str) -> Iterator[tuple[str, str]]:
                     if text == ".":
                         break
                     yield path.stem, text[1:]
+                else:
+                    raise InterceptError("it ended in the middle of its answer", where=path.name, remedy="ask again")

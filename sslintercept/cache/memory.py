@@ -43,7 +43,8 @@ class MemoryCache(Generic[T]):
         self._new: OrderedDict[bytes, _Kept[T]] = OrderedDict()
         self._new_size = 0
         self._main: OrderedDict[bytes, _Kept[T]] = OrderedDict()
-        self._ghosts: OrderedDict[bytes, None] = OrderedDict()
+        self._ghosts: OrderedDict[int, None] = OrderedDict()
+        """hashes of keys, which may be long; two that are the same cost one place in a queue"""
 
     def __len__(self) -> int:
         return len(self._new) + len(self._main)
@@ -67,8 +68,8 @@ class MemoryCache(Generic[T]):
         if uses is not None:
             kept.uses = uses  # what is renewed does not begin anew
             self._main[key] = kept
-        elif key in self._ghosts:
-            del self._ghosts[key]
+        elif (ghost := hash(key)) in self._ghosts:
+            del self._ghosts[ghost]
             self._main[key] = kept
         else:
             self._new[key] = kept
@@ -107,7 +108,7 @@ class MemoryCache(Generic[T]):
                 kept.uses = 0
                 self._main[key] = kept
                 return
-            self._ghosts[key] = None
+            self._ghosts[hash(key)] = None
             if len(self._ghosts) > MOST_GHOSTS:
                 self._ghosts.popitem(last=False)
         else:

@@ -8,11 +8,13 @@ kept half: the cache may lose an object, not tell two stories about one.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from sslintercept.cache.decide import may_collapse
 from sslintercept.cache.memory import MemoryCache
@@ -32,6 +34,8 @@ MOST_LOOKED_FOR: Final = 256
 """Fragments that are looked for before an answer begins: half a millisecond's worth."""
 DISK_PATIENCE: Final = 10.0
 """Seconds that a disk may take for a read; then what it has is not there."""
+MOST_UNSHARED: Final = 65536
+"""URIs of which it is remembered that nobody should wait for their answers."""
 PATIENCE: Final = 10.0
 """Seconds that a request waits for the answer to another one, before it goes its own way."""
 
@@ -182,6 +186,8 @@ class CacheProcessor:
     @ivar buffered: bytes of content that wait in memory.
     """
 
+    log = Logger()
+
     def __init__(
         self, storage: Storage, loop: Loop, wall_clock: Callable[[], float], *, memory: int, largest: int
     ) -> None:
@@ -191,6 +197,8 @@ class CacheProcessor:
         self.counters = Counters()
         self.writings: dict[bytes, list[Writing]] = {}
         self.leaders: dict[bytes, Lead] = {}
+        self._unshared: OrderedDict[int, None] = OrderedDict()
+        """hashes of URIs whose last answer was for one request alone"""
         self.refreshing: set[bytes] = set()
         """URIs that are validated in the background"""
         self.buffered = 0
@@ -215,10 +223,6 @@ class CacheProcessor:
             return resource
 
         self._read(uri, tell)
-
-    def in_memory(self, uri: bytes) -> bool:
-        """Whether what is stored under *uri* is in memory."""
-        return self.memory.get(uri) is not None
 
     def change(self, uri: bytes, how: Change, pinned_until: float = 0.0) -> None:
         """Store what *how* makes of what is stored under *uri*; C{None} removes it, the same changes nothing."""
@@ -253,7 +257,11 @@ class CacheProcessor:
                 self.storage.save(key)
             # Whoever comes while these are told waits behind them.
             while waiting:
-                resource = waiting.pop(0)(resource)
+                try:
+                    resource = waiting.pop(0)(resource)
+                except Exception:
+                    # One that breaks must not keep the others waiting, now and for ever.
+                    self.log.failure("what is stored under {uri} could not be used", uri=uri)
             del self._changes[uri]
 
         self.fetch(key, came)
@@ -300,10 +308,12 @@ class CacheProcessor:
         for writing in self.writings.get(uri, ()):
             writing.spoil()
         there = self.memory.get(uri) is not None or self.storage.has(document_key(uri))
-        self.change(uri, lambda before: None)
+        if (waiting := self._changes.get(uri)) is not None:
+            waiting.append(lambda before: self._write(uri, None, 0.0))
+        else:
+            self._write(uri, None, 0.0)
         if there:
             self.counters.purged += 1
-            self.memory.drop(uri)
         return there
 
     def fetch(self, key: bytes, found: Callable[[memoryview | None], object]) -> Handle:
@@ -357,10 +367,29 @@ class CacheProcessor:
         lead = self.leaders[uri] = Lead(self, uri, asked)
         return lead
 
+    def note_shared(self, uri: bytes, shared: bool) -> None:
+        """
+        An answer was, or was not, for others as well.
+
+        Where it was not nobody waits for the next one: they would go one after the other, each as long as the origin
+        takes (Varnish: hit-for-miss).
+        """
+        if shared:
+            self._unshared.pop(hash(uri), None)
+        else:
+            self._unshared[hash(uri)] = None
+            if len(self._unshared) > MOST_UNSHARED:
+                self._unshared.popitem(last=False)
+
     def follow(self, uri: bytes, asked: Asked, again: Callable[[], object]) -> bool:
         """Wait for the answer to another request that may serve for this one, too; then *again* is called, once."""
         lead = self.leaders.get(uri)
-        if lead is None or len(lead.waiting) >= MOST_FOLLOWERS or not may_collapse(lead.asked, asked):
+        if (
+            lead is None
+            or hash(uri) in self._unshared
+            or len(lead.waiting) >= MOST_FOLLOWERS
+            or not may_collapse(lead.asked, asked)
+        ):
             return False
         lead.waiting[again] = self.loop.later(PATIENCE, lambda: lead.late(again))
         return True

@@ -24,10 +24,12 @@ class Ready(NamedTuple):
     """
     An answer as it stands.
 
-    @ivar until: seconds since the epoch from which on it is not fresh; C{born}: at which its age was 0.
+    @ivar since: seconds since the epoch at which that was decided; a clock that says less has gone back.
+    @ivar until: the same from which on it is not fresh; C{born}: at which its age was 0.
     @ivar block: the lines of its fields without Age and Content-Length, each behind its line break.
     """
 
+    since: float
     until: float
     born: float
     status: int
@@ -57,7 +59,7 @@ def ready_of(request: Asked, stored: Stored, content: bytes, policy: Policy, now
     if any(b"cache-status" in line[:14].lower() for line in lines):
         return None
     born = now - current_age(response, now)
-    return Ready(born + lifetime(response, policy), born, response.status, b"".join(lines), content)
+    return Ready(now, born + lifetime(response, policy), born, response.status, b"".join(lines), content)
 
 
 def fields_of(ready: Ready, name: str, now: float) -> bytes:

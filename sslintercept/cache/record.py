@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from sslintercept.cache.message import Span, Stored, Variant, answered
-from sslintercept.cache.resource import Alternate, Piece, Resource
+from sslintercept.cache.resource import NAME, Alternate, Piece, Resource
+from sslintercept.cache.span import MAX_POSITION
 
 _LENGTH = struct.Struct("<I")
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
@@ -71,7 +72,7 @@ def decode(document: memoryview) -> Resource | None:
                 at += size
             alternates.append(_alternate(one, content))
         return Resource(uri.encode("latin-1"), tuple(alternates))
-    except (ValueError, TypeError, IndexError, AttributeError, struct.error):
+    except (ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, struct.error):
         return None
 
 
@@ -90,4 +91,8 @@ def _alternate(one: Sequence, content: bytes | None) -> Alternate:  # type: igno
         bool(invalid),
     )
     kept = tuple(Piece(int(first), int(end), bytes.fromhex(name)) for first, end, name in pieces)
+    if content is not None and stored.total not in (None, len(content)):
+        raise ValueError("the content is not as long as is said of it")
+    if any(not 0 <= piece.first < piece.end <= MAX_POSITION or len(piece.name) != NAME for piece in kept):
+        raise ValueError("a piece that is none")
     return Alternate(stored, content, kept)

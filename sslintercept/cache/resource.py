@@ -25,6 +25,8 @@ SMALL: Final = 64 * 1024
 """Bytes of content that stand in the document itself."""
 MOST_ALTERNATES: Final = 8
 """Alternates of a resource; with more, the one that came first is not kept (ATS: proxy.config.cache.limits)."""
+MOST_PIECES: Final = 256
+"""Pieces of an alternate: each change writes all of their names. With more, the new one takes their place."""
 NAME: Final = 16
 """Bytes of the name of a piece, and of a key."""
 
@@ -89,10 +91,20 @@ class Resource:
         return next((one for one in self.alternates if one.stored is stored), None)
 
     @property
+    def varies(self) -> bool:
+        """Whether who is answered with what depends on more than the URI."""
+        return any(one.stored.response.vary for one in self.alternates)
+
+    @property
     def size(self) -> int:
         """Bytes of memory, roughly."""
         fields = sum(len(n) + len(v) + 120 for one in self.alternates for n, v in one.stored.response.fields)
-        return 1500 + len(self.uri) + fields + sum(len(one.content or b"") + 1000 for one in self.alternates)
+        return (
+            1500
+            + len(self.uri)
+            + fields
+            + sum(len(one.content or b"") + 200 * len(one.pieces) + 1000 for one in self.alternates)
+        )
 
 
 def document_key(uri: bytes) -> bytes:

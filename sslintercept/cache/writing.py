@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from sslintercept.cache.decide import cut_short
 from sslintercept.cache.fresh import Policy
 from sslintercept.cache.message import Answered, Asked, Stored
 from sslintercept.cache.resource import (
     FRAGMENT,
+    MOST_PIECES,
     NAME,
     SMALL,
     Alternate,
@@ -34,6 +35,8 @@ from sslintercept.store.store import Kind
 if TYPE_CHECKING:
     from sslintercept.cache.processor import CacheProcessor
 
+MOST_FILLED: Final = 10 * 2**20
+"""Bytes that are still fetched when the client has left, and nobody else reads."""
 MOST_HELD: Final = 8
 """Fragments that are kept in memory for those who read what the disk does not take; who is further behind loses."""
 
@@ -46,6 +49,12 @@ class Coming(NamedTuple):
     stored: Stored
     policy: Policy
     pinned_until: float = 0.0
+
+
+class Stopped(Protocol):
+    """What brings it."""
+
+    def stopProducing(self) -> None: ...
 
 
 class Writing:
@@ -65,7 +74,10 @@ class Writing:
         self.count = self.flushed = 0
         self.tail = bytearray()
         self.over = False
+        self.alone = False
+        """its client has left"""
         self.error: Exception | None = None
+        self._consumer: Stopped | None = None
         self._keeps = True
         """it will be stored, if nothing happens"""
         self._readers: dict[Callable[[], object], None] = {}
@@ -83,9 +95,12 @@ class Writing:
         return not self.over and self._keeps
 
     @property
-    def wanted(self) -> bool:
-        """Whether somebody but the one who brings it reads it."""
-        return bool(self._readers)
+    def fills(self) -> bool:
+        """Whether it is worth having although its client has left (ATS: background fill)."""
+        if self.over or self._readers:
+            return not self.over
+        total = self.stored.total
+        return self._keeps and total is not None and total - self.count <= MOST_FILLED
 
     # a consumer of a tunnel
 
@@ -105,14 +120,20 @@ class Writing:
             self._let_go(len(self.tail))
             self.tail.clear()
             self.flushed = self.count
+            if self._consumer is not None:
+                # Neither kept nor read: for our sake it need not come.
+                self._consumer.stopProducing()
+                return
         for wake in list(self._readers):
             wake()
 
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Nothing is ever stopped for the sake of the cache."""
+    def registerProducer(self, producer: Stopped, streaming: bool) -> None:
+        """It is never made to wait for the sake of the cache, but may be left."""
+        self._consumer = producer
 
     def unregisterProducer(self) -> None:
-        """See L{registerProducer}."""
+        """No more comes."""
+        self._consumer = None
 
     def ended(self, error: Exception | None) -> None:
         """The content has come whole, or why not."""
@@ -175,7 +196,8 @@ class Writing:
         whole = stored.spans is None
         if whole and stored.total is None:
             stored = replace(stored, total=self.count)
-        if whole and stored.total != self.count:
+        said = stored.total if stored.spans is None else stored.spans[0].end - stored.spans[0].first
+        if said != self.count:
             self._keeps = False
         small = whole and self.count <= SMALL
         if self._keeps and not small:
@@ -198,7 +220,7 @@ class Writing:
         if before is not None and news.status == 206 and new.pieces:
             for one in before.alternates:
                 both = combined(one.stored, news) if one.stored.variant == new.stored.variant else None
-                if both is not None:
+                if both is not None and (both is one.stored or len(one.pieces) < MOST_PIECES):
                     stored = updated(both, news, self.asked)
                     joint = (
                         replace(one, stored=stored) if both is one.stored else with_piece(one, stored, new.pieces[0])
@@ -219,6 +241,8 @@ class Writing:
         if not self._readers:
             for number in list(self._held):
                 self._drop(number)
+            if self.alone and not self.fills and self._consumer is not None:
+                self._consumer.stopProducing()
 
     def held(self, number: int) -> bytes | None:
         """Give a fragment that is in memory only."""

@@ -15,7 +15,8 @@ from sslintercept.cache.decide import stored_as
 from sslintercept.cache.fresh import Policy
 from sslintercept.cache.message import Answered, Asked, Stored, answered
 from sslintercept.errors import InterceptError
-from sslintercept.facts import RequestHead, ResponseHead
+from sslintercept.facts import Decision, RequestHead, ResponseHead
+from sslintercept.http.fields import host_value
 from sslintercept.http.head import has_body, write_request
 from sslintercept.http.origin import OriginSession
 from sslintercept.tunnel.tunnel import Producer
@@ -42,10 +43,23 @@ def answer_of(head: ResponseHead, method: bytes, requested: float, received: flo
 
 
 def may_store(response: Answered, request: Asked, origin: OriginSession, policy: Policy) -> Stored | None:
-    """Give what is stored of a response, if it may be: in TLS its origin must have proved who it is."""
+    """
+    Give what is stored of a response, if it may be.
+
+    In TLS its origin must have proved who it is. And it must have been asked by the name that the key has: an origin
+    may take another spelling of it, which we take for the same, for another host.
+    """
+    host = host_value(request.authority, request.scheme)
+    if any(line.lower() != host for line in request.says(b"host")):
+        return None
     if request.method != b"GET" or (origin.key.secure and (origin.leg is None or origin.leg.verified != "ok")):
         return None
     return stored_as(request, response, policy)
+
+
+def pinned_until(decision: Decision | None, now: float) -> float:
+    """Until when a rule wants kept what is stored now; seconds since the epoch, 0 if none does."""
+    return now + decision.pin if decision is not None and decision.pin else 0.0
 
 
 class Alone:

@@ -27,7 +27,7 @@ from sslintercept.cache.update import SAFE, invalidates, told_by_head, validated
 from sslintercept.cache.writing import Coming, Writing
 from sslintercept.errors import CacheError
 from sslintercept.facts import Fields, Head, RequestHead, ResponseHead, Scope
-from sslintercept.http.alone import answer_of, may_ask, may_store
+from sslintercept.http.alone import answer_of, may_ask, may_store, pinned_until
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.refresh import Refresh
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sslintercept.http.sm import HttpSM
 
 CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+RANGES = frozenset((b"range", b"if-range"))
 
 
 class HttpCache:
@@ -61,7 +62,7 @@ class HttpCache:
         kept = self.processor.memory.get(uri) if sm.transform is None else None
         if isinstance(kept, Resource) and kept.ready is not None and is_plain(head):
             now = self.processor.wall_clock()
-            if now < kept.ready.until:
+            if kept.ready.since <= now < kept.ready.until:
                 self._answer(sm, kept.ready, now)
                 return True
         sm.cache = CacheSM(self, sm, uri)
@@ -149,6 +150,9 @@ class CacheSM:
 
     def begin(self) -> bool:
         """Look for an answer: true if there is one, or it takes a while to know."""
+        if not self._asked.plain:
+            # While a disk is asked nobody would take its content: that would be read as the next request.
+            return self._decide(None)
         self._inside, self._goes_on = True, False
         self._cache.processor.find(self.uri, self._came)
         self._inside = False
@@ -179,14 +183,14 @@ class CacheSM:
         planned = plan(request, kept, self._cache.policy, now)
         self._forward = planned.forward or (Forward.STALE if planned.do is Do.REFRESH else Forward.PARTIAL)
         if planned.do is Do.TIMEOUT:
-            where = self.uri.decode("latin-1")
-            self._sm.fail(CacheError(planned.reason, where=where, remedy="ask without only-if-cached"))
-            return True
+            return self._refuses(planned.reason)
         refresh = planned.do is Do.REFRESH and may_ask(self._sm)
         if planned.stored is not None and (planned.do is Do.SERVE or refresh):
             if self._serve(planned.stored, now):
                 if refresh:
                     Refresh.begin(self._sm, self._cache, self.uri, suitable(request, kept))
+                return True
+            if self._refuses("the content is lost"):
                 return True
         elif request.method == b"GET" and self._forward is not Forward.BYPASS:
             if not self._followed and processor.follow(self.uri, request, self._look_again):
@@ -216,8 +220,9 @@ class CacheSM:
         content = self._content_of(stored)
         if found is None or content is None or not self._is_there(content, found):
             return False
-        if outcome is None and isinstance(content, Alternate) and content.content and self._resource is not None:
-            self._resource.ready = ready_of(self._asked, stored, content.content, self._cache.policy, now)
+        resource = self._resource
+        if outcome is None and isinstance(content, Alternate) and content.content and resource and not resource.varies:
+            resource.ready = ready_of(self._asked, stored, content.content, self._cache.policy, now)
         if outcome is None:
             ttl = time_to_live(stored.response, self._cache.policy, now)
             if isinstance(content, Writing) or self._followed:
@@ -283,14 +288,35 @@ class CacheSM:
         if early and not self._sm.over:
             self._forward, self._sm.cached = Forward.PARTIAL, "TCP_MISS"
             self._found = []
-            self._sm.forward()
+            if not self._refuses("the content is lost"):
+                self._restore()
+                self._sm.forward()
+
+    def _refuses(self, reason: str) -> bool:
+        """Whether the client wants no answer but from a cache (RFC 9111 5.2.1.7): it gets none."""
+        if self._asked.control.only_if_cached:
+            where = self.uri.decode("latin-1")
+            self._sm.fail(CacheError(reason, where=where, remedy="ask without only-if-cached"))
+            return True
+        return False
+
+    def _restore(self) -> None:
+        """Let the request say again what the client said: nobody would understand the answer to our conditions."""
+        if self._original:
+            self._sm.head.fields, self._original = self._original, []
 
     def again_whole(self) -> None:
         """A transform needs all of it: look for that."""
-        head = self._sm.head
-        head.fields = [field for field in head.fields if field[0].lower() not in (b"range", b"if-range")]
-        self._asked = asked(head)
+        self.asks_whole()
         self._look_again()
+
+    def asks_whole(self) -> None:
+        """The request is about all of it from now on; what came of a part is not its answer."""
+        self._give_up()
+        self._restore()
+        head = self._sm.head
+        head.fields = [field for field in head.fields if field[0].lower() not in RANGES]
+        self._asked = asked(head)
 
     def _tell(self, head: Head, outcome: Outcome) -> None:
         """Say in Cache-Status what was done (RFC 9211)."""
@@ -328,19 +354,20 @@ class CacheSM:
                     )
                 return True
             if then is Then.AGAIN:
-                return self._ask_again(origin)
+                return self._ask_again(rest)
             self._sm.cached = "TCP_REFRESH_MODIFIED"
         for uri in invalidates(self._asked, response):
             processor.purge(uri)
         if self._asked.method == b"HEAD" and response.status == 200:
             self._told_by_head(response)
         if (kept := may_store(response, self._asked, origin, policy)) is not None:
-            pin = self._sm.decision.pin if self._sm.decision is not None else 0.0
-            until = now + pin if pin else 0.0
+            until = pinned_until(self._sm.decision, now)
             self.writing = processor.begin(self.uri, Coming(self._asked, response, kept, policy, until))
         if self._asked.method == b"GET":
             processor.counters.misses += 1
         self._tell(head, Outcome(self._forward, stored=self.writing is not None))
+        if self._lead is not None or self.writing is not None:
+            processor.note_shared(self.uri, self.writing is not None)
         self._let_go()
         return False
 
@@ -348,7 +375,11 @@ class CacheSM:
         """The origin says that what is *stored* is right: update it, and answer with it (RFC 9111 4.3.4)."""
         request, policy, resource = self._asked, self._cache.policy, self._resource
         assert resource is not None
-        self._cache.processor.change(self.uri, lambda before: freshened(before, stored, news, request, policy))
+        self._cache.processor.change(
+            self.uri,
+            lambda before: freshened(before, stored, news, request, policy),
+            pinned_until(self._sm.decision, now),
+        )
         best = validated(stored[0], news, request)
         self._resource = with_stored(resource, stored[0], best)
         self._sm.cached = "TCP_REFRESH_UNMODIFIED"
@@ -366,11 +397,11 @@ class CacheSM:
 
         self._cache.processor.change(self.uri, told)
 
-    def _ask_again(self, origin: OriginSession) -> bool:
+    def _ask_again(self, rest: bytes) -> bool:
         if self._again:
             return False
         self._again = True
-        self._sm.response_came(b"")
+        self._sm.response_came(rest)
         self._ask_plainly()
         return True
 
@@ -401,8 +432,8 @@ class CacheSM:
         writing = self.writing
         if writing is not None and producer.alive:
             producer.tunnel.consume("cache", writing, producer, content=True, ended=writing.ended)
-        elif writing is not None:
-            writing.ended(CacheError("it ended early", where="cache", remedy="none"))
+        else:
+            self._give_up()
 
     def put(self, content: bytes) -> None:
         """The same for content that came with its head."""
@@ -413,11 +444,7 @@ class CacheSM:
     @property
     def fills(self) -> bool:
         """Whether a response is worth having although its client has left (ATS: background fill)."""
-        writing = self.writing
-        if writing is None or writing.over:
-            return False
-        total = writing.stored.total
-        return writing.wanted or (writing.open and total is not None and total - writing.count <= MOST_FILLED)
+        return self.writing is not None and self.writing.fills
 
     def _let_go(self) -> None:
         if self._lead is not None:
@@ -429,6 +456,10 @@ class CacheSM:
         self._let_go()
         if self._hit is not None:
             self._hit.stopProducing()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Nothing more comes of what is on its way into the cache."""
         if self.writing is not None and not self.writing.over:
             self.writing.ended(CacheError("it ended early", where="cache", remedy="none"))
 
@@ -440,7 +471,3 @@ def phrase(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode("ascii")
     except ValueError:
         return b""
-
-
-MOST_FILLED = 10 * 2**20
-"""bytes that are still fetched for the cache when the client has left"""

@@ -16,7 +16,7 @@ from sslintercept.cache.resource import freshened
 from sslintercept.cache.writing import Coming, Writing
 from sslintercept.errors import InterceptError, LostError
 from sslintercept.facts import ResponseHead
-from sslintercept.http.alone import Alone, answer_of, bring, cut, may_store
+from sslintercept.http.alone import Alone, answer_of, bring, cut, may_store, pinned_until
 from sslintercept.http.origin import OriginSession
 from sslintercept.tunnel.tunnel import HttpTunnel, Producer
 
@@ -71,7 +71,7 @@ class Refresh(Alone):
         super().__init__(sm)
         self._cache, self._uri, self._found = cache, uri, found
         self._request = asked(self.head)
-        self._pin = sm.decision.pin if sm.decision is not None else 0.0
+        self._decision = sm.decision
         self._begun = cache.processor.wall_clock()
         self.head.fields += conditional(self._request, found).fields
 
@@ -89,12 +89,14 @@ class Refresh(Alone):
         assert origin is not None
         now = processor.wall_clock()
         response = answer_of(head, self.method, self._begun, now)
+        until = pinned_until(self._decision, now)
         then, stored = after(self._request, self._found, response, policy, now)
         writing: Writing | None = None
         if then is Then.FRESHEN:
-            processor.change(self._uri, lambda before: freshened(before, stored, response, self._request, policy))
+            processor.change(
+                self._uri, lambda before: freshened(before, stored, response, self._request, policy), until
+            )
         elif then is Then.PASS and (kept := may_store(response, self._request, origin, policy)) is not None:
-            until = now + self._pin if self._pin else 0.0
             writing = processor.begin(self._uri, Coming(self._request, response, kept, policy, until))
         self.leave()
         self._end()

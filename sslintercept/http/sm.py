@@ -672,6 +672,8 @@ class HttpSM:
             and self.transform is None
         ):
             self.received = producer.ndone
+            if cache.writing is not None:
+                cache.writing.alone = True
             self.origin = self._tunnel = cache.writing = None
             Fill(origin, producer, keep=self.sent and not response.close)
             if self._to_client is not None:

@@ -403,6 +403,8 @@ class HttpTransform:
         self._asked_again = True
         head.fields = [field for field in head.fields if field[0].lower() not in (b"range", b"if-range")]
         sm.leave_origin()
+        if sm.cache is not None:
+            sm.cache.asks_whole()
         sm.session.facts.step("retried")
         sm.ask_again(origin.key)
 

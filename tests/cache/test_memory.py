@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +98,18 @@ def test_the_size_is_kept_and_values_are_the_latest(story: list[tuple[str, int, 
     for n in range(31):
         cache.drop(key(n))
     assert (cache.used, len(cache)) == (0, 0)
+
+
+def test_what_is_remembered_of_what_was_pushed_out_is_small() -> None:
+    cache: MemoryCache[int] = MemoryCache(1000)
+    tracemalloc.start()
+    try:
+        for n in range(3000):
+            cache.put(b"%08d" % n * 1000, n, 10)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 3_000_000
 
 
 def test_it_is_better_than_forgetting_the_oldest() -> None:

@@ -84,6 +84,23 @@ def test_what_is_no_document_is_refused(raw: bytes) -> None:
     assert decode(memoryview(raw)) is None
 
 
+@pytest.mark.parametrize("head", [b"[" * 100_000, b'["u", [[1e999,[],0,0,[],false,null,null,false,null,[]]]]'])
+def test_json_that_python_chokes_on_is_refused(head: bytes) -> None:
+    assert decode(memoryview(len(head).to_bytes(4, "little") + head)) is None
+
+
+@pytest.mark.parametrize(
+    "alternate",
+    [
+        Alternate(replace(store(HOUR), total=9), b"hello"),
+        Alternate(replace(store(HOUR), total=9), None, (Piece(9, 0, b"n" * 16),)),
+        Alternate(replace(store(HOUR), total=9), None, (Piece(0, 9, b"n"),)),
+    ],
+)
+def test_content_that_contradicts_what_is_said_of_it_is_refused(alternate: Alternate) -> None:
+    assert decode(memoryview(b"".join(encode(Resource(URI, (alternate,)))))) is None
+
+
 def test_content_that_is_not_all_there_is_refused() -> None:
     raw = b"".join(encode(Resource(URI, (Alternate(store(HOUR), b"hello"),))))
     assert decode(memoryview(raw[:-1])) is None

@@ -1,0 +1,314 @@
+"""The cache where things go wrong at once, or are made to: nothing may mix up clients, or stay behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from sslintercept.cache.resource import SMALL, Resource, document_key
+from sslintercept.testing.gateway import MemoryGateway
+from sslintercept.testing.loop import Loop
+from sslintercept.testing.peer import EPOCH
+from tests.http.test_cache import (
+    CACHE,
+    FRESH,
+    GET,
+    LARGE,
+    REPLACE,
+    URI,
+    ask,
+    cache,
+    forget_memory,
+    ok,
+    revalidated,
+    serve,
+    waiting_clients,
+)
+from tests.sequences.support import responses
+
+
+@pytest.fixture
+def gateway(loop: Loop) -> MemoryGateway:
+    return MemoryGateway(loop, CACHE)
+
+
+# requests that must stay whole
+
+
+def test_the_content_of_a_get_is_not_its_next_request(gateway: MemoryGateway) -> None:
+    script = serve(gateway, ok(FRESH))
+    ask(gateway)
+    forget_memory(gateway)
+    gateway.store.held = []
+    client = gateway.client()
+    content = b"GET http://origin.test/smuggled HTTP/1.1\r\nHost: origin.test\r\n\r\n"
+    client.send(GET[:-2] + b"Content-Length: %d\r\n\r\n" % len(content))
+    gateway.pump()
+    client.send(content)
+    gateway.pump()
+    gateway.store.release()
+    gateway.pump()
+    assert len(responses(client.take())) == 1
+    assert script.bodies[1:] == [content]
+
+
+# what was decided once
+
+
+def test_it_is_not_decided_once_for_all_beside_an_alternate_that_varies(gateway: MemoryGateway) -> None:
+    def answer(head: bytes, body: bytes) -> bytes:
+        return ok(FRESH, "Vary: X", body=b"one") if b"\r\nX: 1" in head else ok(FRESH, body=b"other")
+
+    serve(gateway, answer)
+    ask(gateway, "X: 1")
+    ask(gateway, "X: 2")
+    for _ in range(2):
+        assert (ask(gateway, "X: 2").body, ask(gateway, "X: 1").body) == (b"other", b"one")
+
+
+def test_a_clock_that_goes_back_makes_nothing_younger_than_it_came(gateway: MemoryGateway) -> None:
+    serve(gateway, ok(FRESH, "Age: 5"))
+    for _ in range(3):
+        ask(gateway)
+    real = cache(gateway).wall_clock
+    cache(gateway).wall_clock = lambda: real() - 3600
+    assert b"\r\nAge: 5" in ask(gateway).head
+
+
+# validation
+
+
+def large(head: bytes, body: bytes) -> bytes:
+    """An origin that knows one version of something large."""
+    return revalidated(head, body) if b"if-none-match" in head.lower() else ok('ETag: "v1"', FRESH, body=LARGE)
+
+
+def test_who_asked_for_no_304_gets_none_when_confirmed_content_is_damaged(gateway: MemoryGateway, loop: Loop) -> None:
+    serve(gateway, large)
+    ask(gateway)
+    loop.pass_time(61)
+    forget_memory(gateway)
+    first = next(key for key in gateway.store.documents if key != document_key(URI))
+    gateway.store.documents[first] = b"short"
+    found = ask(gateway)
+    assert (found.status, found.body) == (200, LARGE)
+
+
+def test_who_asked_for_a_range_gets_no_304_when_a_transform_needs_all(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + REPLACE)
+    body = b"hello" * SMALL
+
+    def answer(head: bytes, _: bytes) -> bytes:
+        if b"if-none-match" in head.lower():
+            return revalidated(head, b"")
+        return ok('ETag: "v1"', FRESH, "Content-Type: text/plain", body=body)
+
+    serve(gateway, answer)
+    ask(gateway)
+    loop.pass_time(61)
+    found = ask(gateway, "Range: bytes=0-9")
+    assert (found.status, found.body) == (200, body.replace(b"hello", b"goodbye"))
+
+
+def test_bytes_behind_a_304_about_something_else_cost_the_connection(gateway: MemoryGateway, loop: Loop) -> None:
+    script = serve(gateway, ok(FRESH, 'ETag: "v1"'))
+    ask(gateway)
+    loop.pass_time(61)
+
+    opened: list[int] = []
+
+    def odd(head: bytes, body: bytes) -> bytes:
+        opened.append(len(gateway.connector.opened))
+        if b"if-none-match" in head.lower():
+            return b'HTTP/1.1 304 Not Modified\r\nETag: "v9"\r\n\r\n' + b"HTTP/1.1 200 OK\r\nContent-"
+        return ok(FRESH, body=b"plain")
+
+    script.answer = odd
+    assert ask(gateway).body == b"plain"
+    assert opened[0] < opened[1]
+
+
+def test_only_if_cached_asks_nobody_when_the_content_is_lost(gateway: MemoryGateway) -> None:
+    script = serve(gateway, ok(FRESH, body=LARGE))
+    ask(gateway)
+    forget_memory(gateway)
+    first = next(key for key in gateway.store.documents if key != document_key(URI))
+    gateway.store.documents[first] = b"short"
+    assert ask(gateway, "Cache-Control: only-if-cached").status == 504
+    assert len(script.requests) == 1
+
+
+# spellings
+
+
+@pytest.mark.parametrize("host", ["origin.test.", "origin.test:80", "origin.test:0080"])
+def test_an_odd_spelling_of_a_host_does_not_choose_what_others_get(gateway: MemoryGateway, host: str) -> None:
+    def by_host(head: bytes, body: bytes) -> bytes:
+        known = b"\r\nhost: origin.test\r\n" in head.lower() + b"\r\n"
+        return ok(FRESH, body=b"right") if known else ok(FRESH, status="404 Not Found", body=b"wrong")
+
+    serve(gateway, by_host)
+    client = gateway.client()
+    client.send(f"GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    gateway.pump()
+    assert responses(client.take())[0].body == b"wrong"
+    assert ask(gateway).body == b"right"
+
+
+# sharing
+
+
+def test_nobody_waits_for_an_answer_that_was_not_shared_the_last_time(gateway: MemoryGateway) -> None:
+    serve(gateway, ok("Cache-Control: no-store"))
+    ask(gateway)
+    gateway.pool.clear()
+    origin, clients = waiting_clients(gateway, 3)
+    assert len(origin.peers) == len(clients)
+
+
+# pins
+
+
+def test_what_is_validated_stays_pinned(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + "[rule:r]\nmatch = host:origin.test\naction = intercept\npin = 1h\n")
+    serve(gateway, revalidated)
+    ask(gateway)
+    loop.pass_time(61)
+    ask(gateway)
+    assert set(gateway.store.pinned.values()) == {EPOCH + 3661}
+
+
+def test_what_is_asked_meanwhile_is_pinned_as_well(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + "[rule:r]\nmatch = host:origin.test\naction = intercept\npin = 1h\n")
+    script = serve(gateway, ok("Cache-Control: max-age=60, stale-while-revalidate=600", 'ETag: "v1"'))
+    ask(gateway)
+    loop.pass_time(61)
+    script.answer = lambda head, body: ok(FRESH, 'ETag: "v2"')
+    ask(gateway)
+    assert set(gateway.store.pinned.values()) == {EPOCH + 3661}
+
+
+# parts
+
+
+def partial(head: bytes, body: bytes) -> bytes:
+    """An origin whose every part is shorter than it says."""
+    if b"range:" in head.lower():
+        said = "Content-Range: bytes 0-99/1000"
+        return ok(FRESH, 'ETag: "v1"', said, body=b"x" * 50, status="206 Partial Content", chunked=True)
+    return ok(FRESH, 'ETag: "v1"', body=b"x" * 1000)
+
+
+def test_a_part_that_is_not_as_long_as_it_says_is_not_kept(gateway: MemoryGateway) -> None:
+    script = serve(gateway, partial)
+    ask(gateway, "Range: bytes=0-99")
+    assert document_key(URI) not in gateway.store.documents
+    ask(gateway, "Range: bytes=0-99")
+    assert len(script.requests) == 2
+
+
+def test_many_small_parts_make_no_large_document(gateway: MemoryGateway) -> None:
+    def answer(head: bytes, body: bytes) -> bytes:
+        first = int(head.partition(b"bytes=")[2].partition(b"-")[0])
+        said = f"Content-Range: bytes {first}-{first}/100000"
+        return ok(FRESH, 'ETag: "v1"', said, body=b"x", status="206 Partial Content")
+
+    serve(gateway, answer)
+    for n in range(300):
+        ask(gateway, f"Range: bytes={n}-{n}")
+    kept = cache(gateway).memory.get(URI)
+    assert isinstance(kept, Resource)
+    assert len(kept.alternates[0].pieces) <= 256
+
+
+def test_a_part_of_something_stale_that_a_transform_cannot_use_is_asked_for_plainly(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + REPLACE)
+    fields = (FRESH, 'ETag: "v1"', "Content-Type: text/plain")
+
+    def answer(head: bytes, body: bytes) -> bytes:
+        if b"range:" in head.lower():
+            return ok(*fields, "Content-Range: bytes 0-4/10", status="206 Partial Content")
+        return revalidated(head, b"") if b"if-none-match" in head.lower() else ok(*fields)
+
+    serve(gateway, answer)
+    ask(gateway)
+    loop.pass_time(61)
+    assert ask(gateway, "Range: bytes=0-4").status == 200
+
+
+def test_a_part_that_a_transform_cannot_use_is_not_written_for_ever(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + REPLACE)
+
+    def answer(head: bytes, body: bytes) -> bytes:
+        fields = (FRESH, 'ETag: "v1"', "Content-Type: text/plain")
+        if b"range:" in head.lower():
+            return ok(*fields, "Content-Range: bytes 0-4/10", status="206 Partial Content")
+        return ok(*fields, body=b"hello" * 2)
+
+    serve(gateway, answer)
+    assert ask(gateway, "Range: bytes=0-4").body == b"goodbye" * 2
+    assert not cache(gateway).writings
+
+
+# background fill
+
+
+def test_what_nobody_wants_and_nobody_keeps_is_not_fetched(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + "largest = 64KiB\n")
+    origin, (first, second) = waiting_clients(gateway, 2)
+    origin.last.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    gateway.pump()
+    first.reset()
+    gateway.pump()
+    second.reset()
+    gateway.pump()
+    for _ in range(3):
+        if not origin.last.ended:
+            origin.last.send(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+        gateway.pump()
+    assert origin.last.ended
+    assert not cache(gateway).writings
+    assert not cache(gateway).buffered
+
+
+def test_what_comes_in_drops_is_not_fetched_when_the_last_reader_has_left(gateway: MemoryGateway) -> None:
+    origin, (first, second) = waiting_clients(gateway, 2)
+    origin.last.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    gateway.pump()
+    first.reset()
+    gateway.pump()
+    assert not origin.last.ended
+    second.reset()
+    gateway.pump()
+    assert origin.last.ended
+    assert not cache(gateway).writings
+
+
+# the processor
+
+
+def test_one_who_breaks_keeps_nobody_else_waiting_for_a_document(gateway: MemoryGateway, loop: Loop) -> None:
+    serve(gateway, ok(FRESH, 'ETag: "v1"'))
+    ask(gateway)
+    forget_memory(gateway)
+    told: list[object] = []
+    gateway.store.held = []
+
+    def breaks(_: object) -> None:
+        raise RuntimeError("it broke")
+
+    cache(gateway).find(URI, breaks)
+    cache(gateway).find(URI, told.append)
+    gateway.store.release()
+    cache(gateway).find(URI, told.append)
+    assert len(told) == 2
+    assert loop.failures.pop().check(RuntimeError)
+    loop.pass_time(11)
+
+
+def test_a_purge_needs_no_reading(gateway: MemoryGateway) -> None:
+    serve(gateway, ok(FRESH))
+    ask(gateway)
+    forget_memory(gateway)
+    gateway.store.held = []
+    assert cache(gateway).purge(URI)
+    assert document_key(URI) not in gateway.store.documents
