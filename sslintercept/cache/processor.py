@@ -16,9 +16,8 @@ from typing import Final, Protocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from sslintercept.cache.decide import may_collapse
 from sslintercept.cache.memory import MemoryCache
-from sslintercept.cache.message import Asked, Span, Stored
+from sslintercept.cache.message import Span, Stored
 from sslintercept.cache.record import decode, encode
 from sslintercept.cache.resource import Alternate, Resource, document_key, without
 from sslintercept.cache.writing import Coming, Writing
@@ -37,7 +36,9 @@ DISK_PATIENCE: Final = 10.0
 MOST_UNSHARED: Final = 65536
 """URIs of which it is remembered that nobody should wait for their answers."""
 PATIENCE: Final = 10.0
-"""Seconds that a request waits for the answer to another one, before it goes its own way."""
+"""Seconds that requests wait for the answer to another one, before the first of them goes its own way."""
+IMPATIENCE: Final = 1.0
+"""Seconds until others follow it."""
 
 
 class Handle(Protocol):
@@ -124,27 +125,49 @@ Change = Callable[[Resource | None], Resource | None]
 
 
 class Lead:
-    """A request whose answer others wait for."""
+    """
+    A request whose answer others wait for.
 
-    def __init__(self, processor: CacheProcessor, uri: bytes, asked: Asked) -> None:
+    If that takes long they go on by themselves, one, then two, then four, and so on: what any of them brings serves
+    those who still wait.
+    """
+
+    def __init__(self, processor: CacheProcessor, uri: bytes) -> None:
         self._processor, self._uri = processor, uri
-        self.asked = asked
-        self.waiting: dict[Callable[[], object], IDelayedCall] = {}
+        self._waiting: dict[Callable[[], object], None] = {}
+        self._timer: IDelayedCall | None = None
+        self._next = 1
+        """how many go on by themselves the next time"""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wait(self, again: Callable[[], object]) -> None:
+        """One more waits."""
+        self._waiting[again] = None
+        if self._timer is None:
+            self._timer = self._processor.loop.later(PATIENCE, self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        going, self._next = list(self._waiting)[: self._next], self._next * 2
+        for again in going:
+            del self._waiting[again]
+            self._processor.loop.soon(again)
+        if self._waiting:
+            self._timer = self._processor.loop.later(IMPATIENCE, self._late)
 
     def over(self) -> None:
         """It is known what has become of it; those who wait look again. Twice is once."""
         leaders = self._processor.leaders
         if leaders.get(self._uri) is self:
             del leaders[self._uri]
-        waiting, self.waiting = self.waiting, {}
-        for again, timer in waiting.items():
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting = self._waiting, {}
+        for again in waiting:
             self._processor.loop.soon(again)
-
-    def late(self, again: Callable[[], object]) -> None:
-        """It has taken too long for one of those who wait."""
-        if self.waiting.pop(again, None) is not None:
-            again()
 
 
 class Fetch:
@@ -360,11 +383,11 @@ class CacheProcessor:
         if not under_way:
             del self.writings[writing.uri]
 
-    def lead(self, uri: bytes, asked: Asked) -> Lead | None:
+    def lead(self, uri: bytes) -> Lead | None:
         """Let others wait for the answer to this request; C{None} if they wait for another one already."""
         if uri in self.leaders:
             return None
-        lead = self.leaders[uri] = Lead(self, uri, asked)
+        lead = self.leaders[uri] = Lead(self, uri)
         return lead
 
     def note_shared(self, uri: bytes, shared: bool) -> None:
@@ -381,15 +404,10 @@ class CacheProcessor:
             if len(self._unshared) > MOST_UNSHARED:
                 self._unshared.popitem(last=False)
 
-    def follow(self, uri: bytes, asked: Asked, again: Callable[[], object]) -> bool:
+    def follow(self, uri: bytes, again: Callable[[], object]) -> bool:
         """Wait for the answer to another request that may serve for this one, too; then *again* is called, once."""
         lead = self.leaders.get(uri)
-        if (
-            lead is None
-            or hash(uri) in self._unshared
-            or len(lead.waiting) >= MOST_FOLLOWERS
-            or not may_collapse(lead.asked, asked)
-        ):
+        if lead is None or hash(uri) in self._unshared or len(lead) >= MOST_FOLLOWERS:
             return False
-        lead.waiting[again] = self.loop.later(PATIENCE, lambda: lead.late(again))
+        lead.wait(again)
         return True

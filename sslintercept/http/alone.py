@@ -16,7 +16,6 @@ from sslintercept.cache.fresh import Policy
 from sslintercept.cache.message import Answered, Asked, Stored, answered
 from sslintercept.errors import InterceptError
 from sslintercept.facts import Decision, RequestHead, ResponseHead
-from sslintercept.http.fields import host_value
 from sslintercept.http.head import has_body, write_request
 from sslintercept.http.origin import OriginSession
 from sslintercept.tunnel.tunnel import Producer
@@ -43,15 +42,7 @@ def answer_of(head: ResponseHead, method: bytes, requested: float, received: flo
 
 
 def may_store(response: Answered, request: Asked, origin: OriginSession, policy: Policy) -> Stored | None:
-    """
-    Give what is stored of a response, if it may be.
-
-    In TLS its origin must have proved who it is. And it must have been asked by the name that the key has: an origin
-    may take another spelling of it, which we take for the same, for another host.
-    """
-    host = host_value(request.authority, request.scheme)
-    if any(line.lower() != host for line in request.says(b"host")):
-        return None
+    """Give what is stored of a response, if it may be: in TLS its origin must have proved who it is."""
     if request.method != b"GET" or (origin.key.secure and (origin.leg is None or origin.leg.verified != "ok")):
         return None
     return stored_as(request, response, policy)

@@ -11,9 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sslintercept.errors import ClientError, InterceptError, LostError, MessageError, TimedOut, UpstreamError
+from sslintercept.errors import (
+    CertificateError,
+    ClientError,
+    InterceptError,
+    LostError,
+    MessageError,
+    TimedOut,
+    UpstreamError,
+)
 from sslintercept.facts import CHUNKED, Address, Decision, Facts, RequestHead, ResponseHead
-from sslintercept.http.cache import CacheSM
+from sslintercept.http.cachesm import CacheSM
 from sslintercept.http.head import write_request, write_response
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.pool import OriginKey
@@ -579,7 +587,8 @@ class HttpSM:
         if self._answered:
             self._response_failed(error)
             return
-        if self.cache is not None and self.cache.stands_in():
+        if self.cache is not None and _is_failure(error) and self.cache.stands_in():
+            self.error = None
             return
         self._proxy.fail(self, error)
 
@@ -678,6 +687,11 @@ class HttpSM:
             Fill(origin, producer, keep=self.sent and not response.close)
             if self._to_client is not None:
                 self._to_client.detach()
+
+
+def _is_failure(error: InterceptError) -> bool:
+    """Whether the origin fails, as C{stale-if-error} means it; one that cannot prove who it is does not."""
+    return isinstance(error, UpstreamError | TimedOut) and not isinstance(error, CertificateError)
 
 
 def _protocols(upgrade: bytes | None) -> set[bytes]:
