@@ -80,6 +80,8 @@ class Writing:
         self._consumer: Stopped | None = None
         self._keeps = True
         """it will be stored, if nothing happens"""
+        self.shared: Callable[[], object] | None = None
+        """called when somebody begins to read along"""
         self._readers: dict[Callable[[], object], None] = {}
         self._held: dict[int, bytes] = {}
         """fragments that the storage has not taken, for those who read"""
@@ -234,6 +236,9 @@ class Writing:
     def join(self, wake: Callable[[], object]) -> None:
         """Call *wake* whenever there is more, or the end."""
         self._readers[wake] = None
+        if self.shared is not None:
+            shared, self.shared = self.shared, None
+            shared()
 
     def leave(self, wake: Callable[[], object]) -> None:
         """Call it no more."""

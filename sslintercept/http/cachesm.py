@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sslintercept.cache.decide import Do, Then, after, conditional, may_collapse, plan, suitable
 from sslintercept.cache.fresh import time_to_live
-from sslintercept.cache.message import Answered, Asked, Stored, asked, by_name
+from sslintercept.cache.message import Answered, Asked, Span, Stored, asked, by_name
 from sslintercept.cache.processor import Lead
 from sslintercept.cache.ready import ready_of
 from sslintercept.cache.reply import Reply, reply
@@ -409,8 +409,21 @@ class CacheSM:
         writing = self.writing
         if writing is not None and producer.alive:
             producer.tunnel.consume("cache", writing, producer, content=True, ended=writing.ended)
+            if self._sm.transform is None and producer.length >= 0:
+                writing.shared = lambda: self._read_along(producer, writing)
         else:
             self._give_up()
+
+    def _read_along(self, producer: Producer, writing: Writing) -> None:
+        """Others read what comes: from now on so does the client, lest a slow one holds them all."""
+        if self._sm.over or not producer.alive:
+            return
+        span = Span(writing.first + producer.ndone, writing.first + producer.length)
+        self._hit = hit = Hit(
+            self._sm, self._cache.processor, writing.stored, writing, span, lost=_nothing, over=lambda size, disk: None
+        )
+        self._sm.let_go_of_client(producer)
+        hit.go_on()
 
     def put(self, content: bytes) -> None:
         """The same for content that came with its head."""
@@ -439,6 +452,10 @@ class CacheSM:
         """Nothing more comes of what is on its way into the cache."""
         if self.writing is not None and not self.writing.over:
             self.writing.ended(CacheError("it ended early", where="cache", remedy="none"))
+
+
+def _nothing(early: bool) -> None:
+    """What is still being written is in no document."""
 
 
 def _is_for_nobody_else(head: ResponseHead) -> bool:

@@ -76,6 +76,12 @@ class Hit:
             self._reading = Reading(self._processor, content, self._span, self._receive, self._ended)
             self._reading.resumeProducing()
 
+    def go_on(self) -> None:
+        """Go on with an answer of which the head and the content before the span were sent."""
+        self._producer = self._sm.lead_to_client(self, self.length, self._complete)
+        self._reading = Reading(self._processor, self._content, self._span, self._receive, self._ended)
+        self._reading.resumeProducing()
+
     def _receive(self, data: Bytes) -> None:
         if self._producer is None:
             self._open()

@@ -409,6 +409,13 @@ class HttpSM:
         assert self._response is not None
         return self._response
 
+    def let_go_of_client(self, producer: Producer) -> None:
+        """What C{producer} brings goes on to others; the client gets it another way."""
+        producer.complete, producer.failed = self.response_came, lambda error: self.leave_origin()
+        to_client, self._to_client = self._to_client, None
+        if to_client is not None:
+            to_client.detach()
+
     def lead_to_client(self, source: Source, length: int, complete: Callable[[bytes], object]) -> Producer:
         """Lead a body from the cache to the client; its head was begun."""
         tunnel = self._tunnel = HttpTunnel()

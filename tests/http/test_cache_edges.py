@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sslintercept.cache.resource import SMALL, Resource, document_key
-from sslintercept.testing.gateway import MemoryGateway
+from sslintercept.testing.gateway import Answers, MemoryGateway, ScriptedOrigin, silent
 from sslintercept.testing.loop import Loop
-from sslintercept.testing.peer import EPOCH
+from sslintercept.testing.peer import EPOCH, Peer
 from tests.http.test_cache import (
     CACHE,
     FRESH,
@@ -23,7 +23,7 @@ from tests.http.test_cache import (
     serve,
     waiting_clients,
 )
-from tests.sequences.support import responses
+from tests.sequences.support import CLIENT_FIRST, get, intercepted, responses
 
 
 @pytest.fixture
@@ -312,3 +312,96 @@ def test_a_purge_needs_no_reading(gateway: MemoryGateway) -> None:
     gateway.store.held = []
     assert cache(gateway).purge(URI)
     assert document_key(URI) not in gateway.store.documents
+
+
+# a slow one among those who share
+
+
+def slow_and_fast(gateway: MemoryGateway, answer: bytes) -> tuple[ScriptedOrigin, Peer, Peer]:
+    """Whoever asked first does not read; another one reads along."""
+    origin = gateway.origin("origin.test:80", silent)
+    slow = gateway.client(buffer=32768)
+    slow.reading = False
+    slow.send(GET)
+    gateway.pump()
+    origin.last.send(answer)
+    gateway.pump()
+    fast = gateway.client()
+    fast.send(GET)
+    gateway.pump()
+    return origin, slow, fast
+
+
+def test_one_that_stands_still_does_not_hold_those_who_read_along(gateway: MemoryGateway) -> None:
+    large = LARGE * 4
+    origin, slow, fast = slow_and_fast(gateway, ok(FRESH, body=large))
+    assert responses(fast.take())[0].body == large
+    slow.reading = True
+    gateway.pump()
+    assert responses(slow.take())[0].body == large
+    assert (len(origin.peers), len(gateway.pool)) == (1, 1)
+    assert not cache(gateway).buffered
+
+
+def test_one_that_stands_still_and_leaves_costs_the_others_nothing(gateway: MemoryGateway) -> None:
+    large = LARGE * 4
+    origin, slow, fast = slow_and_fast(gateway, ok(FRESH, body=large)[:-500])
+    slow.reset()
+    gateway.pump()
+    origin.last.send(large[-500:])
+    gateway.pump()
+    assert responses(fast.take())[0].body == large
+    assert len(origin.peers) == 1
+    assert not cache(gateway).writings
+
+
+def test_when_the_origin_breaks_off_all_of_them_see_it(gateway: MemoryGateway) -> None:
+    origin, slow, fast = slow_and_fast(gateway, ok(FRESH, body=LARGE)[:-500])
+    origin.last.close()
+    gateway.pump()
+    slow.reading = True
+    gateway.pump()
+    assert (slow.ended, fast.ended) == (True, True)
+    assert len(slow.got) < len(LARGE)
+    assert not cache(gateway).writings
+
+
+def test_two_requests_of_the_first_one_are_answered_in_order(gateway: MemoryGateway) -> None:
+    large = LARGE * 4
+    origin, slow, fast = slow_and_fast(gateway, ok(FRESH, body=large))
+    slow.send(GET)
+    slow.reading = True
+    gateway.pump()
+    assert [one.body for one in responses(slow.take())] == [large, large]
+    assert responses(fast.take())[0].body == large
+    assert len(origin.peers) == 1
+
+
+def test_those_who_wait_for_a_slow_origin_go_one_then_two_then_four(gateway: MemoryGateway, loop: Loop) -> None:
+    origin = gateway.origin("origin.test:80", silent)
+    clients = [gateway.client() for _ in range(20)]
+    for client in clients:
+        client.send(GET)
+    gateway.pump()
+    counts = []
+    for seconds in (9.5, 1, 1, 1):
+        loop.pass_time(seconds)
+        counts.append(len(origin.peers))
+    assert counts == [1, 2, 4, 8]
+    origin.peers[5].send(ok(FRESH))
+    gateway.pump()
+    assert sum(bool(client.got) for client in clients) == 20 - 7
+    assert len(origin.peers) == 8
+
+
+def test_a_certificate_that_is_refused_is_not_covered_up(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CLIENT_FIRST + CACHE + "decrypted = yes\n[http]\npool_size = 0\n")
+    answer = ok("Cache-Control: max-age=60, stale-if-error=600", 'ETag: "v1"')
+    origin = gateway.origin("origin.test:443", Answers(answer), tls=gateway.leaf("origin.test"))
+    client = intercepted(gateway)
+    assert get(gateway, client).status == 200
+    loop.pass_time(30)
+    assert get(gateway, client).status == 200
+    loop.pass_time(31)
+    origin.tls = gateway.leaf("other.test")
+    assert get(gateway, client).status == 502
