@@ -166,7 +166,7 @@ class Medium:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise self._error("it is in use by another process", "stop that, or name another file") from None
+            raise self._error("another process or another span has it", "stop that, or name another file") from None
 
     async def _header(self, average: int) -> SpanHeader:
         """The header, or its copy at the end; else the slice is made a span, if nothing is on it."""
@@ -183,17 +183,18 @@ class Medium:
                 if header is not None and header._replace(generation=wanted.generation) == wanted:
                     if place:
                         self.log.warn("{part}: its header is damaged; the copy at its end is used", part=str(self.part))
-                        await self.write(0, header.packed())
+                    if front[:PAGE] != header.packed() or back[EDGE - PAGE :] != header.packed():
+                        await self._format(header)
                     return header
             if not ours and (any(front) or any(back)):
                 raise self._error("something else is on it", f"clear it, for example with wipefs -a {self.part.path}")
         await self._reserve()
         await self._format(wanted)
+        self.anew = True
         return wanted
 
     async def _format(self, header: SpanHeader) -> None:
-        """Make it a span; documents and snapshots that may be on it are of another generation."""
-        self.anew = True
+        """Write the header at both ends; documents and snapshots that may be on it are of another generation."""
         await self.write(0, header.packed())
         await self.write(self.part.size - PAGE, header.packed())
 

@@ -115,20 +115,20 @@ class Recovery:
         """
         stripe = self._stripe
         loaded = await self._snapshots.load()
-        head: int | None = None
-        floor = 0
+        end: int | None = None
+        floor, clean = 0, False
         if loaded is not None:
             header, self._pins = loaded
-            head, floor = header.position, header.floor
-            if not header.clean:
-                head = await self._with_buffer(header.position)
-        if head is None:
+            floor = header.floor
+            end = await self._with_buffer(header.position)
+            clean = bool(header.clean) and end == header.position
+        if end is None:
             self.complete = True
             stripe.prepare(stripe.header)
             self._pins.clear()
-            head, floor = await self._with_buffer(None) or 0, 0
-        head = up(head, PAGE)
-        if self.complete or not (loaded and loaded[0].clean):
+            end, floor = await self._with_buffer(None) or 0, 0
+        head = up(end, PAGE)
+        if not clean:
             # What was being written in the last moment may have begun to overwrite what follows.
             edge = up(head, stripe.size)
             floor = max(floor, (edge if edge - head < LARGEST_WHOLE else head) + CAPACITY - stripe.size)
@@ -195,6 +195,9 @@ class Recovery:
         """The newest of a key counts, also if it says that there is none, or cannot be read."""
         position, key = document.position, document.key
         kind = document.kind if intact else TOMBSTONE
+        if kind == TOMBSTONE and not self.complete:
+            self._stripe.directory.drop(key)  # forward, everything that is known is older
+            return
         pinned = intact and document.pinned_until > 0
         self._stripe.directory.put(key, located(position, document.whole, kind, pinned), 0, newer=True)
         if pinned:

@@ -15,6 +15,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from xxhash import xxh3_64_intdigest
 
 from sslintercept.aio.request import DiskEngine, Request
@@ -130,9 +131,15 @@ class Store:
         assert self._started is None, "a store is started once"
         self._started = Deferred()
         self._share(range(SLOTS))
-        starts = [Deferred.fromCoroutine(span.start()) for span in self._spans]
+        starts = [Deferred.fromCoroutine(span.start()).addErrback(self._defect, span) for span in self._spans]
         DeferredList(starts).addCallback(self._all_started)
         return attached(self._started)
+
+    def _defect(self, failure: Failure, span: Span) -> None:
+        """A defect of ours in one span must not keep the others from serving."""
+        self.log.failure("a cache span could not be recovered", failure)
+        where = f"cache span {span.part}"
+        span.stripe.lose(ConfigError("a defect", where=where, remedy="it is out of service; report the traceback"))
 
     def _all_started(self, _: object) -> None:
         assert self._started is not None

@@ -53,10 +53,15 @@ QUIET: Final = 60.0
 URGENT: Final = 1
 """the priority of what somebody waits for"""
 
+NEVER: Final = 2**64
+"""above all locations"""
+TRANSIENT: Final = frozenset((errno.ECANCELED, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
+"""failures that say nothing about what is on the disk"""
+
 Done = Callable[[Document | None, memoryview | None, str], object]
 """
 Called with a document and its content, which is valid during the call; else without content and with what is wrong, or
-without a word if it was overwritten meanwhile or the disk failed.
+without a word if it was overwritten meanwhile. The document itself is there if its header can be read.
 """
 
 
@@ -93,7 +98,8 @@ class Stripe:
         self.state = State.RECOVERING
         self.counters = Counters()
         self.prepare(SpanHeader(0, 0, 1, 0, 0, 0))
-        self.head = self.written = self.floor = self.oldest = 0
+        self.head = self.written = self.floor = 0
+        self.oldest = NEVER
         self.urgent = False
         self.progress: Callable[[], object] = lambda: None
         """called when an aggregate was written"""
@@ -115,13 +121,19 @@ class Stripe:
         self.evacuation = Evacuation(self)
 
     @property
+    def serving(self) -> bool:
+        """Whether documents are written."""
+        return self.state is State.SERVING
+
+    @property
     def open(self) -> bool:
-        """Whether what is in the span can be read, and moved."""
+        """Whether documents are read."""
         return self.state in (State.SERVING, State.STOPPING)
 
     def begin(self, head: int, floor: int) -> None:
         """Everything was recovered: serve, and go on writing at a position, which is at a page."""
         self.head = self.written = head
+        self.oldest = 0
         self._advance(floor)
         self.state = State.SERVING
 
@@ -205,7 +217,7 @@ class Stripe:
         self.evacuation.counted(location, -1)
 
     def _bury(self, key: bytes) -> None:
-        aggregate = self._room(whole(0), MOST_WAITING_TOMBSTONES) if self.open else None
+        aggregate = self._room(whole(0), MOST_WAITING_TOMBSTONES) if self.serving else None
         if aggregate is None:
             self.urgent = True
             return
@@ -256,6 +268,9 @@ class Stripe:
         if aggregate is self._filling:
             self._filling = None
         if not self.evacuation.ready(aggregate.end - self.size):
+            if self.state is State.STOPPING:
+                self._over(aggregate, OSError(errno.ECANCELED, "it would overwrite what is pinned"))
+                self.flush()
             return
         if self._writing is not None or self._queue[0] is not aggregate:
             return  # what had to be moved was in memory, and we were called meanwhile
@@ -330,7 +345,7 @@ class Stripe:
     def lose(self, error: ConfigError) -> None:
         """Go out of service, with a reason for people."""
         self.log.error("{error}", error=str(error))
-        self.state = State.LOST
+        self.state, self.oldest = State.LOST, NEVER
         self._filling = None
         if self._timer is not None:
             self._timer.cancel()
@@ -378,13 +393,16 @@ class Stripe:
         return request
 
     def _fetched(self, request: Request, location: int, done: Done) -> None:
-        if request.error is not None or self.state is State.LOST:
-            if request.error is not None:
-                self.trouble(request.error)
-            done(None, None, "")
+        error = request.error
+        if error is not None:
+            self.trouble(error)
+            lasting = error.errno not in TRANSIENT and self.open
+            done(None, None, f"the disk failed ({error.strerror})" if lasting else "")
             return
         self._errors = 0
-        assert request.data is not None
+        if request.data is None or self.state is State.LOST:
+            done(None, None, "")
+            return
         self._show(request.data, 0, location, done)
 
     def _show(self, memory: memoryview, at: int, location: int, done: Done) -> None:
@@ -427,7 +445,7 @@ class Stripe:
 
     async def close(self) -> None:
         """Give everything back; whatever is read from now on is absent."""
-        self.state = State.LOST
+        self.state, self.oldest = State.LOST, NEVER
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import select
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +16,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sslintercept.aio.native import NativeEngine
-from sslintercept.aio.request import DiskEngine
+from sslintercept.aio.request import DiskEngine, Request
 from sslintercept.aio.threads import ThreadEngine
+from sslintercept.errors import LimitError
+from sslintercept.net.handler import NetHandler
 from sslintercept.store.layout import SpanHeader
 from sslintercept.store.medium import Part
 from sslintercept.store.store import Kind, Store
@@ -38,18 +43,57 @@ def content(number: int, length: int = 1000) -> bytes:
     return random.Random(number).randbytes(length)
 
 
+class Frail:
+    """
+    A disk engine that fails when it is told to.
+
+    @ivar fails: the errno for a request; 0 lets it pass.
+    @ivar seen: how many requests were asked for; C{longest}: bytes of the longest.
+    """
+
+    def __init__(self, engine: DiskEngine, handler: NetHandler) -> None:
+        self._engine, self._handler = engine, handler
+        self.name = engine.name
+        self.fails: Callable[[Request], int] = lambda request: 0
+        self.seen = self.longest = 0
+
+    @property
+    def load(self) -> int:
+        return self._engine.load
+
+    def open(self, path: os.PathLike[str] | str, flags: int, mode: int = 0o600) -> int:
+        return self._engine.open(path, flags, mode)
+
+    def submit(self, request: Request) -> None:
+        self.seen += 1
+        self.longest = max(self.longest, request.length)
+        number = self.fails(request)
+        if number == errno.EBUSY:
+            raise LimitError("full", where="disk engine", remedy="wait")
+        if number:
+            request.error = OSError(number, os.strerror(number))
+            self._handler.soon(lambda: request.cancelled or request.done(request))
+        else:
+            self._engine.submit(request)
+
+    def close(self, fd: int) -> Deferred[None]:
+        return self._engine.close(fd)
+
+    def stop(self) -> Deferred[None]:
+        return self._engine.stop()
+
+
 class Shelf:
     """
     A store in a folder, and the engine and loop below it.
 
-    @ivar wrap: what is put around each engine, to fail or to wait.
+    @ivar frail: the last store's engine as the store sees it.
     """
 
     def __init__(self, loop: Loop, folder: Path, kind: str, spans: int, *, size: int = SMALL, average: int = 8192):
         self.loop, self.folder, self.kind, self.average = loop, folder, kind, average
         self.parts = [Part(folder / f"span{n}", 0, size) for n in range(spans)]
         self.now = 1_800_000_000.0
-        self.wrap: Callable[[DiskEngine], DiskEngine] = lambda engine: engine
         self.made: list[tuple[ThreadEngine | NativeEngine, Store]] = []
 
     def start(self) -> Store:
@@ -61,10 +105,8 @@ class Shelf:
     def begin(self) -> Store:
         """A store, not started."""
         engine = (ThreadEngine if self.kind == "threads" else NativeEngine)(self.loop.handler)
-        self.engine = engine
-        self.store = Store(
-            self.parts, self.wrap(engine), self.loop.handler, wall_clock=lambda: self.now, average=self.average
-        )
+        self.engine, self.frail = engine, Frail(engine, self.loop.handler)
+        self.store = Store(self.parts, self.frail, self.loop.handler, wall_clock=lambda: self.now, average=self.average)
         self.made.append((engine, self.store))
         return self.store
 
@@ -76,6 +118,16 @@ class Shelf:
     def restart(self) -> Store:
         """Stop and start it."""
         self.stop()
+        return self.start()
+
+    def crash(self) -> Store:
+        """What a process finds on the disk that starts after this one was killed now; another store on a copy."""
+        copies = []
+        for part in self.parts:
+            copies.append(part._replace(path=part.path.with_name(part.path.name + "c")))
+            shutil.copyfile(part.path, copies[-1].path)
+            copies[-1].path.chmod(0o600)
+        self.parts = copies
         return self.start()
 
     def end(self) -> None:
