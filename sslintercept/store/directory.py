@@ -163,7 +163,11 @@ class Directory:
         """Take out an entry of which only the place is known, if it still is there."""
         locations = self.locations(bucket)
         if location in locations:
-            self._clear(bucket * BUCKET + TAGS + locations.index(location) * 8)
+            self.clear(bucket, locations.index(location))
+
+    def clear(self, bucket: int, way: int) -> None:
+        """Make an entry free."""
+        self._clear(bucket * BUCKET + TAGS + way * 8)
 
     def _clear(self, at: int) -> None:
         _LOCATION.pack_into(self.data, at, 0)

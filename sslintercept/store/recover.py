@@ -212,9 +212,9 @@ class Recovery:
         directory, oldest, newest = stripe.directory, floor // BLOCK << 16, head // BLOCK << 16
         for bucket in range(directory.buckets):
             locations = directory.locations(bucket)
-            for one in locations if any(locations) else ():
+            for way, one in enumerate(locations) if any(locations) else ():
                 if one <= oldest or one >= newest or kind_of(one) == TOMBSTONE:
-                    directory.drop_at(bucket, one)
+                    directory.clear(bucket, way)
                 else:
                     stripe.census.add(one)
                     stripe.evacuation.counted(one, 1)

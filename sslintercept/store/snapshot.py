@@ -34,7 +34,7 @@ PART: Final = 16
 """a snapshot is due when a 16th of the log was written"""
 PIECE: Final = 2**20
 """bytes that are copied, summed up and written at once"""
-STEP: Final = 2048
+STEP: Final = 512
 """buckets, or pins, that are looked at in one turn"""
 
 
@@ -164,9 +164,9 @@ class Snapshots:
         for bucket in range(directory.buckets):
             locations = directory.locations(bucket)
             if max(locations) >= limit:
-                for location in locations:
+                for way, location in enumerate(locations):
                     if location >= limit:
-                        directory.drop_at(bucket, location)
+                        directory.clear(bucket, way)
             if bucket % STEP == 0:
                 await self._stripe.medium.pause(0)
 

@@ -20,8 +20,9 @@ from sslintercept.aio.request import DiskEngine, Request
 from sslintercept.aio.threads import ThreadEngine
 from sslintercept.errors import LimitError
 from sslintercept.net.handler import NetHandler
-from sslintercept.store.layout import SpanHeader
+from sslintercept.store.layout import PAGE, SpanHeader, divided
 from sslintercept.store.medium import Part
+from sslintercept.store.span import Span
 from sslintercept.store.store import Kind, Store
 from sslintercept.store.stripe import Stripe
 from sslintercept.testing.loop import Loop
@@ -226,3 +227,23 @@ class Shelf:
             old = file.read(length)
             file.seek(offset)
             file.write(bytes(byte ^ 0x55 for byte in old))
+
+    def snapshot(self) -> None:
+        """Have one taken of each span."""
+        for span in self.store._spans:
+            self._snapshot(span)
+
+    def _snapshot(self, span: Span) -> None:
+        self.until(lambda: not span._saving)
+        before = span.snapshots.sequence
+        span.stripe.urgent = True
+        span._look()
+        self.until(lambda: span.snapshots.sequence > before and not span._saving)
+
+    def lose_snapshots(self) -> None:
+        """Nothing is left of both of the first span's headers."""
+        place = divided(self.parts[0].size, self.average, 0).place
+        with self.file.open("r+b") as file:
+            for offset in (PAGE, PAGE + place):
+                file.seek(offset)
+                file.write(bytes(PAGE))
