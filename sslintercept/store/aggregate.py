@@ -73,15 +73,16 @@ class Aggregate:
     @param start: the position of its first byte, at a page.
     @ivar fill: bytes in use.
     @ivar entries: key, location and whether it replaced an older one, of each document in it.
+    @ivar buries: whether a tombstone is among them, which has no entry.
     @ivar due: whether it is to be written although it is not full.
     """
 
-    __slots__ = ("buffer", "due", "entries", "fill", "generation", "start")
+    __slots__ = ("buffer", "buries", "due", "entries", "fill", "generation", "start")
 
     def __init__(self, buffer: Buffer, start: int, generation: int) -> None:
         self.buffer, self.start, self.generation = buffer, start, generation
         self.fill = 0
-        self.due = False
+        self.due = self.buries = False
         self.entries: list[tuple[bytes, int, bool]] = []
 
     @property

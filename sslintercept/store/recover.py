@@ -134,6 +134,7 @@ class Recovery:
             floor = max(floor, (edge if edge - head < LARGEST_WHOLE else head) + CAPACITY - stripe.size)
         if stripe.state is State.RECOVERING:
             await self._count(head, max(floor, 0))
+            stripe.urgent = not clean
 
     async def _with_buffer(self, position: int | None) -> int | None:
         stripe = self._stripe

@@ -51,7 +51,7 @@ class Snapshots:
         self.sequence = self.place = self.position = 0
         self.changes = 0
         self.taken: float | None = None
-        self.begun = -PERIOD
+        self.begun = stripe.timers.seconds()
 
     @property
     def due(self) -> bool:
@@ -79,6 +79,7 @@ class Snapshots:
         try:
             return await self._write(buffer, clean)
         except OSError as error:
+            stripe.urgent = True
             stripe.trouble(error)
             return False
         finally:

@@ -78,7 +78,7 @@ class Stripe:
     @param lost: called when it goes out of service.
     @ivar head: the position behind the last document; C{written}: below it everything went to the disk, or failed to.
     @ivar floor: everything below is overwritten; C{oldest}: the least location that is not.
-    @ivar urgent: whether a snapshot is needed, since a removal found no place in the log.
+    @ivar urgent: whether a snapshot is needed at once, for example since a removal did not come into the log.
     """
 
     log = Logger()
@@ -222,6 +222,7 @@ class Stripe:
             self.urgent = True
             return
         aggregate.append(key, TOMBSTONE, (), 0, 0.0)
+        aggregate.buries = True
         self._appended(aggregate)
 
     def _room(self, size: int, most: int) -> Aggregate | None:
@@ -319,6 +320,7 @@ class Stripe:
                 one.callback(None)
 
     def _forget(self, aggregate: Aggregate) -> None:
+        self.urgent = self.urgent or aggregate.buries
         for key, location, replaced in aggregate.entries:
             self.counters.write_failed += 1
             if self.directory.drop(key, location):
