@@ -34,7 +34,7 @@ from sslintercept.store.stripe import State, Stripe
 
 LOOK_AHEAD: Final = 16 * 2**20
 """bytes behind the last document in which another one is looked for: writes that failed left a hole"""
-MOST_LOOKS: Final = 512
+MOST_LOOKS: Final = 256
 """headers that are looked at in one turn"""
 PATIENCE: Final = 1.0
 """seconds until memory for the scan is asked for again"""

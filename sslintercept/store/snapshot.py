@@ -34,7 +34,7 @@ PART: Final = 16
 """a snapshot is due when a 16th of the log was written"""
 PIECE: Final = 2**20
 """bytes that are copied, summed up and written at once"""
-STEP: Final = 512
+STEP: Final = 256
 """buckets, or pins, that are looked at in one turn"""
 
 
