@@ -48,9 +48,13 @@ class Buffers:
         self._most, self._kept = most, list[Buffer]()
         self.used = 0
 
-    def take(self) -> Buffer | None:
-        """A buffer of L{CAPACITY} bytes, of whatever content; C{None} if too many are in use or memory is short."""
-        if self.used + CAPACITY > self._most:
+    def take(self, *, urgent: bool = False) -> Buffer | None:
+        """
+        A buffer of L{CAPACITY} bytes, of whatever content; C{None} if too many are in use or memory is short.
+
+        @param urgent: for what must not be refused as easily, which has a quarter for itself.
+        """
+        if self.used + CAPACITY > (self._most if urgent else self._most * 3 // 4):
             return None
         try:
             buffer = self._kept.pop() if self._kept else Buffer(CAPACITY)

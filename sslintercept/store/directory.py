@@ -56,6 +56,11 @@ def kind_of(location: int) -> int:
     return location >> _KIND & 3
 
 
+def unpinned(location: int) -> int:
+    """The same without a pin."""
+    return location & ~_PINNED
+
+
 def is_pinned(location: int) -> bool:
     """Whether it was pinned when it was written."""
     return bool(location & _PINNED)
@@ -164,6 +169,10 @@ class Directory:
         locations = self.locations(bucket)
         if location in locations:
             self.clear(bucket, locations.index(location))
+
+    def set_at(self, bucket: int, way: int, location: int) -> None:
+        """Change the location of an entry of which only the place is known."""
+        _LOCATION.pack_into(self.data, bucket * BUCKET + TAGS + way * 8, location)
 
     def clear(self, bucket: int, way: int) -> None:
         """Make an entry free."""

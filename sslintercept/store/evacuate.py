@@ -42,8 +42,8 @@ class Evacuation:
         self._stripe = stripe
         self._pins: deque[Pin] = deque()
         """by position; replaced ones are among them until they are come across"""
-        self._moving: set[int] = set()
-        """positions"""
+        self._moving: dict[int, Pin | None] = {}
+        """by position"""
         self._swept = 0.0
         self.pinned = self.count = 0
 
@@ -67,11 +67,12 @@ class Evacuation:
         self._compact()
 
     def _compact(self) -> None:
-        self._pins = deque(self.pins())
+        self._pins = deque(pin for pin in self._pins if self._location(pin))
 
     def pins(self) -> list[Pin]:
-        """What is pinned and not being moved, by position."""
-        return [pin for pin in self._pins if self._location(pin)]
+        """What is pinned, by position."""
+        moving = [pin for pin in self._moving.values() if pin is not None]
+        return [pin for pin in (*sorted(moving), *self._pins) if self._location(pin)]
 
     def add(self, position: int, key: bytes, until: float) -> None:
         """A pinned document was entered into the directory; positions only grow."""
@@ -125,10 +126,10 @@ class Evacuation:
             self._stripe.unpin(pin[1], location)
 
     def _move(self, key: bytes, location: int, pin: Pin | None = None) -> None:
-        self._moving.add(position_of(location))
+        self._moving[position_of(location)] = pin
 
         def read(document: Document | None, content: memoryview | None, why: str) -> None:
-            self._moving.remove(position_of(location))
+            del self._moving[position_of(location)]
             stripe = self._stripe
             if not stripe.serving:
                 if pin is not None:

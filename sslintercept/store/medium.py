@@ -38,6 +38,8 @@ PIECE: Final = 8 * 2**20
 """bytes that are reserved at once: some file systems write zeros for it meanwhile"""
 AGAIN: Final = 0.05
 """seconds until a disk engine is asked again that had no room"""
+TRIES: Final = 5
+"""looks whether a device is free, since those who look are in each other's way"""
 _LOCK: Final = struct.Struct("hhqqixxxx")
 """struct flock of 64-bit Linux: type, whence, start, length, process"""
 
@@ -84,8 +86,10 @@ class Medium:
         @raise ConfigError: it cannot be used; nothing is left open.
         """
         try:
+            await self._unused()
             self._open()
             self._lock()
+            self._measure()
             return await self._header(average)
         except OSError as error:
             self.close()
@@ -157,6 +161,28 @@ class Medium:
         if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
             os.fchmod(self.fd, 0o600)
             self.log.warn("{path}: others had access to this cache file; its mode is 0600 now", path=str(path))
+
+    async def _unused(self) -> None:
+        """Refuse a device that is mounted, or part of something else (open(2): O_EXCL without O_CREAT)."""
+        for left in reversed(range(TRIES)):
+            if not self.part.path.is_block_device():
+                return
+            try:
+                os.close(os.open(self.part.path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                if not left:
+                    raise self._error("it is mounted, or part of another device", "name one that is free") from None
+                await self.pause(AGAIN)  # another worker may be looking just now
+            else:
+                return
+
+    def _measure(self) -> None:
+        """A file grows, a device does not."""
+        end = os.lseek(self.fd, 0, os.SEEK_END)
+        if not stat.S_ISREG(os.fstat(self.fd).st_mode) and end < self.part.offset + self.part.size:
+            raise self._error(f"it ends at {end} bytes", "make the slice smaller")
 
     def _lock(self) -> None:
         """Have the slice alone, against other descriptors of this process, too (fcntl(2): open file description)."""

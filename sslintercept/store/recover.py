@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from sslintercept.aio.buffer import Buffer
 from sslintercept.store.aggregate import CAPACITY
-from sslintercept.store.directory import kind_of, located, position_of
+from sslintercept.store.directory import is_pinned, kind_of, located, position_of, unpinned
 from sslintercept.store.evacuate import Pin
 from sslintercept.store.layout import (
     BLOCK,
@@ -211,18 +211,23 @@ class Recovery:
         """Take out what says that there is nothing, and what is overwritten; count the rest, and serve."""
         stripe = self._stripe
         directory, oldest, newest = stripe.directory, floor // BLOCK << 16, head // BLOCK << 16
+        pins = sorted(self._pins)[-MOST_PINNED:]
+        known = {pin[0] for pin in pins}
         for bucket in range(directory.buckets):
             locations = directory.locations(bucket)
             for way, one in enumerate(locations) if any(locations) else ():
                 if one <= oldest or one >= newest or kind_of(one) == TOMBSTONE:
                     directory.clear(bucket, way)
+                    continue
+                if is_pinned(one) and position_of(one) not in known:
+                    directory.set_at(bucket, way, unpinned(one))
                 else:
-                    stripe.census.add(one)
                     stripe.evacuation.counted(one, 1)
+                stripe.census.add(one)
             if bucket % STEP == 0:
                 await stripe.medium.pause(0)
                 if stripe.state is not State.RECOVERING:
                     return
-        for pin in sorted(self._pins)[-MOST_PINNED:]:
+        for pin in pins:
             stripe.evacuation.add(*pin)
         stripe.begin(head, floor)

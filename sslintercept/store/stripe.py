@@ -23,7 +23,7 @@ from sslintercept.aio.request import DiskEngine, Request, read, write
 from sslintercept.errors import ConfigError, LimitError, StoppedError
 from sslintercept.store.aggregate import CAPACITY, FLUSH, Aggregate, Buffers
 from sslintercept.store.count import Counters
-from sslintercept.store.directory import Census, Directory, is_pinned, kind_of, located, position_of, whole_of
+from sslintercept.store.directory import Census, Directory, is_pinned, located, position_of, unpinned, whole_of
 from sslintercept.store.evacuate import Evacuation
 from sslintercept.store.layout import (
     BLOCK,
@@ -209,7 +209,7 @@ class Stripe:
     def unpin(self, key: bytes, old: int) -> None:
         """Let a document be overwritten like any other."""
         if is_pinned(old):
-            self.directory.put(key, located(position_of(old), whole_of(old), kind_of(old), False), 0)
+            self.directory.put(key, unpinned(old), 0)
             self.evacuation.counted(old, -1)
 
     def _gone(self, location: int) -> None:
@@ -235,7 +235,7 @@ class Stripe:
             filling.due = True
         if len(self._queue) >= most:
             return None
-        buffer = self.buffers.take()
+        buffer = self.buffers.take(urgent=most > MOST_WAITING)
         if buffer is None:
             return None
         start = up(self.head, PAGE)

@@ -180,7 +180,7 @@ def test_removals_that_find_no_place_in_the_log_are_saved_at_once(plain: Shelf) 
     plain.flush()
     plain.snapshot()
     buffers, taken = plain.stripe.buffers, []
-    while (buffer := buffers.take()) is not None:
+    while (buffer := buffers.take(urgent=True)) is not None:
         taken.append(buffer)
     assert plain.store.remove(key(1))
     assert plain.stripe.urgent
