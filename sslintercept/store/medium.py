@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from secrets import randbits
 from typing import Final, NamedTuple, Protocol
@@ -102,7 +103,9 @@ class Medium:
         """Give descriptor and lock back; fires when that is done. Twice is once."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            self._closed = self._engine.close(fd)
+            # An engine that was stopped before us does not know the descriptor any more.
+            with suppress(ValueError):
+                self._closed = self._engine.close(fd)
         return attached(self._closed)
 
     async def read_into(self, offset: int, memory: memoryview) -> int:

@@ -184,13 +184,15 @@ class Recovery:
         stripe = self._stripe
         self.scanned += len(memory)
         try:
-            return await stripe.medium.read_into(stripe.header.start + place, memory)
+            got = await stripe.medium.read_into(stripe.header.start + place, memory)
         except OSError as error:
             stripe.trouble(error)
             if stripe.state is not State.RECOVERING or error.errno == errno.ECANCELED:
                 raise
             memory[:] = bytes(len(memory))
             return len(memory)
+        stripe.went_well()
+        return got
 
     def _enter(self, document: Document, intact: bool) -> None:
         """The newest of a key counts, also if it says that there is none, or cannot be read."""

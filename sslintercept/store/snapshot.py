@@ -7,6 +7,7 @@ there on are ignored when it is loaded, and found by scanning the log, removals 
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from xxhash import xxh3_64
@@ -132,8 +133,8 @@ class Snapshots:
         found: list[tuple[SnapshotHeader, int]] = []
         for place in (0, 1):
             page = memoryview(bytearray(PAGE))
-            await stripe.medium.read_into(PAGE + place * stripe.header.place, page)
-            header = snapshot_header(page, stripe.header.generation)
+            got = await self._read(PAGE + place * stripe.header.place, page)
+            header = snapshot_header(page, stripe.header.generation) if got else None
             if header is not None:
                 found.append((header, place))
         for header, place in sorted(found, reverse=True):
@@ -154,10 +155,28 @@ class Snapshots:
             view = memoryview(target)
             for at in range(0, len(target), PIECE):
                 piece = view[at : at + PIECE]
-                await stripe.medium.read_into(offset, piece)
+                if not await self._read(offset, piece):
+                    return None
                 checksum.update(piece)
                 offset += up(len(piece), PAGE)
         return pins if checksum.intdigest() == header.checksum else None
+
+    async def _read(self, offset: int, memory: memoryview) -> bool:
+        """
+        Read a piece of a snapshot; whether the disk gave it.
+
+        @raise OSError: nothing more can be read.
+        """
+        stripe = self._stripe
+        try:
+            await stripe.medium.read_into(offset, memory)
+        except OSError as error:
+            stripe.trouble(error)
+            if stripe.state is not State.RECOVERING or error.errno == errno.ECANCELED:
+                raise
+            return False
+        stripe.went_well()
+        return True
 
     async def _cut(self, position: int) -> None:
         """Take out what was entered while the snapshot was written."""

@@ -273,7 +273,7 @@ class Stripe:
                 self._over(aggregate, OSError(errno.ECANCELED, "it would overwrite what is pinned"))
                 self.flush()
             return
-        if self._writing is not None or self._queue[0] is not aggregate:
+        if self._writing is not None or not self._queue or self._queue[0] is not aggregate:
             return  # what had to be moved was in memory, and we were called meanwhile
         self._advance(aggregate.end - self.size)
         at = self.part.offset + self.header.start + aggregate.start % self.size
@@ -343,6 +343,10 @@ class Stripe:
                     remedy="it is out of service; look at the disk, then restart",
                 )
             )
+
+    def went_well(self) -> None:
+        """The disk did what it should: failures before do not count any more."""
+        self._errors = 0
 
     def lose(self, error: ConfigError) -> None:
         """Go out of service, with a reason for people."""

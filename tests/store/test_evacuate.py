@@ -6,7 +6,8 @@ import errno
 
 import pytest
 
-from sslintercept.store.aggregate import CAPACITY
+from sslintercept.aio.request import Request
+from sslintercept.store.aggregate import CAPACITY, MOST_KEPT, MOST_MEMORY, Buffers
 from sslintercept.store.evacuate import AHEAD, MOST_MOVES, SHARE
 from sslintercept.store.layout import MOST_PINNED, whole
 from sslintercept.store.store import Kind
@@ -200,6 +201,46 @@ def test_what_is_replaced_while_it_is_moved_stays_replaced(plain: Shelf) -> None
     plain.flush()
     plain.crash()
     assert plain.get(key(1)) == b"new"
+
+
+def test_what_is_being_moved_is_pinned_in_a_snapshot(plain: Shelf) -> None:
+    plain.put(1, 50_000, until=LONG)
+    plain.flush()
+    (pin,) = plain.stripe.evacuation.pins()
+    held: list[Request] = []
+    plain.frail.holds = held.append
+    plain.stripe.evacuation.ready(plain.stripe.size // 2)
+    plain.frail.holds = None
+    assert plain.stripe.evacuation._moving
+    assert plain.stripe.evacuation.pins() == [pin]
+    plain.snapshot()
+    plain.crash()
+    assert plain.stripe.evacuation.pins() == [pin]
+    plain.made[0][0].submit(held[0])
+    plain.until(lambda: not plain.made[0][0].load)
+
+
+def test_without_its_pin_a_document_is_not_counted_as_pinned(plain: Shelf) -> None:
+    plain.put(1, until=LONG)
+    plain.flush()
+    plain.stripe.evacuation._pins.clear()
+    plain.restart()
+    assert plain.held([1]) == [1]
+    assert (plain.store.stat.pinned, plain.stripe.evacuation.count) == (0, 0)
+
+
+def test_memory_for_what_is_moved_is_kept_free() -> None:
+    buffers, taken = Buffers(), []
+    while (buffer := buffers.take()) is not None:
+        taken.append(buffer)
+    few = len(taken)
+    while (buffer := buffers.take(urgent=True)) is not None:
+        taken.append(buffer)
+    assert few < len(taken) == MOST_MEMORY // CAPACITY
+    for buffer in taken:
+        buffers.give(buffer)
+    assert buffers.used == 0
+    assert len(buffers._kept) == MOST_KEPT
 
 
 def test_stopping_overwrites_nothing_that_is_pinned(plain: Shelf) -> None:

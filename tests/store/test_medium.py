@@ -229,6 +229,12 @@ def test_there_are_99_spans_at_most(make: ShelfMaker) -> None:
         Store(shelf.parts, None, shelf.loop.handler, wall_clock=lambda: 0.0)  # type: ignore[arg-type]
 
 
+def test_documents_of_less_than_a_block_are_not_planned_for(make: ShelfMaker) -> None:
+    shelf = make()
+    with pytest.raises(ConfigError, match="say 512 at least"):
+        Store(shelf.parts, None, shelf.loop.handler, wall_clock=lambda: 0.0, average=511)  # type: ignore[arg-type]
+
+
 def test_a_span_that_fails_leaves_its_keys_to_the_others(make: ShelfMaker) -> None:
     shelf = make(spans=3)
     shelf.parts[1].path.mkdir()

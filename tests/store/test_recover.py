@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -217,6 +218,81 @@ def test_a_recovery_does_little_in_one_turn(make: ShelfMaker, monkeypatch: pytes
     assert shelf.frail.longest <= max(CAPACITY, PIECE)
     monkeypatch.undo()
     assert shelf.store.stat.documents == 8000
+
+
+def test_a_piece_that_the_disk_does_not_give_costs_what_is_in_it(plain: Shelf) -> None:
+    numbers = plain.fill(0, 20_000, part=0.7)
+    plain.stop()
+    plain.lose_snapshots()
+    bad = plain.parts[0].offset + 7 * MEBIBYTE
+    plain.begin()
+    plain.frail.fails = lambda request: errno.EIO if request.offset <= bad < request.offset + request.length else 0
+    plain.wait(plain.store.start())
+    held = plain.held(numbers, 20_000)
+    assert len(numbers) - CAPACITY // whole(20_000) - 2 <= len(held) < len(numbers)
+    assert held[-1] == numbers[-1]
+    assert plain.store.stat.counters.io_errors == 1
+
+
+def test_snapshots_that_the_disk_does_not_give_are_replaced_by_the_log(plain: Shelf) -> None:
+    for number in range(100):
+        plain.put(number)
+    plain.flush()
+    plain.snapshot()
+    plain.restart()
+    start = plain.header.start
+    plain.stop()
+    plain.begin()
+    plain.frail.fails = lambda request: errno.EIO if PAGE <= request.offset < start else 0
+    plain.wait(plain.store.start())
+    assert plain.held(range(100)) == list(range(100))
+    assert plain.store._spans[0].recovery.complete
+
+
+def test_a_disk_that_gives_nothing_is_out_of_service(plain: Shelf, said: list[str]) -> None:
+    plain.fill(0, 20_000, part=0.9)
+    plain.stop()
+    header = plain.begin()._spans[0].part
+    plain.frail.fails = lambda request: errno.EIO if request.offset else 0
+    plain.wait(plain.store.start())
+    assert plain.store.stat.spans == 0
+    assert any(str(header) in line and "look at the disk" in line for line in said)
+
+
+def test_a_defect_in_one_span_leaves_the_others(
+    make: ShelfMaker, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    shelf = make(spans=2)
+    shelf.start()
+    shelf.stop()
+    shelf.begin()
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(shelf.store._spans[0].recovery, "run", broken)
+    shelf.wait(shelf.store.start())
+    assert shelf.store.stat.spans == 1
+    assert any("report the traceback" in line for line in said)
+    assert len(shelf.loop.failures) == 1
+    shelf.loop.failures.clear()
+
+
+def test_a_recovery_waits_for_memory(plain: Shelf) -> None:
+    plain.put(1)
+    plain.stop()
+    store = plain.begin()
+    taken = []
+    while (buffer := store._buffers.take()) is not None:
+        taken.append(buffer)
+    over = store.start()
+    plain.until(lambda: bool(plain.loop.getDelayedCalls()) and not plain.engine.load)
+    for buffer in taken:
+        store._buffers.give(buffer)
+    for _ in range(5):
+        plain.loop.pass_time(1)
+    plain.wait(over)
+    assert plain.held([1]) == [1]
 
 
 def written(*lengths: int, start: int = 0) -> tuple[memoryview, list[tuple[bytes, int, int]]]:

@@ -252,3 +252,26 @@ def test_another_keys_document_is_not_shown(plain: Shelf) -> None:
     assert plain.store.has(key(2))
     assert plain.get(key(2)) is None
     assert plain.held([1]) == [1]
+
+
+def test_documents_that_lose_their_entry_to_others_are_counted(make: ShelfMaker) -> None:
+    shelf = make(average=2**20)
+    shelf.start()
+    for number in range(500):
+        shelf.put(number, 100)
+    stat = shelf.store.stat
+    assert stat.documents == 500 - stat.counters.evicted == len(shelf.held(range(500), 100))
+    assert stat.counters.evicted > 300
+
+
+def test_an_engine_that_was_stopped_first_costs_what_was_not_written(make: ShelfMaker, kind: str) -> None:
+    shelf = make(kind)
+    shelf.start()
+    shelf.put(1)
+    shelf.flush()
+    shelf.put(2)
+    shelf.wait(shelf.engine.stop())
+    assert shelf.get(key(1)) is None
+    shelf.wait(shelf.store.stop())
+    shelf.start()
+    assert shelf.held([1, 2]) == [1]
