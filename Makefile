@@ -35,6 +35,7 @@ bench: $(VENV)/.installed  ## side by side with the peers that are installed; BE
 	$(if $(BENCH),,$(BIN)/python bench/transform.py)
 	$(if $(BENCH),,$(BIN)/python bench/aio.py)
 	$(if $(BENCH),,$(BIN)/python bench/icap.py)
+	$(if $(BENCH),,$(BIN)/python bench/store.py)
 
 lint: $(VENV)/.installed-dev  ## style, types, order of imports
 	$(BIN)/ruff check

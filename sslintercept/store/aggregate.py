@@ -48,9 +48,13 @@ class Buffers:
         self._most, self._kept = most, list[Buffer]()
         self.used = 0
 
-    def take(self) -> Buffer | None:
-        """A buffer of L{CAPACITY} bytes, of whatever content; C{None} if too many are in use or memory is short."""
-        if self.used + CAPACITY > self._most:
+    def take(self, *, urgent: bool = False) -> Buffer | None:
+        """
+        A buffer of L{CAPACITY} bytes, of whatever content; C{None} if too many are in use or memory is short.
+
+        @param urgent: for what must not be refused as easily, which has a quarter for itself.
+        """
+        if self.used + CAPACITY > (self._most if urgent else self._most * 3 // 4):
             return None
         try:
             buffer = self._kept.pop() if self._kept else mapped(CAPACITY)[0]
@@ -73,15 +77,16 @@ class Aggregate:
     @param start: the position of its first byte, at a page.
     @ivar fill: bytes in use.
     @ivar entries: key, location and whether it replaced an older one, of each document in it.
+    @ivar buries: whether a tombstone is among them, which has no entry.
     @ivar due: whether it is to be written although it is not full.
     """
 
-    __slots__ = ("buffer", "due", "entries", "fill", "generation", "start")
+    __slots__ = ("buffer", "buries", "due", "entries", "fill", "generation", "start")
 
     def __init__(self, buffer: Buffer, start: int, generation: int) -> None:
         self.buffer, self.start, self.generation = buffer, start, generation
         self.fill = 0
-        self.due = False
+        self.due = self.buries = False
         self.entries: list[tuple[bytes, int, bool]] = []
 
     @property

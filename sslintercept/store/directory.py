@@ -3,12 +3,15 @@ The directory of a span: where the document of a key is, in 16 bytes of memory e
 
 A bounded array of buckets of eight. A key has two buckets it may be in, by its hash, which also is its tag. A location
 packs position, flags and length into a number that is the higher the newer, so the oldest entry of a bucket is the
-least, and an entry below the floor of the log is as good as a free one. What is full forgets its oldest entry.
+least, and an entry below the floor of the log is as good as a free one. Full buckets forget the oldest entry that is
+not pinned.
 """
 
 from __future__ import annotations
 
+import mmap
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -53,6 +56,11 @@ def kind_of(location: int) -> int:
     return location >> _KIND & 3
 
 
+def unpinned(location: int) -> int:
+    """The same without a pin."""
+    return location & ~_PINNED
+
+
 def is_pinned(location: int) -> bool:
     """Whether it was pinned when it was written."""
     return bool(location & _PINNED)
@@ -77,7 +85,9 @@ class Directory:
 
     def __init__(self, buckets: int, seed: int) -> None:
         self.buckets, self._seed = buckets, seed
-        self.data = bytearray(buckets * BUCKET)
+        self.data = mmap.mmap(-1, buckets * BUCKET, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        """zeros that cost nothing until they are used"""
+        self.data.madvise(mmap.MADV_DONTFORK)
 
     def find(self, key: bytes) -> int:
         """
@@ -113,11 +123,19 @@ class Directory:
                 _LOCATION.pack_into(data, at, new)
             return Put(old if old >= oldest else 0, 0)
         bucket, locations = first, _LOCATIONS.unpack_from(data, first + TAGS)
-        least = min(locations)
-        if least >= oldest and least:
-            others = _LOCATIONS.unpack_from(data, second + TAGS)
-            if min(others) < least:
-                bucket, locations, least = second, others, min(others)
+        others = _LOCATIONS.unpack_from(data, second + TAGS)
+        alive = max(oldest, 1)
+        free, others_free = bisect_left(sorted(locations), alive), bisect_left(sorted(others), alive)
+        if free or others_free:
+            # The emptier of the two: so buckets fill evenly.
+            if others_free > free:
+                bucket, locations = second, others
+            least = min(locations)
+        else:
+            both = locations + others
+            least = min((one for one in both if not one & _PINNED), default=min(both))
+            if least not in locations:
+                bucket, locations = second, others
         way = locations.index(least)
         data[bucket + way * 8 : bucket + way * 8 + 8] = tag
         _LOCATION.pack_into(data, bucket + TAGS + way * 8, new)
@@ -150,7 +168,15 @@ class Directory:
         """Take out an entry of which only the place is known, if it still is there."""
         locations = self.locations(bucket)
         if location in locations:
-            self._clear(bucket * BUCKET + TAGS + locations.index(location) * 8)
+            self.clear(bucket, locations.index(location))
+
+    def set_at(self, bucket: int, way: int, location: int) -> None:
+        """Change the location of an entry of which only the place is known."""
+        _LOCATION.pack_into(self.data, bucket * BUCKET + TAGS + way * 8, location)
+
+    def clear(self, bucket: int, way: int) -> None:
+        """Make an entry free."""
+        self._clear(bucket * BUCKET + TAGS + way * 8)
 
     def _clear(self, at: int) -> None:
         _LOCATION.pack_into(self.data, at, 0)

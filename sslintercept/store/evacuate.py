@@ -42,7 +42,8 @@ class Evacuation:
         self._stripe = stripe
         self._pins: deque[Pin] = deque()
         """by position; replaced ones are among them until they are come across"""
-        self._moving: dict[int, int] = {}
+        self._moving: dict[int, Pin | None] = {}
+        """by position"""
         self._swept = 0.0
         self.pinned = self.count = 0
 
@@ -66,11 +67,12 @@ class Evacuation:
         self._compact()
 
     def _compact(self) -> None:
-        self._pins = deque(self.pins())
+        self._pins = deque(pin for pin in self._pins if self._location(pin))
 
     def pins(self) -> list[Pin]:
         """What is pinned, by position."""
-        return [pin for pin in self._pins if self._location(pin)]
+        moving = [pin for pin in self._moving.values() if pin is not None]
+        return [pin for pin in (*sorted(moving), *self._pins) if self._location(pin)]
 
     def add(self, position: int, key: bytes, until: float) -> None:
         """A pinned document was entered into the directory; positions only grow."""
@@ -87,18 +89,19 @@ class Evacuation:
     def ready(self, floor: int) -> bool:
         """
         Whether everything below a position may be overwritten; else what must not is being moved, and
-        L{Stripe.flush} is called again afterwards.
+        L{Stripe.flush} is called again afterwards. A span that is being stopped moves nothing any more.
         """
-        now = self._stripe.wall_clock()
         pins, moving = self._pins, self._moving
-        ahead = floor + min(AHEAD, self._stripe.size // 8)
-        while pins and pins[0][0] < ahead and len(moving) < MOST_MOVES:
-            pin = pins.popleft()
-            found = self._location(pin)
-            if found and pin[2] > now:
-                self._move(pin[1], found)
-            elif found:
-                self._unpin(pin)
+        if self._stripe.serving:
+            now = self._stripe.wall_clock()
+            ahead = floor + min(AHEAD, self._stripe.size // SHARE)
+            while pins and pins[0][0] < ahead and len(moving) < MOST_MOVES:
+                pin = pins.popleft()
+                found = self._location(pin)
+                if found and pin[2] > now:
+                    self._move(pin[1], found, pin)
+                elif found:
+                    self._unpin(pin)
         return not (pins and pins[0][0] < floor) and not any(position < floor for position in moving)
 
     def save(self, key: bytes, location: int) -> None:
@@ -122,13 +125,16 @@ class Evacuation:
         if location := self._location(pin):
             self._stripe.unpin(pin[1], location)
 
-    def _move(self, key: bytes, location: int) -> None:
-        self._moving[position_of(location)] = location
+    def _move(self, key: bytes, location: int, pin: Pin | None = None) -> None:
+        self._moving[position_of(location)] = pin
 
         def read(document: Document | None, content: memoryview | None, why: str) -> None:
             del self._moving[position_of(location)]
             stripe = self._stripe
-            if stripe.open and stripe.directory.find(key) == location:
+            if not stripe.serving:
+                if pin is not None:
+                    self._pins.appendleft(pin)  # it stays where it is
+            elif stripe.directory.find(key) == location:
                 if why:
                     stripe.damaged(key, location)
                 elif document is not None and content is not None and document.key == key:

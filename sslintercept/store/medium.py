@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from secrets import randbits
 from typing import Final, NamedTuple, Protocol
@@ -38,6 +39,8 @@ PIECE: Final = 8 * 2**20
 """bytes that are reserved at once: some file systems write zeros for it meanwhile"""
 AGAIN: Final = 0.05
 """seconds until a disk engine is asked again that had no room"""
+TRIES: Final = 5
+"""looks whether a device is free, since those who look are in each other's way"""
 _LOCK: Final = struct.Struct("hhqqixxxx")
 """struct flock of 64-bit Linux: type, whence, start, length, process"""
 
@@ -84,8 +87,10 @@ class Medium:
         @raise ConfigError: it cannot be used; nothing is left open.
         """
         try:
+            await self._unused()
             self._open()
             self._lock()
+            self._measure()
             return await self._header(average)
         except OSError as error:
             self.close()
@@ -98,7 +103,9 @@ class Medium:
         """Give descriptor and lock back; fires when that is done. Twice is once."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            self._closed = self._engine.close(fd)
+            # An engine that was stopped before us does not know the descriptor any more.
+            with suppress(ValueError):
+                self._closed = self._engine.close(fd)
         return attached(self._closed)
 
     async def read_into(self, offset: int, memory: memoryview) -> int:
@@ -158,6 +165,28 @@ class Medium:
             os.fchmod(self.fd, 0o600)
             self.log.warn("{path}: others had access to this cache file; its mode is 0600 now", path=str(path))
 
+    async def _unused(self) -> None:
+        """Refuse a device that is mounted, or part of something else (open(2): O_EXCL without O_CREAT)."""
+        for left in reversed(range(TRIES)):
+            if not self.part.path.is_block_device():
+                return
+            try:
+                os.close(os.open(self.part.path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                if not left:
+                    raise self._error("it is mounted, or part of another device", "name one that is free") from None
+                await self.pause(AGAIN)  # another worker may be looking just now
+            else:
+                return
+
+    def _measure(self) -> None:
+        """A file grows, a device does not."""
+        end = os.lseek(self.fd, 0, os.SEEK_END)
+        if not stat.S_ISREG(os.fstat(self.fd).st_mode) and end < self.part.offset + self.part.size:
+            raise self._error(f"it ends at {end} bytes", "make the slice smaller")
+
     def _lock(self) -> None:
         """Have the slice alone, against other descriptors of this process, too (fcntl(2): open file description)."""
         wanted = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self.part.offset, self.part.size, 0)
@@ -166,7 +195,7 @@ class Medium:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise self._error("it is in use by another process", "stop that, or name another file") from None
+            raise self._error("another process or another span has it", "stop that, or name another file") from None
 
     async def _header(self, average: int) -> SpanHeader:
         """The header, or its copy at the end; else the slice is made a span, if nothing is on it."""
@@ -183,17 +212,18 @@ class Medium:
                 if header is not None and header._replace(generation=wanted.generation) == wanted:
                     if place:
                         self.log.warn("{part}: its header is damaged; the copy at its end is used", part=str(self.part))
-                        await self.write(0, header.packed())
+                    if front[:PAGE] != header.packed() or back[EDGE - PAGE :] != header.packed():
+                        await self._format(header)
                     return header
             if not ours and (any(front) or any(back)):
                 raise self._error("something else is on it", f"clear it, for example with wipefs -a {self.part.path}")
         await self._reserve()
         await self._format(wanted)
+        self.anew = True
         return wanted
 
     async def _format(self, header: SpanHeader) -> None:
-        """Make it a span; documents and snapshots that may be on it are of another generation."""
-        self.anew = True
+        """Write the header at both ends; documents and snapshots that may be on it are of another generation."""
         await self.write(0, header.packed())
         await self.write(self.part.size - PAGE, header.packed())
 

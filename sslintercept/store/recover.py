@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from sslintercept.aio.buffer import Buffer
 from sslintercept.store.aggregate import CAPACITY
-from sslintercept.store.directory import kind_of, located, position_of
+from sslintercept.store.directory import is_pinned, kind_of, located, position_of, unpinned
 from sslintercept.store.evacuate import Pin
 from sslintercept.store.layout import (
     BLOCK,
@@ -34,7 +34,7 @@ from sslintercept.store.stripe import State, Stripe
 
 LOOK_AHEAD: Final = 16 * 2**20
 """bytes behind the last document in which another one is looked for: writes that failed left a hole"""
-MOST_LOOKS: Final = 512
+MOST_LOOKS: Final = 256
 """headers that are looked at in one turn"""
 PATIENCE: Final = 1.0
 """seconds until memory for the scan is asked for again"""
@@ -115,25 +115,26 @@ class Recovery:
         """
         stripe = self._stripe
         loaded = await self._snapshots.load()
-        head: int | None = None
-        floor = 0
+        end: int | None = None
+        floor, clean = 0, False
         if loaded is not None:
             header, self._pins = loaded
-            head, floor = header.position, header.floor
-            if not header.clean:
-                head = await self._with_buffer(header.position)
-        if head is None:
+            floor = header.floor
+            end = await self._with_buffer(header.position)
+            clean = bool(header.clean) and end == header.position
+        if end is None:
             self.complete = True
             stripe.prepare(stripe.header)
             self._pins.clear()
-            head, floor = await self._with_buffer(None) or 0, 0
-        head = up(head, PAGE)
-        if self.complete or not (loaded and loaded[0].clean):
+            end, floor = await self._with_buffer(None) or 0, 0
+        head = up(end, PAGE)
+        if not clean:
             # What was being written in the last moment may have begun to overwrite what follows.
             edge = up(head, stripe.size)
             floor = max(floor, (edge if edge - head < LARGEST_WHOLE else head) + CAPACITY - stripe.size)
         if stripe.state is State.RECOVERING:
             await self._count(head, max(floor, 0))
+            stripe.urgent = not clean
 
     async def _with_buffer(self, position: int | None) -> int | None:
         stripe = self._stripe
@@ -183,18 +184,23 @@ class Recovery:
         stripe = self._stripe
         self.scanned += len(memory)
         try:
-            return await stripe.medium.read_into(stripe.header.start + place, memory)
+            got = await stripe.medium.read_into(stripe.header.start + place, memory)
         except OSError as error:
             stripe.trouble(error)
             if stripe.state is not State.RECOVERING or error.errno == errno.ECANCELED:
                 raise
             memory[:] = bytes(len(memory))
             return len(memory)
+        stripe.went_well()
+        return got
 
     def _enter(self, document: Document, intact: bool) -> None:
         """The newest of a key counts, also if it says that there is none, or cannot be read."""
         position, key = document.position, document.key
         kind = document.kind if intact else TOMBSTONE
+        if kind == TOMBSTONE and not self.complete:
+            self._stripe.directory.drop(key)  # forward, everything that is known is older
+            return
         pinned = intact and document.pinned_until > 0
         self._stripe.directory.put(key, located(position, document.whole, kind, pinned), 0, newer=True)
         if pinned:
@@ -207,18 +213,23 @@ class Recovery:
         """Take out what says that there is nothing, and what is overwritten; count the rest, and serve."""
         stripe = self._stripe
         directory, oldest, newest = stripe.directory, floor // BLOCK << 16, head // BLOCK << 16
+        pins = sorted(self._pins)[-MOST_PINNED:]
+        known = {pin[0] for pin in pins}
         for bucket in range(directory.buckets):
             locations = directory.locations(bucket)
-            for one in locations if any(locations) else ():
+            for way, one in enumerate(locations) if any(locations) else ():
                 if one <= oldest or one >= newest or kind_of(one) == TOMBSTONE:
-                    directory.drop_at(bucket, one)
+                    directory.clear(bucket, way)
+                    continue
+                if is_pinned(one) and position_of(one) not in known:
+                    directory.set_at(bucket, way, unpinned(one))
                 else:
-                    stripe.census.add(one)
                     stripe.evacuation.counted(one, 1)
+                stripe.census.add(one)
             if bucket % STEP == 0:
                 await stripe.medium.pause(0)
                 if stripe.state is not State.RECOVERING:
                     return
-        for pin in sorted(self._pins)[-MOST_PINNED:]:
+        for pin in pins:
             stripe.evacuation.add(*pin)
         stripe.begin(head, floor)

@@ -7,6 +7,7 @@ there on are ignored when it is loaded, and found by scanning the log, removals 
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from xxhash import xxh3_64
@@ -34,7 +35,7 @@ PART: Final = 16
 """a snapshot is due when a 16th of the log was written"""
 PIECE: Final = 2**20
 """bytes that are copied, summed up and written at once"""
-STEP: Final = 2048
+STEP: Final = 256
 """buckets, or pins, that are looked at in one turn"""
 
 
@@ -51,7 +52,7 @@ class Snapshots:
         self.sequence = self.place = self.position = 0
         self.changes = 0
         self.taken: float | None = None
-        self.begun = -PERIOD
+        self.begun = stripe.timers.seconds()
 
     @property
     def due(self) -> bool:
@@ -79,6 +80,7 @@ class Snapshots:
         try:
             return await self._write(buffer, clean)
         except OSError as error:
+            stripe.urgent = True
             stripe.trouble(error)
             return False
         finally:
@@ -131,8 +133,8 @@ class Snapshots:
         found: list[tuple[SnapshotHeader, int]] = []
         for place in (0, 1):
             page = memoryview(bytearray(PAGE))
-            await stripe.medium.read_into(PAGE + place * stripe.header.place, page)
-            header = snapshot_header(page, stripe.header.generation)
+            got = await self._read(PAGE + place * stripe.header.place, page)
+            header = snapshot_header(page, stripe.header.generation) if got else None
             if header is not None:
                 found.append((header, place))
         for header, place in sorted(found, reverse=True):
@@ -153,10 +155,28 @@ class Snapshots:
             view = memoryview(target)
             for at in range(0, len(target), PIECE):
                 piece = view[at : at + PIECE]
-                await stripe.medium.read_into(offset, piece)
+                if not await self._read(offset, piece):
+                    return None
                 checksum.update(piece)
                 offset += up(len(piece), PAGE)
         return pins if checksum.intdigest() == header.checksum else None
+
+    async def _read(self, offset: int, memory: memoryview) -> bool:
+        """
+        Read a piece of a snapshot; whether the disk gave it.
+
+        @raise OSError: nothing more can be read.
+        """
+        stripe = self._stripe
+        try:
+            await stripe.medium.read_into(offset, memory)
+        except OSError as error:
+            stripe.trouble(error)
+            if stripe.state is not State.RECOVERING or error.errno == errno.ECANCELED:
+                raise
+            return False
+        stripe.went_well()
+        return True
 
     async def _cut(self, position: int) -> None:
         """Take out what was entered while the snapshot was written."""
@@ -164,9 +184,9 @@ class Snapshots:
         for bucket in range(directory.buckets):
             locations = directory.locations(bucket)
             if max(locations) >= limit:
-                for location in locations:
+                for way, location in enumerate(locations):
                     if location >= limit:
-                        directory.drop_at(bucket, location)
+                        directory.clear(bucket, way)
             if bucket % STEP == 0:
                 await self._stripe.medium.pause(0)
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from sslintercept.aio.request import DiskEngine
 from sslintercept.errors import ConfigError
@@ -28,6 +30,8 @@ class Span:
 
     @param lost: called when it goes out of service, or never came into it.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -104,8 +108,10 @@ class Span:
             self._saving = True
             Deferred.fromCoroutine(self.snapshots.take()).addBoth(self._looked)
 
-    def _looked(self, _: object) -> None:
+    def _looked(self, result: object) -> None:
         self._saving = False
+        if isinstance(result, Failure):
+            self.log.failure("a snapshot of a cache span failed", result)
         saved, self._saved = self._saved, []
         for one in saved:
             one.callback(None)

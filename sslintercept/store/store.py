@@ -15,6 +15,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from xxhash import xxh3_64_intdigest
 
 from sslintercept.aio.request import DiskEngine, Request
@@ -22,7 +23,7 @@ from sslintercept.aio.threads import attached
 from sslintercept.errors import ConfigError
 from sslintercept.store.aggregate import Buffers
 from sslintercept.store.count import Counters, Stat
-from sslintercept.store.layout import FRAGMENT, HEAD, KEY, LARGEST_DOCUMENT, Bytes, Document
+from sslintercept.store.layout import BLOCK, FRAGMENT, HEAD, KEY, LARGEST_DOCUMENT, Bytes, Document
 from sslintercept.store.medium import Part, Timers
 from sslintercept.store.span import Span
 from sslintercept.store.stripe import State, Stripe
@@ -100,7 +101,7 @@ class Store:
     @param loop: what is needed of the reactor's loop.
     @param wall_clock: seconds since 1970, for pins.
     @param average: bytes of a document, which sizes the directories of new spans.
-    @raise ConfigError: there are too many spans.
+    @raise ConfigError: there are too many spans, or documents are said to be too small.
     """
 
     log = Logger()
@@ -116,6 +117,8 @@ class Store:
     ) -> None:
         if len(parts) > MOST_SPANS:
             raise ConfigError(f"{len(parts)} spans", where="cache", remedy=f"use {MOST_SPANS} at most, larger ones")
+        if average < BLOCK:
+            raise ConfigError(f"documents of {average} bytes", where="cache", remedy=f"say {BLOCK} at least")
         self._loop = loop
         self._buffers = Buffers()
         self._spans = [Span(part, engine, loop, self._buffers, wall_clock, average, self._lost) for part in parts]
@@ -130,9 +133,15 @@ class Store:
         assert self._started is None, "a store is started once"
         self._started = Deferred()
         self._share(range(SLOTS))
-        starts = [Deferred.fromCoroutine(span.start()) for span in self._spans]
+        starts = [Deferred.fromCoroutine(span.start()).addErrback(self._defect, span) for span in self._spans]
         DeferredList(starts).addCallback(self._all_started)
         return attached(self._started)
+
+    def _defect(self, failure: Failure, span: Span) -> None:
+        """A defect of ours in one span must not keep the others from starting and stopping."""
+        self.log.failure("a cache span failed", failure)
+        where = f"cache span {span.part}"
+        span.stripe.lose(ConfigError("a defect", where=where, remedy="it is out of service; report the traceback"))
 
     def _all_started(self, _: object) -> None:
         assert self._started is not None
@@ -146,7 +155,9 @@ class Store:
                 span.stripe.abandon()
             started = succeed(None) if self._started is None else attached(self._started)
             started.addCallback(
-                lambda _: DeferredList([Deferred.fromCoroutine(span.stop()) for span in self._spans])
+                lambda _: DeferredList(
+                    [Deferred.fromCoroutine(span.stop()).addErrback(self._defect, span) for span in self._spans]
+                )
             ).addCallback(lambda _: stopped.callback(None))
         return attached(self._stopped)
 

@@ -23,7 +23,7 @@ from sslintercept.aio.request import DiskEngine, Request, read, write
 from sslintercept.errors import ConfigError, LimitError, StoppedError
 from sslintercept.store.aggregate import CAPACITY, FLUSH, Aggregate, Buffers
 from sslintercept.store.count import Counters
-from sslintercept.store.directory import Census, Directory, is_pinned, kind_of, located, position_of, whole_of
+from sslintercept.store.directory import Census, Directory, is_pinned, located, position_of, unpinned, whole_of
 from sslintercept.store.evacuate import Evacuation
 from sslintercept.store.layout import (
     BLOCK,
@@ -53,10 +53,15 @@ QUIET: Final = 60.0
 URGENT: Final = 1
 """the priority of what somebody waits for"""
 
+NEVER: Final = 2**64
+"""above all locations"""
+TRANSIENT: Final = frozenset((errno.ECANCELED, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
+"""failures that say nothing about what is on the disk"""
+
 Done = Callable[[Document | None, memoryview | None, str], object]
 """
 Called with a document and its content, which is valid during the call; else without content and with what is wrong, or
-without a word if it was overwritten meanwhile or the disk failed.
+without a word if it was overwritten meanwhile. The document itself is there if its header can be read.
 """
 
 
@@ -73,7 +78,7 @@ class Stripe:
     @param lost: called when it goes out of service.
     @ivar head: the position behind the last document; C{written}: below it everything went to the disk, or failed to.
     @ivar floor: everything below is overwritten; C{oldest}: the least location that is not.
-    @ivar urgent: whether a snapshot is needed, since a removal found no place in the log.
+    @ivar urgent: whether a snapshot is needed at once, for example since a removal did not come into the log.
     """
 
     log = Logger()
@@ -93,7 +98,8 @@ class Stripe:
         self.state = State.RECOVERING
         self.counters = Counters()
         self.prepare(SpanHeader(0, 0, 1, 0, 0, 0))
-        self.head = self.written = self.floor = self.oldest = 0
+        self.head = self.written = self.floor = 0
+        self.oldest = NEVER
         self.urgent = False
         self.progress: Callable[[], object] = lambda: None
         """called when an aggregate was written"""
@@ -115,13 +121,19 @@ class Stripe:
         self.evacuation = Evacuation(self)
 
     @property
+    def serving(self) -> bool:
+        """Whether documents are written."""
+        return self.state is State.SERVING
+
+    @property
     def open(self) -> bool:
-        """Whether what is in the span can be read, and moved."""
+        """Whether documents are read."""
         return self.state in (State.SERVING, State.STOPPING)
 
     def begin(self, head: int, floor: int) -> None:
         """Everything was recovered: serve, and go on writing at a position, which is at a page."""
         self.head = self.written = head
+        self.oldest = 0
         self._advance(floor)
         self.state = State.SERVING
 
@@ -197,7 +209,7 @@ class Stripe:
     def unpin(self, key: bytes, old: int) -> None:
         """Let a document be overwritten like any other."""
         if is_pinned(old):
-            self.directory.put(key, located(position_of(old), whole_of(old), kind_of(old), False), 0)
+            self.directory.put(key, unpinned(old), 0)
             self.evacuation.counted(old, -1)
 
     def _gone(self, location: int) -> None:
@@ -205,11 +217,12 @@ class Stripe:
         self.evacuation.counted(location, -1)
 
     def _bury(self, key: bytes) -> None:
-        aggregate = self._room(whole(0), MOST_WAITING_TOMBSTONES) if self.open else None
+        aggregate = self._room(whole(0), MOST_WAITING_TOMBSTONES) if self.serving else None
         if aggregate is None:
             self.urgent = True
             return
         aggregate.append(key, TOMBSTONE, (), 0, 0.0)
+        aggregate.buries = True
         self._appended(aggregate)
 
     def _room(self, size: int, most: int) -> Aggregate | None:
@@ -222,7 +235,7 @@ class Stripe:
             filling.due = True
         if len(self._queue) >= most:
             return None
-        buffer = self.buffers.take()
+        buffer = self.buffers.take(urgent=most > MOST_WAITING)
         if buffer is None:
             return None
         start = up(self.head, PAGE)
@@ -256,8 +269,11 @@ class Stripe:
         if aggregate is self._filling:
             self._filling = None
         if not self.evacuation.ready(aggregate.end - self.size):
+            if self.state is State.STOPPING:
+                self._over(aggregate, OSError(errno.ECANCELED, "it would overwrite what is pinned"))
+                self.flush()
             return
-        if self._writing is not None or self._queue[0] is not aggregate:
+        if self._writing is not None or not self._queue or self._queue[0] is not aggregate:
             return  # what had to be moved was in memory, and we were called meanwhile
         self._advance(aggregate.end - self.size)
         at = self.part.offset + self.header.start + aggregate.start % self.size
@@ -304,6 +320,7 @@ class Stripe:
                 one.callback(None)
 
     def _forget(self, aggregate: Aggregate) -> None:
+        self.urgent = self.urgent or aggregate.buries
         for key, location, replaced in aggregate.entries:
             self.counters.write_failed += 1
             if self.directory.drop(key, location):
@@ -327,10 +344,14 @@ class Stripe:
                 )
             )
 
+    def went_well(self) -> None:
+        """The disk did what it should: failures before do not count any more."""
+        self._errors = 0
+
     def lose(self, error: ConfigError) -> None:
         """Go out of service, with a reason for people."""
         self.log.error("{error}", error=str(error))
-        self.state = State.LOST
+        self.state, self.oldest = State.LOST, NEVER
         self._filling = None
         if self._timer is not None:
             self._timer.cancel()
@@ -378,13 +399,16 @@ class Stripe:
         return request
 
     def _fetched(self, request: Request, location: int, done: Done) -> None:
-        if request.error is not None or self.state is State.LOST:
-            if request.error is not None:
-                self.trouble(request.error)
-            done(None, None, "")
+        error = request.error
+        if error is not None:
+            self.trouble(error)
+            lasting = error.errno not in TRANSIENT and self.open
+            done(None, None, f"the disk failed ({error.strerror})" if lasting else "")
             return
         self._errors = 0
-        assert request.data is not None
+        if request.data is None or self.state is State.LOST:
+            done(None, None, "")
+            return
         self._show(request.data, 0, location, done)
 
     def _show(self, memory: memoryview, at: int, location: int, done: Done) -> None:
@@ -427,7 +451,7 @@ class Stripe:
 
     async def close(self) -> None:
         """Give everything back; whatever is read from now on is absent."""
-        self.state = State.LOST
+        self.state, self.oldest = State.LOST, NEVER
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

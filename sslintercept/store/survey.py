@@ -87,13 +87,15 @@ class Survey:
             self._read(*place)
             if self._over.called:
                 return
+        if self._over.called:
+            return
         if not self._more and not self._reading:
             self._over.callback(Verified(self._documents, self._bytes, self._bad))
         elif self._more and len(self._reading) < AT_ONCE:
             self._later()
 
     def _later(self) -> None:
-        if self._timer is None:
+        if self._timer is None and not self._over.called:
             self._timer = self._timers.later(0, self._go_on)
 
     def _read(self, stripe: Stripe, bucket: int, location: int) -> None:
@@ -121,9 +123,9 @@ class Survey:
                         self._each(document.key, content)
             except Exception:
                 # The caller's defect is the caller's to hear of.
-                self._end()
-                self._over.errback()
-                return
+                if not self._over.called:
+                    self._end()
+                    self._over.errback()
             self._later()
 
         request = stripe.fetch(location, done, BEHIND)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import select
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +16,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sslintercept.aio.native import NativeEngine
-from sslintercept.aio.request import DiskEngine
+from sslintercept.aio.request import DiskEngine, Request
 from sslintercept.aio.threads import ThreadEngine
-from sslintercept.store.layout import SpanHeader
+from sslintercept.errors import LimitError
+from sslintercept.net.handler import NetHandler
+from sslintercept.store.layout import PAGE, SpanHeader, divided
 from sslintercept.store.medium import Part
+from sslintercept.store.span import Span
 from sslintercept.store.store import Kind, Store
 from sslintercept.store.stripe import Stripe
 from sslintercept.testing.loop import Loop
@@ -24,7 +30,7 @@ from sslintercept.testing.loop import Loop
 Result = TypeVar("Result")
 MEBIBYTE = 2**20
 SMALL = 16 * MEBIBYTE
-PATIENCE = 60.0
+PATIENCE = 20.0
 """seconds that a disk may take on a busy machine"""
 
 
@@ -38,18 +44,62 @@ def content(number: int, length: int = 1000) -> bytes:
     return random.Random(number).randbytes(length)
 
 
+class Frail:
+    """
+    A disk engine that fails when it is told to.
+
+    @ivar fails: the errno for a request; 0 lets it pass.
+    @ivar holds: takes requests instead of the disk, if it is there.
+    @ivar seen: how many requests were asked for; C{longest}: bytes of the longest.
+    """
+
+    def __init__(self, engine: DiskEngine, handler: NetHandler) -> None:
+        self._engine, self._handler = engine, handler
+        self.name = engine.name
+        self.fails: Callable[[Request], int] = lambda request: 0
+        self.holds: Callable[[Request], object] | None = None
+        self.seen = self.longest = 0
+
+    @property
+    def load(self) -> int:
+        return self._engine.load
+
+    def open(self, path: os.PathLike[str] | str, flags: int, mode: int = 0o600) -> int:
+        return self._engine.open(path, flags, mode)
+
+    def submit(self, request: Request) -> None:
+        self.seen += 1
+        self.longest = max(self.longest, request.length)
+        if self.holds is not None:
+            self.holds(request)
+            return
+        number = self.fails(request)
+        if number == errno.EBUSY:
+            raise LimitError("full", where="disk engine", remedy="wait")
+        if number:
+            request.error = OSError(number, os.strerror(number))
+            self._handler.soon(lambda: request.cancelled or request.done(request))
+        else:
+            self._engine.submit(request)
+
+    def close(self, fd: int) -> Deferred[None]:
+        return self._engine.close(fd)
+
+    def stop(self) -> Deferred[None]:
+        return self._engine.stop()
+
+
 class Shelf:
     """
     A store in a folder, and the engine and loop below it.
 
-    @ivar wrap: what is put around each engine, to fail or to wait.
+    @ivar frail: the last store's engine as the store sees it.
     """
 
     def __init__(self, loop: Loop, folder: Path, kind: str, spans: int, *, size: int = SMALL, average: int = 8192):
         self.loop, self.folder, self.kind, self.average = loop, folder, kind, average
         self.parts = [Part(folder / f"span{n}", 0, size) for n in range(spans)]
         self.now = 1_800_000_000.0
-        self.wrap: Callable[[DiskEngine], DiskEngine] = lambda engine: engine
         self.made: list[tuple[ThreadEngine | NativeEngine, Store]] = []
 
     def start(self) -> Store:
@@ -61,10 +111,8 @@ class Shelf:
     def begin(self) -> Store:
         """A store, not started."""
         engine = (ThreadEngine if self.kind == "threads" else NativeEngine)(self.loop.handler)
-        self.engine = engine
-        self.store = Store(
-            self.parts, self.wrap(engine), self.loop.handler, wall_clock=lambda: self.now, average=self.average
-        )
+        self.engine, self.frail = engine, Frail(engine, self.loop.handler)
+        self.store = Store(self.parts, self.frail, self.loop.handler, wall_clock=lambda: self.now, average=self.average)
         self.made.append((engine, self.store))
         return self.store
 
@@ -76,6 +124,16 @@ class Shelf:
     def restart(self) -> Store:
         """Stop and start it."""
         self.stop()
+        return self.start()
+
+    def crash(self) -> Store:
+        """What a process finds on the disk that starts after this one was killed now; another store on a copy."""
+        copies = []
+        for part in self.parts:
+            copies.append(part._replace(path=part.path.with_name(part.path.name + "c")))
+            shutil.copyfile(part.path, copies[-1].path)
+            copies[-1].path.chmod(0o600)
+        self.parts = copies
         return self.start()
 
     def end(self) -> None:
@@ -115,8 +173,12 @@ class Shelf:
 
     def flush(self) -> None:
         """Everything that was written is on the disk."""
-        self.pass_time()
-        self.until(lambda: all(stripe.written >= stripe.head for stripe in self.stripes))
+        for _ in range(1000):
+            self.pass_time()
+            self.loop.pump()
+            if all(stripe.written >= stripe.head for stripe in self.stripes):
+                return
+        raise AssertionError("the disk does not take it")
 
     def get(self, key: bytes) -> bytes | None:
         """What a read finds."""
@@ -174,3 +236,23 @@ class Shelf:
             old = file.read(length)
             file.seek(offset)
             file.write(bytes(byte ^ 0x55 for byte in old))
+
+    def snapshot(self) -> None:
+        """Have one taken of each span."""
+        for span in self.store._spans:
+            self._snapshot(span)
+
+    def _snapshot(self, span: Span) -> None:
+        self.until(lambda: not span._saving)
+        before = span.snapshots.sequence
+        span.stripe.urgent = True
+        span._look()
+        self.until(lambda: span.snapshots.sequence > before and not span._saving)
+
+    def lose_snapshots(self) -> None:
+        """Nothing is left of both of the first span's headers."""
+        place = divided(self.parts[0].size, self.average, 0).place
+        with self.file.open("r+b") as file:
+            for offset in (PAGE, PAGE + place):
+                file.seek(offset)
+                file.write(bytes(PAGE))
