@@ -87,6 +87,7 @@ class Detector:
     source: str = ""
     """where the format is from"""
     pattern: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
+    longest: int = field(init=False, repr=False, compare=False)
     words: re.Pattern[bytes] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +112,7 @@ class Detector:
         starts = [rb"(?<![0-9a-z])" if word.isascii() else b"" for word in self.near]
         words = b"|".join(start + re.escape(word.encode()) for start, word in zip(starts, self.near, strict=True))
         object.__setattr__(self, "pattern", pattern)
+        object.__setattr__(self, "longest", most)
         object.__setattr__(self, "words", re.compile(words) if words else None)
 
     def worth(self, secret: bytes, low: bytes, begin: int, end: int) -> int:
@@ -126,9 +128,13 @@ class Detector:
                 return self.near_score
         return score
 
+    def group(self, found: re.Match[bytes]) -> int:
+        """Which group of a match is the secret."""
+        return 1 if self.pattern.groups and found[1] is not None else 0
+
     def evidence(self, found: re.Match[bytes]) -> str:
         """The match, masked; what is in front of the secret is kept."""
-        group = 1 if found.re.groups and found[1] is not None else 0
+        group = self.group(found)
         head = found[0][: found.start(group) - found.start()].decode("utf-8", "replace")
         return _CONTROL.sub(" ", head) + masked(found[group], self.front, self.back)
 

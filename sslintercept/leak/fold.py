@@ -16,18 +16,14 @@ from bisect import bisect_right
 from functools import lru_cache
 from typing import Final
 
-MOST_CHARACTERS: Final = 64
-"""of a run outside ASCII that are folded together; a letter and its marks on both sides of that are not composed"""
-MOST_HELD: Final = 1 + 4 * MOST_CHARACTERS + 4
+LONGEST_RUN: Final = 192
+"""bytes outside ASCII that are folded together; a letter and its marks on both sides of a cut are not composed"""
+MOST_HELD: Final = 1 + LONGEST_RUN + 4
 """bytes held back at the end of a chunk, because what follows may belong to them"""
 MEMORY: Final = 4096
 """runs whose folding is remembered, as words repeat"""
 
-_RUN = re.compile(
-    rb"[\x00-\x7f]?"  # a mark may follow that belongs to it
-    rb"(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}|[\x80-\xff]){1,%d}"
-    % MOST_CHARACTERS
-)
+_RUN = re.compile(rb"[\x80-\xff]{1,%d}" % LONGEST_RUN)
 _OTHER = re.compile(r"[^\x00-\x7f]+")
 _PLAIN: Final = str.maketrans(
     {
@@ -74,6 +70,14 @@ def _fold_run(raw: bytes) -> tuple[bytes, Places]:
     return folded, tuple(places)
 
 
+def _character(data: bytes, at: int) -> int:
+    """Where the character begins that has the byte at *at*, if it is one of UTF-8."""
+    for back in range(4):
+        if data[at - back] & 0xC0 != 0x80:
+            return at - back
+    return at
+
+
 class Fold:
     """Folds a stream."""
 
@@ -92,21 +96,28 @@ class Fold:
         pieces: list[bytes] = []
         at = 0
         stop = len(data) if final else max(len(data) - 1, 0)
-        if not data.isascii():
-            for run in _RUN.finditer(data):
-                begin, end = run.span()
-                if not final and end + 4 > len(data):
-                    stop = begin
-                    break
-                folded, places = _fold_run(run[0])
-                pieces += data[at:begin], folded
-                self._passed(begin - at, begin - at)
-                for there, origin in places:
-                    self._place(self._at + there, self._origin + origin)
-                self._passed(len(folded), end - begin)
-                at = end
+        run = None if data.isascii() else _RUN.search(data)
+        while run is not None:
+            begin, end = run.span()
+            if end - begin == LONGEST_RUN and end < len(data):
+                end = _character(data, end)
+            begin = max(begin - 1, at)  # the letter in front, as a mark may follow that belongs to it
+            if not final and end + 4 > len(data):
+                stop = begin
+                break
+            folded, places = _fold_run(data[begin:end])
+            pieces += data[at:begin], folded
+            self._at += begin - at
+            self._origin += begin - at
+            for there, origin in places:
+                self._place(self._at + there, self._origin + origin)
+            self._at += len(folded)
+            self._origin += end - begin
+            at = end
+            run = _RUN.search(data, at)
         pieces.append(data[at:stop])
-        self._passed(stop - at, stop - at)
+        self._at += stop - at
+        self._origin += stop - at
         self._held = data[stop:]
         return b"".join(pieces)
 
@@ -121,10 +132,6 @@ class Fold:
         """Nobody will ask for what is before *before*."""
         index = bisect_right(self._places, (before, 1 << 63)) - 1
         del self._places[:index]
-
-    def _passed(self, folded: int, original: int) -> None:
-        self._at += folded
-        self._origin += original
 
     def _place(self, at: int, origin: int) -> None:
         there, was = self._places[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -13,6 +14,8 @@ ENOUGH: Final = 8
 """different ones that pass the check make company"""
 REFUTED: Final = 2
 """for that many that pass, one may fail"""
+FEW: Final = 4
+"""places that are tried one by one"""
 MOST_COMPANY: Final = 64
 """hits that wait for company"""
 
@@ -50,11 +53,11 @@ class _Company:
         self.waiting: list[Hit] = []
         self.sure = False
 
-    def joined(self, hit: Hit) -> bool:
+    def joined(self, value: int) -> bool:
         """Whether with this one they are enough."""
         if not self.sure:
             if len(self.passed) < MOST_COMPANY:
-                self.passed.add(hit.value)
+                self.passed.add(value)
             self.sure = len(self.passed) >= max(ENOUGH, self.failed * REFUTED)
         return self.sure
 
@@ -84,37 +87,50 @@ class PatternLook:
             stop = min(last, view.limit - 1)
             detector = detectors[number]
             while at <= stop:
-                found = detector.pattern.search(view.text, at)
-                if found is None or found.start() > stop:
+                found = _first(detector, view.text, at, stop)
+                if found is None:
                     at = stop + 1
                     break
                 begin, end = found.span()
-                group = 1 if found.re.groups and found[1] is not None else 0
-                secret = found[group]
-                worth = detector.worth(secret, view.low, begin, end)
+                worth = detector.worth(found[detector.group(found)], view.low, begin, end)
                 at = begin + 1
                 if worth:
                     at = end
                     self._done[number] = view.base + end
-                    value = hash((detector.name, secret.translate(None, b" .-").upper() if not group else secret))
-                    place = view.base + begin
-                    hit = Hit(place, detector.name, place, view.base + end, detector.evidence(found), worth, value)
-                    yield from self._weighed(number, hit)
+                    yield from self._weighed(number, found, worth, view.base)
                 elif (company := self._company[number]) is not None:
                     company.failed += 1
 
-    def _weighed(self, number: int, hit: Hit) -> Iterator[Hit]:
-        company = self._company[number]
-        if company is None:
-            if hit.score >= self._least:
-                yield hit
-        elif company.joined(hit):
-            score = self._patterns.detectors[number].near_score
-            for waiting in company.waiting:
-                yield waiting._replace(at=hit.at, score=score)
-            company.waiting.clear()
-            yield hit._replace(score=max(hit.score, score))
-        elif hit.score >= self._least:
-            yield hit
-        elif len(company.waiting) < MOST_COMPANY:
+    def _weighed(self, number: int, found: re.Match[bytes], worth: int, base: int) -> Iterator[Hit]:
+        detector, company = self._patterns.detectors[number], self._company[number]
+        secret = found[detector.group(found)]
+        value = hash((detector.name, secret.translate(None, b" .-").upper()))
+        waits = False
+        if company is not None:
+            if company.joined(value):
+                worth = max(worth, detector.near_score)
+                for waiting in company.waiting:
+                    yield waiting._replace(at=base + found.start(), score=detector.near_score)
+                company.waiting.clear()
+            else:
+                waits = worth < self._least and len(company.waiting) < MOST_COMPANY
+        if worth < self._least and not waits:
+            return
+        begin, end = base + found.start(), base + found.end()
+        hit = Hit(begin, detector.name, begin, end, detector.evidence(found), worth, value)
+        if waits and company is not None:
             company.waiting.append(hit)
+        else:
+            yield hit
+
+
+def _first(detector: Detector, text: bytes, at: int, stop: int) -> re.Match[bytes] | None:
+    """The first match that begins at *at* to *stop*, both included."""
+    if stop - at < FEW:
+        for place in range(at, stop + 1):
+            if (found := detector.pattern.match(text, place)) is not None:
+                return found
+        return None
+    # Two bytes more than a match can have, as nothing stands behind the end that is given here.
+    found = detector.pattern.search(text, at, stop + detector.longest + 2)
+    return found if found is not None and found.start() <= stop else None
