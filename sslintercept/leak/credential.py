@@ -103,7 +103,7 @@ def password(text: bytes) -> int:
 def _token(
     name: str, title: str, mark: bytes, *, prefix: int, edge: bytes = _URL, whole: bytes = b"", source: str = ""
 ) -> Detector:
-    return Detector(name, title, mark, whole, edge, edge, random, front=prefix, source=source)
+    return Detector(name, title, mark, whole, edge, edge, check=random, front=prefix, source=source)
 
 
 _WORDS: Final = (

@@ -73,6 +73,8 @@ class Detector:
     """a class of bytes that must not stand in front"""
     after: bytes = WORD
     """and none of these behind"""
+    number: bool = False
+    """digits behind a decimal point, or behind a hyphen after others, are none"""
     check: Check | None = None
     """what the secret is worth; without one a match is worth *score*"""
     score: int = SURE
@@ -99,6 +101,8 @@ class Detector:
         where = f"detector {self.name}"
         whole = b"(?:%b)" % (self.whole or self.mark)
         before = b"(?<![%b])" % self.before if self.before else b""
+        if self.number:
+            before += rb"(?<![0-9][.-])"
         after = b"(?![%b])" % self.after if self.after else b""
         try:
             pattern = re.compile(before + whole + after, re.DOTALL)

@@ -103,7 +103,7 @@ DETECTORS: Final = (
         "card",
         "payment card number",
         _CARD,
-        rb"(?<![0-9][.,-])" + _CARD,
+        number=True,
         check=card,
         near=(
             *(
