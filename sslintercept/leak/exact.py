@@ -21,7 +21,7 @@ from sslintercept.errors import ConfigError
 from sslintercept.leak.detector import SURE
 from sslintercept.leak.digest import KEY_BYTES, DigestTable, digest, make_key, pack, read_secret, write_secret
 from sslintercept.leak.fold import fold_text
-from sslintercept.leak.view import Hit, View, Word, words_of
+from sslintercept.leak.view import Hit, View, words_of
 
 MOST_WORDS: Final = 6
 """of a cell"""
@@ -83,6 +83,8 @@ def register(key: bytes, columns: Sequence[str], rows: Iterable[Sequence[str]]) 
         raise ConfigError(f"{len(columns)} columns", where="exact data", remedy=f"register 1 to {MOST_COLUMNS} of them")
     cells: dict[int, list[int]] = {}
     begins: set[int] = set()
+    lengths: set[int] = set()
+    digits_begin = False
     count = empty = 0
     for number, row in enumerate(rows):
         if len(row) < len(columns):
@@ -99,14 +101,17 @@ def register(key: bytes, columns: Sequence[str], rows: Iterable[Sequence[str]]) 
             known = cells.setdefault(digest(key, b" ".join(words)), [])
             if len(known) <= MOST_SHARING:
                 known.append(number * MOST_COLUMNS + column)
-            if len(words) > 1:
+            if words[0][:1] == b"#":
+                lengths.add(len(words[0]) - 1)
+            elif len(words) > 1:
                 begins.add(digest(key, b"^" + words[0]))
+                digits_begin |= words[0][:1].isdigit()
     kept = {
         each: places for each, places in cells.items() if len({at // MOST_COLUMNS for at in places}) <= MOST_SHARING
     }
     entries = [(each, place) for each, places in kept.items() for place in places]
     packed = pack(key, entries + [(each, _BEGINS) for each in begins])
-    head = json.dumps({"columns": list(columns)}).encode()
+    head = json.dumps({"columns": list(columns), "lengths": sorted(lengths), "digits": digits_begin}).encode()
     shared = len(cells) - len(kept)
     return Registered(
         tuple(columns), count, len(entries), empty, shared, len(head).to_bytes(4, "little") + head + packed
@@ -161,7 +166,9 @@ class ExactData:
             raise ConfigError(what, where=where, remedy=f"at most {MOST_COLUMNS} within {MOST_WITHIN}")
         size = int.from_bytes(packed[:4], "little")
         self._key, self._table = key, DigestTable(key, packed[4 + size :], where=where)
-        self.columns: Final = _columns(packed[4 : 4 + size], where)
+        self.columns, self.lengths, self.digits_begin = _head(packed[4 : 4 + size], where)
+        """of numbers, in digits: others need no hash; and whether cells of several words begin with a digit"""
+        self.longest: Final = max(self.lengths, default=0)
         self._known: dict[bytes, tuple[int, ...]] = {}
         self._begins: dict[bytes, bool] = {}
 
@@ -188,38 +195,40 @@ class ExactData:
         return found
 
 
-def _columns(head: bytes, where: str) -> list[str]:
+def _head(raw: bytes, where: str) -> tuple[list[str], frozenset[int], bool]:
+    """Names of columns, lengths of numbers, and whether cells of several words begin with a digit."""
     try:
-        columns = json.loads(head)["columns"]
+        head = json.loads(raw)
+        columns = [str(column) for column in head["columns"]][:MOST_COLUMNS]
+        lengths = frozenset(int(length) for length in head["lengths"])
+        digits_begin = bool(head["digits"])
     except (ValueError, KeyError, TypeError):
-        columns = None
-    if not isinstance(columns, list) or len(columns) > MOST_COLUMNS:
-        raise ConfigError("the head of the table is broken", where=where, remedy="register the table again")
-    return [str(column) for column in columns] + [f"column {more + 1}" for more in range(len(columns), MOST_COLUMNS)]
+        raise ConfigError("the head of the table is broken", where=where, remedy="register the table again") from None
+    columns += [f"column {more + 1}" for more in range(len(columns), MOST_COLUMNS)]
+    return columns, lengths, digits_begin
 
 
 class ExactLook:
     """Looks at one stream."""
 
-    __slots__ = ("_data", "_end", "_numbers", "_recent", "_rows", "_told")
+    __slots__ = ("_data", "_end", "_numbers", "_open", "_rows", "_told")
 
     def __init__(self, data: ExactData) -> None:
         self._data = data
-        self._recent: deque[tuple[Word, bool]] = deque(maxlen=MOST_WORDS)
-        """words that follow each other closely, and whether a cell may begin with them"""
+        self._open: list[tuple[bytes, int, int]] = []
+        """runs of words that may be the beginning of a cell, where they begin, and how many more words they may have"""
         self._numbers: deque[tuple[bytes, int]] = deque(maxlen=MOST_WORDS)
-        """digits that do, and where they begin"""
+        """digits that follow each other closely, and where they begin"""
         self._end = -GAP - 1
         self._rows: dict[int, dict[int, int]] = {}
         """row, column, and where that cell was last"""
         self._told: set[int] = set()
 
     def look(self, view: View) -> Iterator[Hit]:
-        data, recent, numbers = self._data, self._recent, self._numbers
-        for word in view.words():
-            text, begin, end = word
+        data, numbers, runs = self._data, self._numbers, self._open
+        for text, begin, end in view.words():
             if begin - self._end > GAP:
-                recent.clear()
+                runs.clear()
                 numbers.clear()
             self._end = end
             if text[0] < 58 and _JOINED_NUMBER.issuperset(text):
@@ -227,20 +236,22 @@ class ExactLook:
                 digits = b""
                 for more, start in reversed(numbers):
                     digits = more + digits
-                    if len(digits) > MOST_DIGITS:
+                    if len(digits) > data.longest:
                         break
-                    if len(digits) >= LEAST_DIGITS and (places := data.places(b"#" + digits)):
+                    if len(digits) in data.lengths and (places := data.places(b"#" + digits)):
                         yield from self._met(places, start, end)
             else:
                 numbers.clear()
-            if places := data.places(text):
-                yield from self._met(places, begin, end)
-            for at, (first, may) in enumerate(recent):
-                if may:
-                    run = b" ".join([first.text, *[each.text for each, _ in list(recent)[at + 1 :]], text])
+                if places := data.places(text):
+                    yield from self._met(places, begin, end)
+            if runs:
+                longer = [(b"%b %b" % (run, text), start, more - 1) for run, start, more in runs]
+                for run, start, _ in longer:
                     if places := data.places(run):
-                        yield from self._met(places, first.begin, end)
-            recent.append((word, data.begins(text)))
+                        yield from self._met(places, start, end)
+                runs[:] = [each for each in longer if each[2]]
+            if (data.digits_begin or not 48 <= text[0] < 58) and data.begins(text):
+                runs.append((text, begin, MOST_WORDS - 1))
 
     def _met(self, places: tuple[int, ...], begin: int, end: int) -> Iterator[Hit]:
         data, rows = self._data, self._rows

@@ -11,7 +11,6 @@ For the choice a CRC is good enough; what is stored and looked up is a keyed has
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -40,31 +39,32 @@ STEP: Final = 64 * 1024
 class Winnower:
     """Chooses runs of a stream of words."""
 
-    __slots__ = ("_hashes", "_last", "_number", "_words")
+    __slots__ = ("_last", "_words")
 
     def __init__(self) -> None:
-        self._words: deque[Word] = deque(maxlen=RUN)
-        self._hashes: deque[tuple[int, int, bytes, int, int]] = deque(maxlen=WINDOW)
-        """hash, less the number of the run, so that of equal ones the last counts; text, where it begins and ends"""
-        self._number = 0
-        self._last = 0
+        self._words: list[Word] = []
+        """the last ones, of which the next window needs some"""
+        self._last = -1
+        """the hash that was chosen last; the same again is the same run"""
 
-    def add(self, word: Word) -> tuple[bytes, int, int] | None:
-        """Take the next word; give a run if one is chosen, with where it begins and ends."""
-        words = self._words
-        words.append(word)
-        if len(words) < RUN:
-            return None
-        text = b" ".join([each.text for each in words])
-        self._number += 1
-        self._hashes.append((crc32(text), -self._number, text, words[0].begin, word.end))
-        if len(self._hashes) < WINDOW:
-            return None
-        _, number, text, begin, end = min(self._hashes)
-        if number == self._last:
-            return None
-        self._last = number
-        return text, begin, end
+    def add(self, words: list[Word]) -> list[tuple[bytes, Word, Word]]:
+        """Take the next words; give the runs that are chosen, with their first and last words."""
+        words = self._words + words
+        self._words = words[-(CERTAIN - 1) :]
+        if len(words) < CERTAIN:
+            return []
+        texts = [word.text for word in words]
+        runs = list(map(b" ".join, zip(*(texts[first:] for first in range(RUN)), strict=False)))
+        hashes = list(map(crc32, runs))
+        chosen: list[tuple[bytes, Word, Word]] = []
+        last = self._last
+        for window, least in enumerate(map(min, *(hashes[first:] for first in range(WINDOW)))):
+            if least != last:
+                last = least
+                run = hashes.index(least, window)
+                chosen.append((runs[run], words[run], words[run + RUN - 1]))
+        self._last = last
+        return chosen
 
 
 def prints(key: bytes, chunks: Iterable[bytes]) -> set[int]:
@@ -75,9 +75,7 @@ def prints(key: bytes, chunks: Iterable[bytes]) -> set[int]:
     def words(*, final: bool) -> None:
         nonlocal text, done
         limit = len(text) if final else len(text) - AHEAD
-        for word in View(text, 0, done, limit).words():
-            if (chosen := winnower.add(word)) is not None:
-                found.add(digest(key, chosen[0]))
+        found.update(digest(key, run) for run, _, _ in winnower.add(View(text, 0, done, limit).words()))
         begin = max(limit - BEHIND, 0)
         text, done = text[begin:], limit - begin
 
@@ -172,13 +170,9 @@ class FingerprintLook:
         """fingerprints seen of each document; nothing once it is told"""
 
     def look(self, view: View) -> Iterator[Hit]:
-        add, of = self._winnower.add, self._prints
-        for word in view.words():
-            chosen = add(word)
-            if chosen is None:
-                continue
-            text, begin, end = chosen
-            each = digest(of.key, text)
+        of = self._prints
+        for run, first, last in self._winnower.add(view.words()):
+            each = digest(of.key, run)
             for number in of.table.find(each):
                 if number >= len(of.documents):
                     continue
@@ -190,4 +184,4 @@ class FingerprintLook:
                 if len(seen) >= of.enough(total):
                     self._found[number] = None
                     evidence = f"{len(seen)} of {total} fingerprints of {name}"
-                    yield Hit(word.begin, of.name, begin, end, evidence, of.score, hash((of.name, number)))
+                    yield Hit(last.begin, of.name, first.begin, last.end, evidence, of.score, hash((of.name, number)))

@@ -20,7 +20,7 @@ LONGEST_RUN: Final = 192
 """bytes outside ASCII that are folded together; a letter and its marks on both sides of a cut are not composed"""
 MOST_HELD: Final = 1 + LONGEST_RUN + 4
 """bytes held back at the end of a chunk, because what follows may belong to them"""
-MEMORY: Final = 4096
+MEMORY: Final = 16_384
 """runs whose folding is remembered, as words repeat"""
 
 _RUN = re.compile(rb"[\x80-\xff]{1,%d}" % LONGEST_RUN)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from sslintercept.leak.detector import Detector
+from sslintercept.leak.detector import NEAR, Detector, Nearby
 from sslintercept.leak.engine import Engine, Mark, make_engine
 from sslintercept.leak.view import Hit, View
 
@@ -14,6 +15,8 @@ ENOUGH: Final = 8
 """different ones that pass the check make company"""
 REFUTED: Final = 2
 """for that many that pass, one may fail"""
+MANY: Final = 3 * NEAR
+"""bytes of a window for a place, below which it is cheaper to look up all words nearby at once"""
 FEW: Final = 4
 """places that are tried one by one"""
 MOST_COMPANY: Final = 64
@@ -78,11 +81,13 @@ class PatternLook:
         if not places:
             return
         places.sort()
+        counts = Counter(each.number for each in places)
         detectors = self._patterns.detectors
         last_number, at = -1, 0
+        nearby: Nearby | None = None
         for number, first, last in places:
             if number != last_number:
-                last_number, at = number, view.begin
+                last_number, at, nearby = number, view.begin, None
             at = max(at, first, self._done[number] - view.base)
             stop = min(last, view.limit - 1)
             detector = detectors[number]
@@ -92,7 +97,12 @@ class PatternLook:
                     at = stop + 1
                     break
                 begin, end = found.span()
-                worth = detector.worth(found[detector.group(found)], view.low, begin, end)
+                worth = detector.check(found[detector.group(found)]) if detector.check is not None else detector.score
+                if 0 < worth < detector.near_score and detector.words is not None:
+                    if nearby is None:
+                        nearby = Nearby(detector.words, view.low, many=counts[number] * MANY > len(view.low))
+                    if nearby.around(begin, end):
+                        worth = detector.near_score
                 at = begin + 1
                 if worth:
                     at = end
