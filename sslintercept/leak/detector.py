@@ -9,7 +9,6 @@ L{LONGEST} bytes.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from re import _parser  # type: ignore[attr-defined]  # the one place that knows how long a match can be
@@ -91,7 +90,6 @@ class Detector:
     """where the format is from"""
     pattern: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
     longest: int = field(init=False, repr=False, compare=False)
-    words: re.Pattern[bytes] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """
@@ -113,12 +111,8 @@ class Detector:
         if not least or most > LONGEST:
             what = f"a match may have {least} to {most} bytes"
             raise ConfigError(what, where=where, remedy=f"let it have 1 to {LONGEST}: say {{1,20}} where + is")
-        # Of two words that begin alike the shorter says all. Scripts without spaces have no beginnings of words.
-        near = [word for word in self.near if not any(word != other and word.startswith(other) for other in self.near)]
-        words = b"|".join((rb"(?<![0-9a-z])" if word.isascii() else b"") + re.escape(word.encode()) for word in near)
         object.__setattr__(self, "pattern", pattern)
         object.__setattr__(self, "longest", most)
-        object.__setattr__(self, "words", re.compile(b"(?=(%b))" % words) if words else None)
 
     def group(self, found: re.Match[bytes]) -> int:
         """Which group of a match is the secret."""
@@ -129,37 +123,6 @@ class Detector:
         group = self.group(found)
         head = found[0][: found.start(group) - found.start()].decode("utf-8", "replace")
         return _CONTROL.sub(" ", head) + masked(found[group], self.front, self.back)
-
-
-class Nearby:
-    """
-    Words of a detector in a text, all of them looked up at once, or only around a place.
-
-    @param many: so many places will be asked for that the first is cheaper.
-    """
-
-    __slots__ = ("_begins", "_ends", "_low", "_words")
-
-    def __init__(self, words: re.Pattern[bytes], low: bytes, *, many: bool) -> None:
-        self._words, self._low = words, low
-        self._begins: list[int] | None = None
-        if many:
-            spans = [found.span(1) for found in words.finditer(low)]
-            self._begins, self._ends = [begin for begin, _ in spans], [end for _, end in spans]
-
-    def around(self, begin: int, end: int) -> bool:
-        """Whether there is one within L{NEAR} bytes of what is at *begin* to *end*, and not within it."""
-        return self._within(max(begin - NEAR, 0), begin) or self._within(end, end + NEAR)
-
-    def _within(self, first: int, last: int) -> bool:
-        if self._begins is None:
-            return self._words.search(self._low, first, last) is not None
-        at = bisect_left(self._begins, first)
-        while at < len(self._begins) and self._begins[at] < last:
-            if self._ends[at] <= last:
-                return True
-            at += 1
-        return False
 
 
 def widths(pattern: bytes) -> tuple[int, int]:

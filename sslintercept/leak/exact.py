@@ -54,7 +54,7 @@ def normal(cell: str) -> tuple[bytes, ...]:
     if _NUMBER.fullmatch(text):
         digits = text.encode().translate(None, _NOT_DIGITS)
         return (b"#" + digits,) if LEAST_DIGITS <= len(digits) <= MOST_DIGITS else ()
-    words = tuple(word.text for word in words_of(text.encode().lower()))
+    words = tuple(word for word, _, _ in words_of(text.encode().lower()))
     return words if len(words) <= MOST_WORDS and len(b"".join(words)) >= LEAST_LETTERS else ()
 
 

@@ -53,7 +53,7 @@ class Winnower:
         self._words = words[-(CERTAIN - 1) :]
         if len(words) < CERTAIN:
             return []
-        texts = [word.text for word in words]
+        texts = [text for text, _, _ in words]
         runs = list(map(b" ".join, zip(*(texts[first:] for first in range(RUN)), strict=False)))
         hashes = list(map(crc32, runs))
         chosen: list[tuple[bytes, Word, Word]] = []
@@ -184,4 +184,4 @@ class FingerprintLook:
                 if len(seen) >= of.enough(total):
                     self._found[number] = None
                     evidence = f"{len(seen)} of {total} fingerprints of {name}"
-                    yield Hit(last.begin, of.name, first.begin, last.end, evidence, of.score, hash((of.name, number)))
+                    yield Hit(last[1], of.name, first[1], last[2], evidence, of.score, hash((of.name, number)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from sslintercept.leak.detector import NEAR, Detector, Nearby
+from sslintercept.leak.detector import NEAR, Detector
 from sslintercept.leak.engine import Engine, Mark, make_engine
 from sslintercept.leak.view import Hit, View
 
@@ -15,8 +15,6 @@ ENOUGH: Final = 8
 """different ones that pass the check make company"""
 REFUTED: Final = 2
 """for that many that pass, one may fail"""
-MANY: Final = 3 * NEAR
-"""bytes of a window for a place, below which it is cheaper to look up all words nearby at once"""
 FEW: Final = 4
 """places that are tried one by one"""
 MOST_COMPANY: Final = 64
@@ -34,6 +32,13 @@ class Patterns:
         self.detectors: Final = tuple(detectors)
         marks = [Mark(each.name, each.mark, each.before, b"" if each.whole else each.after) for each in detectors]
         self.engine: Final[Engine] = make_engine(marks, engine)
+        numbers: dict[bytes, int] = {}
+        self.near: Final = [
+            [numbers.setdefault(word.encode(), len(numbers)) for word in each.near] for each in detectors
+        ]
+        """numbers of the words of each detector"""
+        self.words: Final = list(numbers)
+        self.word_engine: Final = make_engine([Mark("near", re.escape(word)) for word in self.words], engine)
 
     def start(self, least: int) -> PatternLook:
         """Look at one stream, for what is worth *least* or more."""
@@ -65,6 +70,49 @@ class _Company:
         return self.sure
 
 
+class _Nearby:
+    """Words in a window, looked up when somebody asks."""
+
+    __slots__ = ("_low", "_of", "_patterns", "_places")
+
+    def __init__(self, patterns: Patterns, low: bytes) -> None:
+        self._patterns, self._low = patterns, low
+        self._places: list[set[int]] | None = None
+        """where each word begins"""
+        self._of: dict[int, list[tuple[int, int]]] = {}
+        """where those of each detector begin and end"""
+
+    def around(self, number: int, begin: int, end: int) -> bool:
+        """Whether one of a detector's words is within L{NEAR} bytes of what is at *begin* to *end*."""
+        spans = self._of.get(number)
+        if spans is None:
+            spans = self._of[number] = self._spans(number)
+        return _one_within(spans, begin - NEAR, begin) or _one_within(spans, end, end + NEAR)
+
+    def _spans(self, number: int) -> list[tuple[int, int]]:
+        patterns, low = self._patterns, self._low
+        if self._places is None:
+            self._places = [set() for _ in patterns.words]
+            for word, first, last in patterns.word_engine.places(low):
+                text = patterns.words[word]
+                for at in range(first, last + 1):
+                    # Scripts without spaces have no beginnings of words.
+                    if low.startswith(text, at) and (text[0] >= 0x80 or not low[max(at - 1, 0) : at].isalnum()):
+                        self._places[word].add(at)
+        return sorted(
+            (at, at + len(patterns.words[word])) for word in patterns.near[number] for at in self._places[word]
+        )
+
+
+def _one_within(spans: list[tuple[int, int]], first: int, last: int) -> bool:
+    at = bisect_left(spans, (first, 0))
+    while at < len(spans) and spans[at][0] < last:
+        if spans[at][1] <= last:
+            return True
+        at += 1
+    return False
+
+
 class PatternLook:
     """Looks at one stream."""
 
@@ -81,13 +129,12 @@ class PatternLook:
         if not places:
             return
         places.sort()
-        counts = Counter(each.number for each in places)
+        nearby = _Nearby(self._patterns, view.low)
         detectors = self._patterns.detectors
         last_number, at = -1, 0
-        nearby: Nearby | None = None
         for number, first, last in places:
             if number != last_number:
-                last_number, at, nearby = number, view.begin, None
+                last_number, at = number, view.begin
             at = max(at, first, self._done[number] - view.base)
             stop = min(last, view.limit - 1)
             detector = detectors[number]
@@ -98,11 +145,8 @@ class PatternLook:
                     break
                 begin, end = found.span()
                 worth = detector.check(found[detector.group(found)]) if detector.check is not None else detector.score
-                if 0 < worth < detector.near_score and detector.words is not None:
-                    if nearby is None:
-                        nearby = Nearby(detector.words, view.low, many=counts[number] * MANY > len(view.low))
-                    if nearby.around(begin, end):
-                        worth = detector.near_score
+                if 0 < worth < detector.near_score and nearby.around(number, begin, end):
+                    worth = detector.near_score
                 at = begin + 1
                 if worth:
                     at = end

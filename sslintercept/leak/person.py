@@ -234,7 +234,7 @@ DETECTORS: Final = (
         near_score=_NEAR,
         company=True,
         back=2,
-        source="Besluit burgerservicenummer, annex",
+        source="RvIG, burgerservicenummer: weights 9 to 2 and -1, modulo 11",
     ),
     Detector(
         "pl-pesel",
@@ -303,7 +303,7 @@ DETECTORS: Final = (
         near_score=_NEAR,
         company=True,
         back=2,
-        source="Receita Federal, Ato Declaratório 2000",
+        source="Receita Federal, two check digits modulo 11",
     ),
     Detector(
         "cn-resident-id",

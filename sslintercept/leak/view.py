@@ -26,20 +26,19 @@ _WORD = re.compile(rb"(?<![%b])[%b]{1,%d}(?![%b])" % (_WORD_BYTES, _WORD_BYTES, 
 _STRIPPED: Final = b"._@'+-"
 
 
-class Word(NamedTuple):
-    """A word in lower case; what joins words into addresses and names with hyphens is part of it."""
+Word = tuple[bytes, int, int]
+"""
+A word in lower case, where it begins and where it ends, in the folded text of the stream.
 
-    text: bytes
-    begin: int
-    """in the folded text of the stream"""
-    end: int
+What joins words into addresses and names with hyphens is part of it. Not a named tuple: there are many.
+"""
 
 
 def words_of(low: bytes, begin: int = 0, limit: int | None = None, base: int = 0) -> Iterator[Word]:
     """Words of text in lower case that begin at *begin* and before *limit*."""
     limit = len(low) if limit is None else limit
     for found in _WORD.finditer(low, begin):
-        start = found.start()
+        start, end = found.span()
         if start >= limit:
             return
         text = found[0]
@@ -48,7 +47,8 @@ def words_of(low: bytes, begin: int = 0, limit: int | None = None, base: int = 0
             text = text.strip(_STRIPPED)
             if not text:
                 continue
-        yield Word(text, base + start, base + start + len(text))
+            end = start + len(text)
+        yield text, base + start, base + end
 
 
 class View:
