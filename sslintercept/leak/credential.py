@@ -31,6 +31,7 @@ _PLACEHOLDERS: Final = (
     b"xxxx",
     b"....",
 )
+_LETTERS: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LEAST_BITS: Final = 3.0
 """bits a character of a token, at least: 20 random ones of base 62 have about 4"""
 
@@ -92,10 +93,8 @@ def password(text: bytes) -> int:
 
     Digits or signs among letters, and not all the same.
     """
-    letters = sum(character in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" for character in text)
-    others = len(text) - letters
-    names = text.translate(None, b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.-")
-    if not others or not names or not letters or bits(text) < 2.5 or _placeholder(text):
+    others = text.translate(None, _LETTERS)
+    if len(others) == len(text) or not others.translate(None, b"_.-") or bits(text) < 2.5 or _placeholder(text):
         return 0
     return _FAIR
 
