@@ -239,21 +239,22 @@ class ExactLook:
                     if len(digits) > data.longest:
                         break
                     if len(digits) in data.lengths and (places := data.places(b"#" + digits)):
-                        yield from self._met(places, start, end)
+                        yield from self._met(places, begin, start, end)
             else:
                 numbers.clear()
                 if places := data.places(text):
-                    yield from self._met(places, begin, end)
+                    yield from self._met(places, begin, begin, end)
             if runs:
                 longer = [(b"%b %b" % (run, text), start, more - 1) for run, start, more in runs]
                 for run, start, _ in longer:
                     if places := data.places(run):
-                        yield from self._met(places, start, end)
+                        yield from self._met(places, begin, start, end)
                 runs[:] = [each for each in longer if each[2]]
             if (data.digits_begin or not 48 <= text[0] < 58) and data.begins(text):
                 runs.append((text, begin, MOST_WORDS - 1))
 
-    def _met(self, places: tuple[int, ...], begin: int, end: int) -> Iterator[Hit]:
+    def _met(self, places: tuple[int, ...], at: int, begin: int, end: int) -> Iterator[Hit]:
+        """A cell was met, of which the last word begins at *at*."""
         data, rows = self._data, self._rows
         for place in places:
             row, column = divmod(place, MOST_COLUMNS)
@@ -261,19 +262,19 @@ class ExactLook:
                 continue
             columns = rows.pop(row, {})
             columns[column] = begin
-            columns = {each: at for each, at in columns.items() if end - at <= data.within}
+            columns = {each: place for each, place in columns.items() if end - place <= data.within}
             rows[row] = columns
             if len(columns) >= data.least:
-                yield self._hit(row, columns, end)
+                yield self._hit(row, columns, at, end)
         if len(rows) > MOST_OPEN:
             for row in list(rows)[: len(rows) - MOST_OPEN // 2]:  # those seen least lately
                 del rows[row]
 
-    def _hit(self, row: int, columns: dict[int, int], end: int) -> Hit:
+    def _hit(self, row: int, columns: dict[int, int], at: int, end: int) -> Hit:
         del self._rows[row]
         if len(self._told) < MOST_OPEN:
             self._told.add(row)
         names = ", ".join(self._data.columns[column] for column in sorted(columns))
         begin = min(columns.values())
         evidence = f"row {row + 1}: {names}"
-        return Hit(end, self._data.name, begin, end, evidence, self._data.score, hash((self._data.name, row)))
+        return Hit(at, self._data.name, begin, end, evidence, self._data.score, hash((self._data.name, row)))

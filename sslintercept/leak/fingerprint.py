@@ -47,8 +47,8 @@ class Winnower:
         self._last = -1
         """the hash that was chosen last; the same again is the same run"""
 
-    def add(self, words: list[Word]) -> list[tuple[bytes, Word, Word]]:
-        """Take the next words; give the runs that are chosen, with their first and last words."""
+    def add(self, words: list[Word]) -> list[tuple[int, bytes, Word, Word]]:
+        """Take the next words; give where runs are chosen, the runs, and their first and last words."""
         words = self._words + words
         self._words = words[-(CERTAIN - 1) :]
         if len(words) < CERTAIN:
@@ -56,13 +56,13 @@ class Winnower:
         texts = [text for text, _, _ in words]
         runs = list(map(b" ".join, zip(*(texts[first:] for first in range(RUN)), strict=False)))
         hashes = list(map(crc32, runs))
-        chosen: list[tuple[bytes, Word, Word]] = []
+        chosen: list[tuple[int, bytes, Word, Word]] = []
         last = self._last
         for window, least in enumerate(map(min, *(hashes[first:] for first in range(WINDOW)))):
             if least != last:
                 last = least
                 run = hashes.index(least, window)
-                chosen.append((runs[run], words[run], words[run + RUN - 1]))
+                chosen.append((words[window + CERTAIN - 1][1], runs[run], words[run], words[run + RUN - 1]))
         self._last = last
         return chosen
 
@@ -75,7 +75,7 @@ def prints(key: bytes, chunks: Iterable[bytes]) -> set[int]:
     def words(*, final: bool) -> None:
         nonlocal text, done
         limit = len(text) if final else len(text) - AHEAD
-        found.update(digest(key, run) for run, _, _ in winnower.add(View(text, 0, done, limit).words()))
+        found.update(digest(key, run) for _, run, _, _ in winnower.add(View(text, 0, done, limit).words()))
         begin = max(limit - BEHIND, 0)
         text, done = text[begin:], limit - begin
 
@@ -171,7 +171,7 @@ class FingerprintLook:
 
     def look(self, view: View) -> Iterator[Hit]:
         of = self._prints
-        for run, first, last in self._winnower.add(view.words()):
+        for at, run, first, last in self._winnower.add(view.words()):
             each = digest(of.key, run)
             for number in of.table.find(each):
                 if number >= len(of.documents):
@@ -184,4 +184,4 @@ class FingerprintLook:
                 if len(seen) >= of.enough(total):
                     self._found[number] = None
                     evidence = f"{len(seen)} of {total} fingerprints of {name}"
-                    yield Hit(last[1], of.name, first[1], last[2], evidence, of.score, hash((of.name, number)))
+                    yield Hit(at, of.name, first[1], last[2], evidence, of.score, hash((of.name, number)))

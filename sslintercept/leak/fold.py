@@ -131,7 +131,7 @@ class Fold:
     def forget(self, before: int) -> None:
         """Nobody will ask for what is before *before*."""
         index = bisect_right(self._places, (before, 1 << 63)) - 1
-        del self._places[:index]
+        del self._places[: max(index, 0)]
 
     def _place(self, at: int, origin: int) -> None:
         there, was = self._places[-1]

@@ -25,7 +25,7 @@ FAR: Final = 4096
 MOST_DIFFERENT: Final = 4096
 """different secrets of a kind that are told apart; then they count as seen before"""
 MOST_HELD: Final = 256
-"""findings of a kind that wait for others, at most"""
+"""findings of a kind that are told, at most, or wait for others"""
 
 
 class Finding(NamedTuple):
@@ -59,7 +59,7 @@ class Policy:
     least: Mapping[str, int] = field(default_factory=dict)
     """how many different ones of a detector make a finding; 1, if nothing is said"""
     keep: int = 20
-    """findings of a detector that are told; further ones are counted"""
+    """findings of a detector that are told, at most L{MOST_HELD}; further ones are counted"""
 
 
 @dataclass(slots=True)

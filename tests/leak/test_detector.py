@@ -71,6 +71,11 @@ def test_a_pattern_without_bounds_is_refused(pattern: str, what: str) -> None:
         detector("x", pattern)
 
 
+def test_a_detector_whose_whole_is_no_pattern_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no pattern"):
+        Detector("x", "x", b"abc", rb"abc(")
+
+
 @pytest.mark.parametrize(
     ("pattern", "count"),
     [("abc", 1), ("a?", 2), ("a{2,5}", 4), ("ab|cd|ef", 3), ("a?b?", 4), ("(?:ab?){2}", 4), ("a??", 2)],

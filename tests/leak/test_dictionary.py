@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sslintercept.errors import ConfigError
+from sslintercept.leak import dictionary as dictionaries
 from sslintercept.leak.dictionary import Dictionaries, Dictionary, Pair
 from sslintercept.leak.scan import Finding, Policy, Scan
 
@@ -113,6 +114,12 @@ def test_a_dictionary_that_is_worth_less_than_the_policy_asks_says_nothing() -> 
 def test_a_term_that_is_empty_or_too_long_is_refused(term: str) -> None:
     with pytest.raises(ConfigError, match="empty or too long"):
         Dictionaries([Dictionary("x", {term: 1})])
+
+
+def test_more_terms_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dictionaries, "MOST_TERMS", 2)
+    with pytest.raises(ConfigError, match="3 terms"):
+        Dictionaries([Dictionary("x", {"aa": 1, "bb": 1, "cc": 1})])
 
 
 def test_a_distance_out_of_bounds_is_refused() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslintercept.errors import ConfigError
+from sslintercept.leak import digest as digests
 from sslintercept.leak.digest import DigestTable, digest, make_key, pack, read_secret, write_secret
 
 KEY = bytes(32)
@@ -50,6 +51,22 @@ def test_a_file_is_for_its_owner_only_and_leaves_nothing_beside_it(tmp_path: Pat
     assert read_secret(path) == b"two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_secret(tmp_path / "key", b"one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_hashes_than_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "MOST_ENTRIES", 2)
+    with pytest.raises(ConfigError, match="3 hashes"):
+        pack(KEY, [(1, 1), (2, 2), (3, 3)])
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:

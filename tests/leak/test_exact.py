@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sslintercept.errors import ConfigError
+from sslintercept.leak import exact
 from sslintercept.leak.digest import read_secret
 from sslintercept.leak.exact import MOST_COLUMNS, MOST_SHARING, ExactData, normal, register, register_csv
 from sslintercept.leak.scan import Finding, Policy, Scan
@@ -152,6 +153,31 @@ def test_a_table_out_of_bounds_is_refused(columns: tuple[str, ...], rows: list[t
 def test_bytes_that_are_no_registered_table_are_refused(packed: bytes) -> None:
     with pytest.raises(ConfigError, match="exact data x"):
         ExactData("x", KEY, packed)
+
+
+def test_only_the_rows_seen_lately_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(f"person{number}", f"{number + 10_000}") for number in range(40)]
+    packed = register(KEY, ("name", "number"), rows).packed
+    scan = Scan(Policy([ExactData("x", KEY, packed, within=2048)]))
+    monkeypatch.setattr(exact, "MOST_OPEN", 10)
+    names = " ".join(name for name, _ in rows)
+    findings = scan.feed(f"{names} 10000 10039") + scan.finish()
+    assert [finding.evidence for finding in findings] == ["row 40: name, number"]
+
+
+def test_what_words_are_is_remembered_for_so_many_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "MEMORY", 3)
+    data = ExactData("customers", KEY, PACKED)
+    scan = Scan(Policy([data]))
+    findings = scan.feed("one two three four Anna Berg five six seven 12345678") + scan.finish()
+    assert [finding.evidence for finding in findings] == ["row 1: name, account"]
+    assert len(data._known) <= 3
+
+
+def test_a_table_with_too_many_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "MOST_ROWS", 2)
+    with pytest.raises(ConfigError, match="more than 2 rows"):
+        register(KEY, ("name",), [("anna",)] * 3)
 
 
 @pytest.mark.parametrize(("least", "within"), [(0, 256), (33, 256), (2, 0), (2, 5000)])

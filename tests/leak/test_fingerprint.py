@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslintercept.errors import ConfigError
+from sslintercept.leak import fingerprint
 from sslintercept.leak.fingerprint import CERTAIN, LEAST_PRINTS, MOST_SHARING, RUN, Fingerprints, prints, register
 from sslintercept.leak.scan import Finding, Policy, Scan
 
@@ -95,6 +96,12 @@ def test_what_many_documents_have_in_common_is_left_out() -> None:
     documents = {f"letter {number}": [f"{form} {text(number + 20, 60)}".encode()] for number in range(MOST_SHARING + 1)}
     scan = Scan(Policy([Fingerprints("x", KEY, register(KEY, documents).packed)]))
     assert scan.feed(form) + scan.finish() == []
+
+
+def test_more_documents_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "MOST_DOCUMENTS", 1)
+    with pytest.raises(ConfigError, match="2 documents"):
+        register(KEY, {"a": [b""], "b": [b""]})
 
 
 def test_documents_that_are_too_short_are_named() -> None:

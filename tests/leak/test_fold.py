@@ -84,3 +84,10 @@ def test_places_are_known_after_others_were_forgotten() -> None:
     before = fold.origin(place)
     fold.forget(place - 5)
     assert fold.origin(place) == before == 900
+
+
+def test_forgetting_what_is_before_the_beginning_forgets_nothing() -> None:
+    fold = Fold()
+    fold.feed("\u00adx\u00ady".encode(), final=True)
+    fold.forget(-5)
+    assert [fold.origin(place) for place in range(2)] == [2, 5]

@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslintercept.leak import scan as scanning
+from sslintercept.leak.dictionary import Dictionaries, Dictionary
+from sslintercept.leak.exact import ExactData, register
+from sslintercept.leak.fingerprint import Fingerprints
+from sslintercept.leak.fingerprint import register as register_documents
 from sslintercept.leak.pattern import Patterns
-from sslintercept.leak.scan import AT_LEAST_HELD, AT_ONCE, STEP, Count, Finding, Policy, Scan
+from sslintercept.leak.scan import AT_LEAST_HELD, AT_ONCE, STEP, Count, Finding, Looking, Policy, Scan
 from sslintercept.leak.table import TABLE, chosen
 from tests.leak.test_engine import TEXTS
 
 ALL = Patterns(tuple(TABLE.values()))
+KEY = bytes(32)
 IBAN = Patterns(chosen(["iban"]))
 SOME = "Grüße, Visa 4111\u00a01111\u00a01111\u00a01111, IBAN DE89 3704 0044 0532 0130 00; NHS 943 476 5919"
 CARD, ACCOUNT = "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00"
@@ -56,6 +61,24 @@ def test_small_steps_change_nothing(text: str, size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scanning, "STEP", 1)
         assert found(raw[at : at + size] for at in range(0, len(raw), size)) == whole
+
+
+def test_cuts_change_nothing_whoever_looks() -> None:
+    plan = " ".join(f"word{number * 7919 % 101}" for number in range(60))
+    looking: list[Looking] = [
+        ALL,
+        Dictionaries([Dictionary("words", {"secret": 1, "falcon": 1}, least=2)]),
+        ExactData("rows", KEY, register(KEY, ("name", "number"), [("Anna Berg", "12345678")]).packed),
+        Fingerprints("documents", KEY, register_documents(KEY, {"plan": [plan.encode()]}).packed),
+    ]
+    policy = Policy(looking)
+    raw = f"{SOME} secret Anna Berg {plan}, 12345678 falcon Anna Berg, 12 345 678 {SOME} {plan}".encode()
+    whole = found([raw], policy)
+    assert {finding.detector for finding in whole} == {"card", "iban", "uk-nhs", "words", "rows", "documents"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanning, "STEP", 1)
+        for size in (1, 2, 3, 50, 777):
+            assert found((raw[at : at + size] for at in range(0, len(raw), size)), policy) == whole
 
 
 def test_places_are_those_of_what_was_fed() -> None:
