@@ -36,6 +36,7 @@ bench: $(VENV)/.installed  ## side by side with the peers that are installed; BE
 	$(if $(BENCH),,$(BIN)/python bench/aio.py)
 	$(if $(BENCH),,$(BIN)/python bench/icap.py)
 	$(if $(BENCH),,$(BIN)/python bench/store.py)
+	$(if $(BENCH),,$(BIN)/python bench/leak.py)
 
 lint: $(VENV)/.installed-dev  ## style, types, order of imports
 	$(BIN)/ruff check

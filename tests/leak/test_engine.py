@@ -1,0 +1,73 @@
+"""Two engines, one answer: what Hyperscan leads to is what C{re} leads to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sslintercept.errors import ConfigError
+from sslintercept.leak.engine import HyperscanEngine, Mark, PlainEngine, make_engine
+from sslintercept.leak.pattern import Patterns
+from sslintercept.leak.scan import Finding, Policy, Scan
+from sslintercept.leak.table import TABLE
+
+FAST = Patterns(tuple(TABLE.values()))
+PLAIN = Patterns(tuple(TABLE.values()), engine="re")
+
+SECRETS = (
+    *("4111 1111 1111 1111", "378282246310005", "DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"),
+    *("86 095 742 719", "255081416802538", "12345678Z", "X-1234567-L", "RSSMRA85T10A562S", "111222333", "44051401359"),
+    *("AB 12 34 56 C", "943 476 5919", "219-09-9998", "756.9217.0769.85", "529.982.247-25", "11010519491231002X"),
+    *("2341 2341 2346", "811228-9874", "85.07.30-033.28", "131052-308T", "15076500565"),
+    *("ghp_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ" + "0mLq17", "postgres://joe:s3cr3tpw@db", 'password="Tr0ub4dor.3"'),
+    *(
+        "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0",
+        "PuTTY-User-Key-File-2: ssh-rsa",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ",
+    ),
+)
+GLUE = st.sampled_from(
+    ["", " ", "\n", ",", "-", ".", "0", "4", "a", "Z", "_", "é", "visa ", "ssn ", "dni ", "eyJ", "sk-", "DE12"]
+)
+TEXTS = st.lists(st.tuples(GLUE, st.sampled_from(SECRETS), GLUE).map("".join), max_size=8).map("".join)
+
+
+def found(patterns: Patterns, text: str) -> list[Finding]:
+    scan = Scan(Policy([patterns], score=1))
+    return scan.feed(text) + scan.finish()
+
+
+@given(TEXTS)
+def test_both_engines_lead_to_the_same_findings(text: str) -> None:
+    assert found(FAST, text) == found(PLAIN, text)
+
+
+@given(st.text("0123456789 -.ABCDXeyJ_:/=", max_size=400))
+@settings(max_examples=300)
+def test_both_engines_lead_to_the_same_findings_in_what_only_looks_like_it(text: str) -> None:
+    assert found(FAST, text) == found(PLAIN, text)
+
+
+@given(st.lists(st.sampled_from([b"ab", b"abab", b"a", b"xab", b" "]), max_size=30).map(b"".join))
+def test_hyperscan_names_every_place_that_re_names(text: bytes) -> None:
+    marks = [Mark("x", b"ab(?:ab){0,2}", b"x", b"b"), Mark("y", b"[ab]{2,3}")]
+    named = {
+        (number, at) for number, first, last in HyperscanEngine(marks).places(text) for at in range(first, last + 1)
+    }
+    assert {(number, first) for number, first, _ in PlainEngine(marks).places(text)} <= named
+
+
+def test_a_mark_that_hyperscan_does_not_know_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError, match="detector odd: "):
+        make_engine([Mark("fine", b"abc"), Mark("odd", rb"(a)\1")])
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no engine pcre"):
+        make_engine([], "pcre")
+
+
+@pytest.mark.parametrize("kind", ["hyperscan", "re"])
+def test_without_marks_there_are_no_places(kind: str) -> None:
+    assert make_engine([], kind).places(b"anything") == []
