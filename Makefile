@@ -34,6 +34,7 @@ bench: $(VENV)/.installed  ## side by side with the peers that are installed; BE
 	$(if $(BENCH),,$(BIN)/python bench/dns.py)
 	$(if $(BENCH),,$(BIN)/python bench/transform.py)
 	$(if $(BENCH),,$(BIN)/python bench/aio.py)
+	$(if $(BENCH),,$(BIN)/python bench/sites.py)
 
 lint: $(VENV)/.installed-dev  ## style, types, order of imports
 	$(BIN)/ruff check
