@@ -2,7 +2,7 @@
 Lists are read in a process of their own, which hands back an image; the one that carries connections does not notice.
 
 A thread would: reading a million lines keeps Python's lock for seconds, and whoever else wants it waits up to 5 ms each
-time (docs/sites.md has the figures). The image comes in memory that both processes share, so nothing is copied.
+time (docs/sites.md has the figures). The image comes through a file in memory (memfd_create(2)).
 
     python -m sslintercept.sites.compile < settings > image
 """
@@ -10,7 +10,6 @@ time (docs/sites.md has the figures). The image comes in memory that both proces
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import subprocess
 import sys
@@ -50,7 +49,7 @@ class Compilation:
         descriptor = os.memfd_create(f"sites {self._settings.name}"[:64], os.MFD_CLOEXEC)
         try:
             self._make(descriptor)
-            return Image(memoryview(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)))
+            return Image(whole(descriptor))
         except (OSError, ValueError) as problem:
             raise self._error(f"it could not be read in a process of its own ({problem})") from problem
         finally:
@@ -92,13 +91,22 @@ class Compilation:
         return ListError(what, where=f"list {self._settings.name}", remedy="the list that was loaded before stays")
 
 
+def whole(descriptor: int) -> bytes:
+    """All of a file in memory; a single C{read} gives it, without Python's lock and without a copy."""
+    size = os.fstat(descriptor).st_size
+    data = os.pread(descriptor, size, 0)
+    if len(data) != size:
+        raise ValueError("half an image of a list")
+    return data
+
+
 def compiled(settings: ListSettings) -> Image:
     """
     Make an image here and now; for tests and small lists.
 
     @raise ListError: the list cannot be used.
     """
-    return Image(memoryview(b"".join(bytes(part) for part in build(settings).finish())))
+    return Image(b"".join(bytes(part) for part in build(settings).finish()))
 
 
 def packed(settings: ListSettings) -> bytes:

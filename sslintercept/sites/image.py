@@ -2,11 +2,11 @@
 A list as one block of bytes in which a site is found without making an object for each entry.
 
 Layout, native byte order, each part at a multiple of eight bytes: a head (JSON: sizes, files, report), the slots of an
-open hash table, what each entry says, where its key begins, a filter, the keys one behind the other.
+open hash table, a filter, the entries. An entry is its key, a line feed, and eight bytes of what it says; a slot is the
+place of an entry, found by the CRC-32 of the key.
 
-A slot holds the CRC-32 of a key and the number of an entry, and a key found by them is compared byte by byte, so that
-no collision lists an innocent site. CRC-32 says the same in every process, which C{hash} does not; that somebody can
-make names with the same one is bounded by L{MAX_CHAIN}.
+The key is compared byte by byte, so that no collision lists an innocent site. CRC-32 says the same in every process,
+which C{hash} does not; that somebody can make names with the same one is bounded by L{MAX_CHAIN}.
 
 The filter (Bloom, one bit a key) also knows the ancestors of names and the origins of URLs. So a look-up goes from the
 right, C{example.com} before C{www.example.com}, and ends at the first name under which nothing is listed: mostly after
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
@@ -25,21 +26,29 @@ from sslintercept.sites.key import is_network
 from sslintercept.sites.listing import Entry, Kind, ListError, Report
 
 MAX_ENTRIES: Final = 8_000_000
-"""entries of one list; about 400 MiB"""
-MAX_KEYS: Final = 1 << 31
-"""bytes of all keys"""
+"""entries of one list; about 300 MiB"""
+MAX_BYTES: Final = 1 << 30
+"""bytes of all entries"""
 MAX_CHAIN: Final = 2000
 """slots that are looked at for one key; a list that needs more is made to be slow, or names a site as often"""
 MAX_FILES: Final = 0xFFFF
 """files, and pairs of a file and a category"""
 NONE: Final = ()
 MAGIC: Final = b"sites 1\n"
+PLACE: Final = 8
+"""the first place of an entry, for a slot with 0 is free"""
+END: Final = 10
+"""follows a key; no key has it"""
+SAYS: Final = Struct("<Q")
+"""what an entry says: line (32 bits), source (16), exception (1), kind (7)"""
 KINDS: Final = tuple(Kind)
 NUMBERS: Final = {kind: number for number, kind in enumerate(KINDS)}
 KIND: Final = 0x7F
 """the bits of an entry with the number of its kind"""
 EXCEPTION: Final = 0x80
 """the bit of an entry that takes off the list"""
+SLOTS: Final = 4
+"""slots for each entry, at least: most look-ups meet one entry, and none that is not theirs"""
 BITS: Final = 16
 """bits of the filter for each entry, at least"""
 
@@ -52,20 +61,19 @@ class Source(NamedTuple):
 
 
 Hit: TypeAlias = tuple[bytes, int]
-"""An entry that was found: its key, and what it says, as a number that L{said} takes apart."""
+"""An entry that was found: its key, and what it says (L{SAYS})."""
 
 
-class Said(NamedTuple):
-    """What an entry says besides its key."""
-
-    kind: Kind
-    exception: bool
-    line: int
-    source: int
+def kind_of(number: int) -> Kind:
+    return KINDS[number & KIND]
 
 
-def said(number: int) -> Said:
-    return Said(KINDS[number & KIND], bool(number & EXCEPTION), number >> 24, number >> 8 & 0xFFFF)
+def source_of(number: int) -> int:
+    return number >> 8 & 0xFFFF
+
+
+def line_of(number: int) -> int:
+    return number >> 24
 
 
 class Builder:
@@ -80,9 +88,8 @@ class Builder:
         self.name = name
         self.report = Report()
         self.closest = False
-        self._keys = bytearray()
-        self._begins = array("I")
-        self._says = array("Q")
+        self._entries = bytearray(PLACE)
+        self._places = array("I")
         self._sources: dict[Source, int] = {}
 
     def source(self, file: str, category: str) -> int:
@@ -98,12 +105,14 @@ class Builder:
 
     def add(self, entry: Entry, line: int, source: int) -> None:
         """@raise ListError: there are too many."""
-        if len(self._says) >= MAX_ENTRIES or len(self._keys) > MAX_KEYS:
-            raise self._error(f"more than {MAX_ENTRIES} entries, or {MAX_KEYS >> 20} MiB of them")
-        self._begins.append(len(self._keys))
-        self._keys += entry.key
+        entries = self._entries
+        if len(self._places) >= MAX_ENTRIES or len(entries) > MAX_BYTES:
+            raise self._error(f"more than {MAX_ENTRIES} entries, or {MAX_BYTES >> 20} MiB of them")
+        self._places.append(len(entries))
         flags = NUMBERS[entry.kind] | (EXCEPTION if entry.exception else 0)
-        self._says.append((line & 0xFFFFFFFF) << 24 | source << 8 | flags)
+        entries += entry.key
+        entries.append(END)
+        entries += SAYS.pack((line & 0xFFFFFFFF) << 24 | source << 8 | flags)
 
     def _error(self, what: str) -> ListError:
         return ListError(what, where=f"list {self.name}", remedy="split it, or leave something out")
@@ -114,30 +123,31 @@ class Builder:
 
         @raise ListError: its keys are made to collide.
         """
-        begins, says, keys = self._begins, self._says, bytes(self._keys)
-        begins.append(len(keys))
-        count = len(says)
-        size = 1 << max(3, (count * 2 - 1).bit_length() if count else 3)
-        slots, mask = array("Q", bytes(8 * size)), size - 1
+        places, entries = self._places, bytes(self._entries)
+        count = len(places)
+        places.append(len(entries))
+        size = 1 << max(3, (count * SLOTS - 1).bit_length() if count else 3)
+        slots, mask = array("I", bytes(4 * size)), size - 1
         bits = 1 << max(9, (count * BITS - 1).bit_length() if count else 9)
         held, low = bytearray(bits >> 3), bits - 1
         prefixes: set[tuple[int, int]] = set()
         top = duplicates = 0
         for number in range(count):
-            key = keys[begins[number] : begins[number + 1]]
+            place = places[number]
+            end = places[number + 1] - SAYS.size
+            key = entries[place : end - 1]
+            same = entries[place : end + 3]  # the key, its kind and its source, but not its line
             crc = crc32(key)
-            at, what, met = crc & mask, says[number] & 0xFFFFFF, 0
-            while slot := slots[at]:
-                if slot >> 32 == crc:
-                    other = (slot & 0xFFFFFFFF) - 1
-                    if says[other] & 0xFFFFFF == what and keys[begins[other] : begins[other + 1]] == key:
-                        duplicates += 1
-                        break
+            at, met = crc & mask, 0
+            while other := slots[at]:
+                if entries.startswith(same, other):
+                    duplicates += 1
+                    break
                 at, met = (at + 1) & mask, met + 1
                 if met > MAX_CHAIN:
                     raise self._error(f"more than {MAX_CHAIN} keys at one place of the table")
             else:
-                slots[at] = crc << 32 | (number + 1)
+                slots[at] = place
                 held[(crc & low) >> 3] |= 1 << (crc & 7)
                 if is_network(key):
                     prefixes.add((key[0], key[1]))
@@ -154,9 +164,8 @@ class Builder:
         self.report.duplicates, self.report.entries = duplicates, count - duplicates
         head = {
             "slots": size,
-            "count": count,
             "filter": len(held),
-            "keys": len(keys),
+            "entries": len(entries),
             "top": top,
             "closest": self.closest,
             "prefixes": sorted(prefixes, reverse=True),
@@ -165,9 +174,7 @@ class Builder:
         }
         text = json.dumps(head).encode("ascii")
         text += b" " * (-len(text) % 8)
-        if len(begins) % 2:
-            begins.append(0)
-        return [MAGIC, len(text).to_bytes(8, "little"), text, slots, says, begins, held, keys]
+        return [MAGIC, len(text).to_bytes(8, "little"), text, slots, held, entries]
 
 
 class Image:
@@ -182,47 +189,44 @@ class Image:
     """
 
     __slots__ = (
-        *("_begins", "_keys", "_mask", "_says", "_slots"),
+        *("_data", "_entries", "_mask", "_slots"),
         *("bits", "closest", "held", "prefixes", "report", "size", "sources", "top"),
     )
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: bytes) -> None:
         """
-        @param data: stays in use as long as the image.
-
         @raise ValueError: it is no image.
         """
-        if bytes(data[:8]) != MAGIC:
+        if data[:8] != MAGIC:
             raise ValueError("no image of a list")
         end = 16 + int.from_bytes(data[8:16], "little")
-        head = json.loads(bytes(data[16:end]))
-        parts: list[memoryview] = []
-        count: int = head["count"]
-        for length in (head["slots"] * 8, count * 8, (count + 2) // 2 * 8, head["filter"], head["keys"]):
-            parts.append(data[end : end + length])
-            end += length
-        self._slots, self._says, self._begins = parts[0].cast("Q"), parts[1].cast("Q"), parts[2].cast("I")
-        self._mask: int = head["slots"] - 1
-        self.held, self._keys = bytes(parts[3]), parts[4]
+        head = json.loads(data[16:end])
+        view = memoryview(data)
+        middle = end + head["slots"] * 4
+        last = middle + head["filter"]
+        self._slots, self._mask = view[end:middle].cast("I"), head["slots"] - 1
+        self.held = data[middle:last]
+        self._data, self._entries = data, last
+        if view.nbytes != last + head["entries"]:
+            raise ValueError("half an image of a list")
         self.bits = len(self.held) * 8 - 1
         self.top, self.closest = bool(head["top"]), bool(head["closest"])
         self.prefixes: tuple[tuple[int, int], ...] = tuple((size, prefix) for size, prefix in head["prefixes"])
         self.sources = tuple(Source(*pair) for pair in head["sources"])
         self.report = Report(**head["report"])
-        self.size = data.nbytes
+        self.size = view.nbytes
 
     def find(self, key: bytes, crc: int) -> Sequence[Hit]:
         """All entries with this key, in the order of the list."""
-        slots, mask = self._slots, self._mask
+        slots, mask, data, size = self._slots, self._mask, self._data, len(key)
         at = crc & mask
         found: list[Hit] | None = None
-        while slot := slots[at]:
-            if slot >> 32 == crc:
-                number = (slot & 0xFFFFFFFF) - 1
-                if self._keys[self._begins[number] : self._begins[number + 1]] == key:
-                    if found is None:
-                        found = []
-                    found.append((key, self._says[number]))
+        while place := slots[at]:
+            begin = self._entries + place
+            end = begin + size
+            if data[begin:end] == key and data[end] == END:
+                found = [] if found is None else found
+                found.append((key, SAYS.unpack_from(data, end + 1)[0]))
             at = (at + 1) & mask
         return found or NONE
 

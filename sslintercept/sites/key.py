@@ -73,6 +73,8 @@ def asked_key(host: str) -> bytes | None:
     """Give the key of a name that somebody asks for; C{None} if no list could spell it."""
     if len(host) > MAX_NAME + 1:
         return None
+    if host.isascii():
+        return host.lower().removesuffix(".").encode("ascii")
     try:
         return labels_of(host).encode("ascii")
     except ValueError:
@@ -82,11 +84,13 @@ def asked_key(host: str) -> bytes | None:
 # -- Addresses -------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
 def address_of(host: str) -> bytes | None:
     """Give the packed address (4 or 16 bytes) of an IP literal, C{None} for a name. IPv4-mapped IPv6 is IPv4."""
-    if ":" not in host and not host[-1:].isdigit():
-        return None
+    return _parsed(host) if ":" in host or host[-1:].isdigit() else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(host: str) -> bytes | None:
     literal = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         return packed(ip_address(literal.partition("%")[0]))
@@ -133,23 +137,30 @@ def is_network(key: bytes) -> bool:
 # -- URLs ------------------------------------------------------------------------------------------------------------
 
 
-def authority_key(scheme: str, host: str, port: int | None) -> bytes | None:
+def host_key(host: str) -> bytes | None:
+    """Give the key of a host as a URL has it, name or IP literal; C{None} if no list could spell it."""
+    address = address_of(host)
+    if address is None:
+        return asked_key(host) or None
+    return literal_key(address)
+
+
+def literal_key(address: bytes) -> bytes:
+    """Give a packed address as a URL has it."""
+    literal = str(IPv4Address(address)) if len(address) == 4 else f"[{IPv6Address(address)}]"
+    return literal.encode("ascii")
+
+
+def authority_key(scheme: str, host: bytes, port: int | None) -> bytes:
     """
-    Give the beginning of the keys of all URLs of an origin; C{None} if no list could spell the host.
+    Give the beginning of the keys of all URLs of an origin; C{host} is a L{host_key}.
 
     The scheme is not part of it: who serves malware by HTTP serves it by HTTPS. Without a scheme, both default ports
     are left out.
     """
-    address = address_of(host)
-    if address is not None:
-        known = str(IPv4Address(address)) if len(address) == 4 else f"[{IPv6Address(address)}]"
-        name = known.encode("ascii")
-    elif not host or (found := asked_key(host)) is None:
-        return None
-    else:
-        name = found
-    default = (80, 443) if not scheme else (DEFAULT_PORTS.get(scheme),)
-    return name if port is None or port in default else b"%b:%d" % (name, port)
+    if port is None or port == DEFAULT_PORTS.get(scheme) or (not scheme and port in (80, 443)):
+        return host
+    return b"%b:%d" % (host, port)
 
 
 def url_key(text: bytes) -> tuple[bytes, str]:
@@ -165,11 +176,9 @@ def url_key(text: bytes) -> tuple[bytes, str]:
     if port and not 0 < int(port) < 65536:
         raise ValueError(f"{quoted(text)} has no port that can be")
     spelled = match["host"]
-    if address_of(host := spelled.decode("utf-8")) is None:
-        host = name_key(spelled).decode("ascii")
-    authority = authority_key(scheme, host, int(port) if port else None)
-    assert authority is not None
-    return authority + target_key(match["target"] or b"/"), scheme
+    host = host_key(literal) if address_of(literal := spelled.decode("utf-8")) is not None else name_key(spelled)
+    assert host is not None
+    return authority_key(scheme, host, int(port) if port else None) + target_key(match["target"] or b"/"), scheme
 
 
 def target_key(target: bytes) -> bytes:

@@ -10,21 +10,26 @@ one label further have something listed below them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
-from sslintercept.sites.image import EXCEPTION, KIND, NUMBERS, Hit, Image, said
-from sslintercept.sites.key import address_of, asked_key, authority_key, prefix_key, shown, target_key
+from sslintercept.sites.image import EXCEPTION, KIND, NUMBERS, Hit, Image, kind_of, line_of, source_of
+from sslintercept.sites.key import address_of, asked_key, authority_key, literal_key, prefix_key, shown, target_key
 from sslintercept.sites.listing import Kind, Listing
 
 HOST, DOMAIN, BELOW, URL, PREFIX = (
     NUMBERS[kind] for kind in (Kind.HOST, Kind.DOMAIN, Kind.BELOW, Kind.URL, Kind.PREFIX)
 )
+NONE: Final = ()
 MAX_SEGMENTS: Final = 64
 """Segments of a path that prefixes are looked for in; deeper, only the whole path is."""
 WWW: Final = b"www."
 """Prefixes without it are about hosts with it, too (squidGuard's urllist)."""
+
+
+Step: TypeAlias = tuple[bytes, int]
+"""A key, or the beginning of some, with its CRC-32."""
 
 
 class SiteList:
@@ -37,9 +42,8 @@ class SiteList:
 
     def listing(self, hit: Hit) -> Listing:
         key, number = hit
-        kind, _, line, source = said(number)
-        file, category = self.image.sources[source]
-        return Listing(self.name, category, file, line, shown(key), kind)
+        file, category = self.image.sources[source_of(number)]
+        return Listing(self.name, category, file, line_of(number), shown(key), kind_of(number))
 
     def decided(self, hits: list[Hit]) -> list[Hit]:
         """
@@ -55,28 +59,64 @@ class SiteList:
         return hits
 
 
-def names(image: Image, key: bytes) -> list[Hit]:
-    """All entries about a name, the most specific last."""
-    found: list[Hit] = []
-    held, bits, find = image.held, image.bits, image.find
-    dot = key.rfind(b".")
-    if image.top and dot >= 0:
-        top = key[dot + 1 :]
-        found += [hit for hit in find(top, crc32(top)) if hit[1] & KIND != HOST]
-    begin = key.rfind(b".", 0, dot) + 1 if dot > 0 else 0
+Found: TypeAlias = Iterator[tuple[SiteList, list[Hit]]]
+
+
+class Place(NamedTuple):
+    """A host that is asked for."""
+
+    key: bytes
+    address: bytes | None
+    """packed, if it is no name"""
+    anchor: int
+    """the CRC-32 of a name's last two labels; what no list has anything at or below, no list has"""
+
+    @classmethod
+    def of(cls, host: str) -> Place | None:
+        """C{None} if no list could spell it."""
+        if (address := address_of(host)) is not None:
+            return cls(literal_key(address), address, 0)
+        key = asked_key(host)
+        return cls(key, None, crc32(key[key.rfind(b".", 0, key.rfind(b".")) + 1 :])) if key else None
+
+
+class Asked(NamedTuple):
+    """The rest of a URL."""
+
+    scheme: str
+    port: int | None
+    target: bytes
+
+
+def suffixes(key: bytes) -> list[Step]:
+    """The name and all it lies below, the shortest first."""
+    found: list[Step] = []
+    begin = key.rfind(b".") + 1
     while True:
-        name = key[begin:] if begin else key
-        crc = crc32(name)
-        at = crc & bits
-        if not held[at >> 3] >> (at & 7) & 1:
-            return found
-        for hit in find(name, crc):
-            kind = hit[1] & KIND
-            if kind == DOMAIN or kind == (BELOW if begin else HOST):
-                found.append(hit)
+        name = key[begin:]
+        found.append((name, crc32(name)))
         if not begin:
             return found
         begin = key.rfind(b".", 0, begin - 1) + 1
+
+
+def names(image: Image, steps: list[Step]) -> list[Hit]:
+    """All entries about a name, the most specific last."""
+    found: list[Hit] = []
+    held, bits = image.held, image.bits
+    whole, top = len(steps), image.top
+    for depth, (name, crc) in enumerate(steps, 1):
+        if depth > 1:
+            at = crc & bits
+            if not held[at >> 3] >> (at & 7) & 1:
+                break
+        elif not top:
+            continue
+        for hit in image.find(name, crc):
+            kind = hit[1] & KIND
+            if kind == DOMAIN or kind == (HOST if depth == whole else BELOW):
+                found.append(hit)
+    return found
 
 
 def networks(image: Image, address: bytes) -> list[Hit]:
@@ -89,20 +129,30 @@ def networks(image: Image, address: bytes) -> list[Hit]:
     return found
 
 
-def urls(image: Image, authority: bytes, target: bytes) -> list[Hit]:
+def origins(authority: bytes) -> list[Step]:
+    """The beginnings of keys of URLs under which a URL may be listed."""
+    found = [authority + b"/"]
+    if authority.startswith(WWW):
+        found.insert(0, found[0][len(WWW) :])
+    return [(origin, crc32(origin)) for origin in found]
+
+
+def urls(image: Image, steps: Sequence[Step], target: bytes) -> list[Hit]:
     """All entries about a URL, hosts not included, the most specific last."""
     found: list[Hit] = []
-    if authority.startswith(WWW):
-        found += (hit for hit in urls(image, authority[len(WWW) :], target) if hit[1] & KIND == PREFIX)
-    if not image.holds(crc32(authority + b"/")):
-        return found
     path, mark, _ = target.partition(b"?")
-    for cut in prefixes(path):
-        found += of_kind(image, authority + path[:cut], PREFIX)
-    found += of_kind(image, authority + path, URL)
-    if mark:
-        for kind in (PREFIX, URL):
-            found += of_kind(image, authority + target, kind)
+    for number, (origin, crc) in enumerate(steps, 1):
+        if not image.holds(crc):
+            continue
+        authority = origin[:-1]
+        for cut in prefixes(path):
+            found += of_kind(image, authority + path[:cut], PREFIX)
+        if mark:
+            found += of_kind(image, authority + target, PREFIX)
+        if number == len(steps):
+            found += of_kind(image, authority + path, URL)
+            if mark:
+                found += of_kind(image, authority + target, URL)
     return found
 
 
@@ -141,18 +191,18 @@ class Sites:
 
         Asked where only a host is known: CONNECT, SNI, a question for a name.
         """
-        if (address := address_of(name)) is not None:
-            return self._first((one, networks(one.image, address)) for one in self.lists)
-        key = asked_key(name)
-        if not key:
+        place = Place.of(name)
+        if place is None:
             return None
-        crc = crc32(key[key.rfind(b".", 0, key.rfind(b".")) + 1 :])
-        for one in self.lists:
-            image = one.image
-            at = crc & image.bits
-            if (image.held[at >> 3] >> (at & 7) & 1 or image.top) and (found := one.decided(names(image, key))):
-                return one.listing(found[0])
-        return None
+        if place.address is None:
+            anchor = place.anchor
+            for one in self.lists:  # the same test as below, without what a generator costs
+                image = one.image
+                if image.held[(anchor & image.bits) >> 3] >> (anchor & 7) & 1 or image.top:
+                    break
+            else:
+                return None
+        return first(self._hits(place))
 
     def url(self, scheme: str, host: str, port: int | None, target: bytes) -> Listing | None:
         """
@@ -160,41 +210,52 @@ class Sites:
 
         @param target: path and query, as they are in a request.
         """
-        return self._first(self._of_url(scheme, host, port, target))
+        return first(self._hits(Place.of(host), Asked(scheme, port, target)))
 
     def all_of_host(self, name: str) -> tuple[Listing, ...]:
         """Every category of every list that a host is in, each with its most specific entry."""
-        if (address := address_of(name)) is not None:
-            return self._all((one, networks(one.image, address)) for one in self.lists)
-        key = asked_key(name)
-        return self._all((one, names(one.image, key)) for one in self.lists) if key else ()
+        return every(self._hits(Place.of(name)))
 
     def all_of_url(self, scheme: str, host: str, port: int | None, target: bytes) -> tuple[Listing, ...]:
         """The same of a URL and its host."""
-        return self._all(self._of_url(scheme, host, port, target))
+        return every(self._hits(Place.of(host), Asked(scheme, port, target)))
 
-    def _of_url(self, scheme: str, host: str, port: int | None, target: bytes) -> Iterator[tuple[SiteList, list[Hit]]]:
-        authority = authority_key(scheme, host, port)
-        if authority is None:
+    def _hits(self, place: Place | None, asked: Asked | None = None) -> Found:
+        """What each list has about a host, and about a URL of it; lists that have nothing are left out."""
+        if place is None:
             return
-        path = target_key(target)
-        address = address_of(host)
-        key = b"" if address is not None else asked_key(host) or b""
+        key, address, anchor = place
+        begins = origins(authority_key(asked.scheme, key, asked.port)) if asked is not None else NONE
+        steps: list[Step] = []
+        path = b""
         for one in self.lists:
-            hits = networks(one.image, address) if address is not None else names(one.image, key)
-            yield one, hits + urls(one.image, authority, path)
+            image = one.image
+            held, bits = image.held, image.bits
+            hits: list[Hit] = []
+            if address is not None:
+                hits = networks(image, address) if image.prefixes else hits
+            elif held[(anchor & bits) >> 3] >> (anchor & 7) & 1 or image.top:
+                steps = steps or suffixes(key)
+                hits = names(image, steps)
+            for _, crc in begins:
+                if asked is not None and held[(crc & bits) >> 3] >> (crc & 7) & 1:
+                    path = path or target_key(asked.target)
+                    hits += urls(image, begins, path)
+                    break
+            if hits:
+                yield one, hits
 
-    @staticmethod
-    def _first(asked: Iterator[tuple[SiteList, list[Hit]]]) -> Listing | None:
-        for one, hits in asked:
-            if hits and (found := one.decided(hits)):
-                return one.listing(found[0])
-        return None
 
-    @staticmethod
-    def _all(asked: Iterator[tuple[SiteList, list[Hit]]]) -> tuple[Listing, ...]:
-        found: dict[tuple[str, str], Listing] = {}
-        for one, hits in asked:
-            for listing in map(one.listing, one.decided(hits)):
-                found.setdefault((listing.list, listing.category), listing)
-        return tuple(found.values())
+def first(found: Found) -> Listing | None:
+    for one, hits in found:
+        if left := one.decided(hits):
+            return one.listing(left[0])
+    return None
+
+
+def every(found: Found) -> tuple[Listing, ...]:
+    listings: dict[tuple[str, str], Listing] = {}
+    for one, hits in found:
+        for listing in map(one.listing, one.decided(hits)):
+            listings.setdefault((listing.list, listing.category), listing)
+    return tuple(listings.values())

@@ -11,7 +11,7 @@ import pytest
 
 from sslintercept.sites import image as module
 from sslintercept.sites.compile import compiled
-from sslintercept.sites.image import Builder, Image, said
+from sslintercept.sites.image import EXCEPTION, Builder, Image, kind_of, line_of, source_of
 from sslintercept.sites.listing import Entry, Kind, ListError, ListSettings
 from sslintercept.sites.look import SiteList, Sites
 
@@ -25,7 +25,7 @@ def made(*entries: Entry) -> Image:
     builder = Builder("bad")
     for line, entry in enumerate(entries, 1):
         builder.add(entry, line, builder.source("file", ""))
-    return Image(memoryview(b"".join(map(bytes, builder.finish()))))
+    return Image(b"".join(map(bytes, builder.finish())))
 
 
 def test_names_with_one_checksum_are_told_apart() -> None:
@@ -40,9 +40,11 @@ def test_an_entry_keeps_what_it_says() -> None:
     builder = Builder("bad")
     source = [builder.source("file", category) for category in ("a", "b")]
     builder.add(Entry(b"example.com", Kind.BELOW, True), 4_000_000_000, source[1])
-    image = Image(memoryview(b"".join(map(bytes, builder.finish()))))
+    image = Image(b"".join(map(bytes, builder.finish())))
     ((key, number),) = image.find(b"example.com", crc32(b"example.com"))
-    assert (key, tuple(said(number))) == (b"example.com", (Kind.BELOW, True, 4_000_000_000, 1))
+    assert key == b"example.com"
+    assert (kind_of(number), line_of(number), source_of(number)) == (Kind.BELOW, 4_000_000_000, 1)
+    assert number & EXCEPTION
     assert image.sources[1] == ("file", "b")
 
 
@@ -50,7 +52,7 @@ def test_an_entry_that_is_there_already_is_counted_and_the_first_line_stays() ->
     image = made(*[Entry(b"example.com", Kind.DOMAIN)] * 3)
     assert (image.report.entries, image.report.duplicates) == (1, 2)
     ((_, number),) = image.find(b"example.com", crc32(b"example.com"))
-    assert said(number).line == 1
+    assert line_of(number) == 1
 
 
 def test_an_empty_list_lists_nothing() -> None:
@@ -59,7 +61,11 @@ def test_an_empty_list_lists_nothing() -> None:
 
 def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="no image"):
-        Image(memoryview(b"example.com\n"))
+        Image(b"example.com\n")
+    builder = Builder("bad")
+    whole = b"".join(map(bytes, builder.finish()))
+    with pytest.raises(ValueError, match="half an image"):
+        Image(whole[:-1])
 
 
 def test_keys_that_are_made_to_collide_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +93,7 @@ def test_a_million_domains_take_less_than_120_mib_and_are_all_found() -> None:
         builder.add(Entry(b"a-%d.some-name%d.example" % (n, n % 1000), Kind.DOMAIN), n + 1, source)
     parts = builder.finish()
     tracemalloc.start()
-    image = Image(memoryview(b"".join(parts)))
+    image = Image(b"".join(parts))
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 120 * MIB

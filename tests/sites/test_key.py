@@ -13,6 +13,7 @@ from sslintercept.sites.key import (
     address_of,
     asked_key,
     authority_key,
+    host_key,
     name_key,
     network_key,
     prefix_key,
@@ -145,10 +146,18 @@ def test_a_long_target_is_cut() -> None:
 
 
 def test_the_scheme_decides_which_port_is_left_out() -> None:
-    assert authority_key("https", "Example.com.", 443) == b"example.com"
-    assert authority_key("https", "example.com", 80) == b"example.com:80"
-    assert authority_key("http", "::1", None) == b"[::1]"
-    assert authority_key("http", "", 80) is None
+    assert authority_key("https", b"example.com", 443) == b"example.com"
+    assert authority_key("https", b"example.com", 80) == b"example.com:80"
+    assert authority_key("http", b"[::1]", None) == b"[::1]"
+    assert authority_key("", b"example.com", 443) == authority_key("", b"example.com", 80) == b"example.com"
+    assert authority_key("gopher", b"example.com", 70) == b"example.com:70"
+
+
+def test_a_host_of_a_url_is_a_name_or_an_address_in_one_spelling() -> None:
+    assert host_key("Example.com.") == b"example.com"
+    assert host_key("2001:DB8:0::1") == host_key("[2001:db8::1]") == b"[2001:db8::1]"
+    assert host_key("::ffff:192.0.2.1") == b"192.0.2.1"
+    assert host_key("") is None
 
 
 def test_keys_are_shown_as_people_write_them() -> None:

@@ -158,7 +158,8 @@ def test_a_look_up_says_what_going_through_all_entries_says(entries: list[tuple[
     builder = Builder("bad")
     for line, (key, kind, exception) in enumerate(entries, 1):
         builder.add(Entry(key.encode(), kind, exception), line, builder.source("file", ""))
-    lists = Sites((SiteList("bad", Image(memoryview(b"".join(map(bytes, builder.finish()))))),))
+    image = Image(b"".join(map(bytes, builder.finish())))
+    lists = Sites((SiteList("bad", image),))
     hits = [
         (key, exception)
         for key, kind, exception in entries
