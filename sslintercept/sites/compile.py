@@ -117,7 +117,7 @@ def packed(settings: ListSettings) -> bytes:
             "format": settings.format,
             "category": settings.category,
             "categories": settings.categories,
-            "top_level": settings.top_level,
+            "suffixes": settings.suffixes,
         }
     ).encode("ascii")
 
@@ -130,7 +130,7 @@ def unpacked(text: bytes) -> ListSettings:
         values["format"],
         values["category"],
         tuple(values["categories"]),
-        values["top_level"],
+        values["suffixes"],
     )
 
 

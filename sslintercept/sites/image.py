@@ -217,16 +217,16 @@ class Image:
         self.size = view.nbytes
 
     def find(self, key: bytes, crc: int) -> Sequence[Hit]:
-        """All entries with this key, in the order of the list."""
-        slots, mask, data, size = self._slots, self._mask, self._data, len(key)
+        """All entries with this key, the last line first."""
+        slots, mask, data, first, size = self._slots, self._mask, self._data, self._entries, len(key)
         at = crc & mask
         found: list[Hit] | None = None
         while place := slots[at]:
-            begin = self._entries + place
+            begin = first + place
             end = begin + size
             if data[begin:end] == key and data[end] == END:
-                found = [] if found is None else found
-                found.append((key, SAYS.unpack_from(data, end + 1)[0]))
+                hit = (key, SAYS.unpack_from(data, end + 1)[0])
+                found = [hit] if found is None else [hit, *found]
             at = (at + 1) & mask
         return found or NONE
 

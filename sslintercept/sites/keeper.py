@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -184,9 +184,9 @@ class Keeper:
 
     async def _go(self, anew: bool) -> None:
         for kept in self._kept:
+            now = await self._elsewhere(partial(stamp, kept.settings))
             if self._stopped:
                 return
-            now = await self._elsewhere(partial(stamp, kept.settings))
             if anew or now != kept.stamp:
                 await self._load(kept, now)
 
@@ -194,15 +194,13 @@ class Keeper:
         """Read a list; what it was while it was written is not taken."""
         settings = kept.settings
         self._making = making = self._make(settings)
-        if self._stopped:
-            return
         try:
             image = await self._elsewhere(making.run)
             after = await self._elsewhere(partial(stamp, settings))
             if after != before:
                 where = f"list {settings.name}"
                 raise ListError("it changed while it was read", where=where, remedy="it will be read again")
-        except (ListError, CancelledError) as error:
+        except ListError as error:
             if self._stopped:
                 return
             if str(error) != kept.error:

@@ -44,14 +44,12 @@ _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 
 def labels_of(name: str) -> str:
     """
-    Lower case, A-labels (RFC 5891 with the mapping of UTS 46), no trailing dot.
+    Write a name that is not ASCII in lower case, A-labels (RFC 5891 with the mapping of UTS 46), no trailing dot.
 
     @raise ValueError: a label has no A-label.
     """
-    name = name.lower()
-    if not name.isascii():
-        labels = _DOTS.split(name)
-        name = ".".join(each if each.isascii() else idna.encode(each, uts46=True).decode("ascii") for each in labels)
+    labels = _DOTS.split(name.lower())
+    name = ".".join(each if each.isascii() else idna.encode(each, uts46=True).decode("ascii") for each in labels)
     return name.removesuffix(".")
 
 
@@ -62,7 +60,7 @@ def name_key(text: bytes) -> bytes:
     @raise ValueError: it is no name.
     """
     name = text.lower().removesuffix(b".")
-    if not name.isascii():
+    if not name.isascii() and len(text) <= 4 * MAX_NAME:
         name = labels_of(text.decode("utf-8")).encode("ascii")
     if len(name) > MAX_NAME or NAME.fullmatch(name) is None or name[name.rfind(b".") + 1 :].isdigit():
         raise ValueError(f"{quoted(text)} is not a name")

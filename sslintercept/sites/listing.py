@@ -73,7 +73,7 @@ class ListSettings:
     @ivar format: a name of L{sslintercept.sites.read.FORMATS}, or C{auto}.
     @ivar category: of what has none of its own.
     @ivar categories: of a folder, the ones that are wanted; empty for all.
-    @ivar top_level: whether a line may list a name of a single label, which is a whole top-level domain.
+    @ivar suffixes: whether a line may list a whole public suffix (C{com}, C{co.uk}) or every address.
     """
 
     name: str
@@ -81,7 +81,7 @@ class ListSettings:
     format: str = "auto"
     category: str = ""
     categories: tuple[str, ...] = ()
-    top_level: bool = False
+    suffixes: bool = False
 
 
 @dataclass(slots=True)

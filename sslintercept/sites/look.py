@@ -62,24 +62,6 @@ class SiteList:
 Found: TypeAlias = Iterator[tuple[SiteList, list[Hit]]]
 
 
-class Place(NamedTuple):
-    """A host that is asked for."""
-
-    key: bytes
-    address: bytes | None
-    """packed, if it is no name"""
-    anchor: int
-    """the CRC-32 of a name's last two labels; what no list has anything at or below, no list has"""
-
-    @classmethod
-    def of(cls, host: str) -> Place | None:
-        """C{None} if no list could spell it."""
-        if (address := address_of(host)) is not None:
-            return cls(literal_key(address), address, 0)
-        key = asked_key(host)
-        return cls(key, None, crc32(key[key.rfind(b".", 0, key.rfind(b".")) + 1 :])) if key else None
-
-
 class Asked(NamedTuple):
     """The rest of a URL."""
 
@@ -88,33 +70,38 @@ class Asked(NamedTuple):
     target: bytes
 
 
+def anchor_of(key: bytes) -> int:
+    """The CRC-32 of a name's last two labels: a list with nothing at or below them has nothing about the name."""
+    return crc32(key[key.rfind(b".", 0, key.rfind(b".")) + 1 :])
+
+
 def suffixes(key: bytes) -> list[Step]:
-    """The name and all it lies below, the shortest first."""
+    """The name and all of two labels or more that it lies below, the shortest first."""
     found: list[Step] = []
-    begin = key.rfind(b".") + 1
-    while True:
+    begin = key.rfind(b".", 0, key.rfind(b".")) + 1
+    while begin:
         name = key[begin:]
         found.append((name, crc32(name)))
-        if not begin:
-            return found
         begin = key.rfind(b".", 0, begin - 1) + 1
+    found.append((key, crc32(key)))
+    return found
 
 
 def names(image: Image, steps: list[Step]) -> list[Hit]:
-    """All entries about a name, the most specific last."""
+    """All entries about a name, the most specific last, and of equal ones the first line."""
     found: list[Hit] = []
-    held, bits = image.held, image.bits
-    whole, top = len(steps), image.top
-    for depth, (name, crc) in enumerate(steps, 1):
-        if depth > 1:
-            at = crc & bits
-            if not held[at >> 3] >> (at & 7) & 1:
-                break
-        elif not top:
-            continue
-        for hit in image.find(name, crc):
+    held, bits, find = image.held, image.bits, image.find
+    if image.top and (dot := steps[0][0].rfind(b".")) >= 0:
+        name = steps[0][0][dot + 1 :]
+        found += (hit for hit in find(name, crc32(name)) if hit[1] & KIND != HOST)
+    left = len(steps)
+    for name, crc in steps:
+        if not held[(crc & bits) >> 3] >> (crc & 7) & 1:
+            break
+        left -= 1
+        for hit in find(name, crc):
             kind = hit[1] & KIND
-            if kind == DOMAIN or kind == (HOST if depth == whole else BELOW):
+            if kind == DOMAIN or kind == (BELOW if left else HOST):
                 found.append(hit)
     return found
 
@@ -191,18 +178,22 @@ class Sites:
 
         Asked where only a host is known: CONNECT, SNI, a question for a name.
         """
-        place = Place.of(name)
-        if place is None:
+        address = address_of(name)
+        if address is not None:
+            return first(self._hits(name))
+        key = asked_key(name)
+        if not key:
             return None
-        if place.address is None:
-            anchor = place.anchor
-            for one in self.lists:  # the same test as below, without what a generator costs
-                image = one.image
-                if image.held[(anchor & image.bits) >> 3] >> (anchor & 7) & 1 or image.top:
-                    break
-            else:
-                return None
-        return first(self._hits(place))
+        anchor = anchor_of(key)
+        steps: list[Step] = []
+        for one in self.lists:  # the same as below, for names only, and without what a generator costs
+            image = one.image
+            if image.held[(anchor & image.bits) >> 3] >> (anchor & 7) & 1 or image.top:
+                steps = steps or suffixes(key)
+                hits = names(image, steps)
+                if hits and (left := one.decided(hits)):
+                    return one.listing(left[0])
+        return None
 
     def url(self, scheme: str, host: str, port: int | None, target: bytes) -> Listing | None:
         """
@@ -210,21 +201,23 @@ class Sites:
 
         @param target: path and query, as they are in a request.
         """
-        return first(self._hits(Place.of(host), Asked(scheme, port, target)))
+        return first(self._hits(host, Asked(scheme, port, target)))
 
     def all_of_host(self, name: str) -> tuple[Listing, ...]:
         """Every category of every list that a host is in, each with its most specific entry."""
-        return every(self._hits(Place.of(name)))
+        return every(self._hits(name))
 
     def all_of_url(self, scheme: str, host: str, port: int | None, target: bytes) -> tuple[Listing, ...]:
         """The same of a URL and its host."""
-        return every(self._hits(Place.of(host), Asked(scheme, port, target)))
+        return every(self._hits(host, Asked(scheme, port, target)))
 
-    def _hits(self, place: Place | None, asked: Asked | None = None) -> Found:
+    def _hits(self, host: str, asked: Asked | None = None) -> Found:
         """What each list has about a host, and about a URL of it; lists that have nothing are left out."""
-        if place is None:
+        address = address_of(host)
+        key = asked_key(host) if address is None else literal_key(address)
+        if not key:
             return
-        key, address, anchor = place
+        anchor = anchor_of(key)
         begins = origins(authority_key(asked.scheme, key, asked.port)) if asked is not None else NONE
         steps: list[Step] = []
         path = b""

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, Protocol
 
 from sslintercept.sites.adblock import Adblock
 from sslintercept.sites.image import Builder
-from sslintercept.sites.key import is_network, shown
+from sslintercept.sites.key import shown
 from sslintercept.sites.lines import Hosts, Parser, Plain, Table, Urls
 from sslintercept.sites.listing import Entry, Kind, ListError, ListSettings
 from sslintercept.sites.zone import Zone
@@ -55,9 +55,9 @@ def looks(pattern: bytes) -> re.Pattern[bytes]:
 
 FORMATS: Final = {
     "rpz": Format(Zone, looks(rb"\$(?:TTL|ORIGIN)\s|\S*\s+(?:\d+\s+)?(?:IN\s+)?(?:CNAME|SOA)\s"), True),
-    "adblock": Format(Adblock, looks(rb"\|\||@@|\[Adblock|!|[^#]*#@?[?$]?#")),
+    "adblock": Format(Adblock, looks(rb"\|\||@@|\[Adblock|!|[^#\s][^#]*#@?[?$]?#|##[^#\s]")),
     "hosts": Format(Hosts, looks(rb"\s*(?:[\d.]{7,15}|[\da-f:.]*:[\da-f:.]*)(?:%\w+)?\s+[^\s#;]")),
-    "csv": Format(Table, looks(rb'"[^"]*",|[^\s",#]+,[^,]*,')),
+    "csv": Format(Table, looks(rb'"[^"]*",|[^\s",#/]+,')),
     "plain": Format(Plain, looks(rb"[^\s,|@!#\[]+\s*(?:[#;].*)?$")),
     "urls": Format(Urls, looks(rb"(?!)")),
 }
@@ -234,7 +234,7 @@ def take(settings: ListSettings, part: Part, parser: Parser, reader: Lines, buil
                 report.skipped += 1
                 continue
             for entry in entries:
-                allowed(entry, settings.top_level)
+                allowed(entry, settings.suffixes)
         except ValueError as problem:
             report.mistake(part.shown, number, str(problem))
             continue
@@ -254,17 +254,28 @@ def take(settings: ListSettings, part: Part, parser: Parser, reader: Lines, buil
 
 
 NAMES: Final = frozenset((Kind.HOST, Kind.DOMAIN, Kind.BELOW))
+REGISTRIES: Final = frozenset(
+    b"ac co com edu go gob gov govt gouv ltd mil ne net nic nom or org plc sch".split(),
+)
+"""Second labels below which the registries of countries register names (publicsuffix.org lists all there are)."""
+COUNTRY: Final = re.compile(rb"([a-z]+)\.[a-z]{2}")
 
 
-def allowed(entry: Entry, top_level: bool) -> None:
+def allowed(entry: Entry, suffixes: bool) -> None:
     """@raise ValueError: more is listed than can be meant."""
-    if top_level:
+    key, kind = entry.key, entry.kind
+    if suffixes or entry.exception:
         return
-    if entry.kind is Kind.NETWORK:
-        if is_network(entry.key) and not entry.key[1]:
-            raise ValueError(f"{shown(entry.key)} is every address")
-    elif b"." not in entry.key and entry.kind in NAMES:
-        raise ValueError(f"{shown(entry.key)} is a whole top-level domain")
+    if kind is Kind.NETWORK:
+        if not key[1]:
+            raise ValueError(f"{shown(key)} is every address")
+    elif kind in NAMES:
+        if b"." not in key:
+            raise ValueError(f"{shown(key)} is a whole top-level domain")
+        if len(key) < 8 and kind is not Kind.HOST:
+            match = COUNTRY.fullmatch(key)
+            if match is not None and match[1] in REGISTRIES:
+                raise ValueError(f"{shown(key)} is a whole public suffix")
 
 
 def numbered(settings: ListSettings, part: Part, reader: Lines) -> Iterator[tuple[int, bytes | None]]:
@@ -274,13 +285,11 @@ def numbered(settings: ListSettings, part: Part, reader: Lines) -> Iterator[tupl
     while line := readline(MAX_LINE):
         number += 1
         left -= len(line)
-        whole = True
-        if len(line) == MAX_LINE and not line.endswith(b"\n"):
-            while (rest := readline(MAX_LINE)) and not rest.endswith(b"\n"):
-                left -= len(rest)
-                if left < 0:
-                    break
-            whole = not rest and len(line) < MAX_LINE
+        whole = len(line) < MAX_LINE or line.endswith(b"\n")
+        rest = b"" if whole else line
+        while rest and not rest.endswith(b"\n") and left >= 0:
+            rest = readline(MAX_LINE)
+            left -= len(rest)
         if left < 0:
             raise error(settings, f"{part.shown} has more than {MAX_BYTES >> 20} MiB", "split it")
         if number == 1:

@@ -23,7 +23,7 @@ TRIGGERS: Final = (b"rpz-client-ip", b"rpz-nsdname", b"rpz-nsip")
 APEX: Final = (b"SOA", b"NS", b"DNSKEY", b"RRSIG", b"NSEC", b"NSEC3", b"NSEC3PARAM", b"ZONEMD", b"TXT")
 """Types that say nothing about a name, or belong to the zone itself."""
 
-_TTL = re.compile(rb"[0-9]+[smhdwSMHDW]?(?:[0-9]+[smhdwSMHDW])*")
+_TTL = re.compile(rb"(?:[0-9]+[smhdw])*[0-9]*", re.IGNORECASE)
 _COMMENT = re.compile(rb'(?:"[^"]*"|[^";])*')
 _QUOTED = re.compile(rb'"[^"]*"')
 
@@ -46,11 +46,11 @@ class Zone:
         if self._open > MAX_OPEN:
             self._open = self._depth = 0
             raise ValueError(f"parentheses around more than {MAX_OPEN} lines")
-        if inside:
-            return NOTHING
-        if not text.strip():
+        if inside or not text.strip():
             return NOTHING
         fields = text.replace(b"(", b" ").replace(b")", b" ").split()
+        if not fields:
+            raise ValueError("no record")
         if text.startswith(b"$"):
             return self._control(fields)
         if not text[:1].isspace():

@@ -51,6 +51,7 @@ def test_comments_and_headers_list_nothing(line: bytes) -> None:
         b"-banner-ad.",
         b"&ad_type=",
         b"banner",
+        b"ads.300",
     ],
 )
 def test_a_rule_about_anything_else_is_skipped(line: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_a_cancelled_one_ends(tmp_path: Path) -> None:
     making.cancel()
     with pytest.raises(ListError, match="stopped"):
         making.run()
+
+
+def test_one_that_is_under_way_ends_when_it_is_cancelled(tmp_path: Path) -> None:
+    making = Compilation(settings(tmp_path, "example.com\n"))
+    timer = threading.Timer(0.0, making.cancel)
+    timer.start()
+    with pytest.raises(ListError, match="stopped"):
+        making.run()
+    timer.join()
+
+
+def test_a_file_that_shrinks_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: bytes(size - 1))
+    with pytest.raises(ListError, match="half an image"):
+        Compilation(settings(tmp_path, "example.com\n")).run()
 
 
 def test_settings_come_through_whole(tmp_path: Path) -> None:

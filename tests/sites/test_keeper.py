@@ -236,6 +236,13 @@ def test_what_nobody_expected_is_logged_and_the_clock_goes_on(tmp_path: Path, lo
     keeper.stop()
 
 
+def test_a_list_is_read_by_a_process_of_its_own(tmp_path: Path) -> None:
+    keeper = Keeper(Clock(), now, [settings(tmp_path, "a.example\n")])
+    assert fired(keeper.start())
+    assert listed(keeper.sites, "www.a.example", "b.example") == ["www.a.example"]
+    keeper.stop()
+
+
 def test_two_lists_of_a_name_and_too_many_are_refused(tmp_path: Path) -> None:
     wanted = settings(tmp_path, "a.example\n")
     with pytest.raises(ConfigError, match="two lists have one name"):

@@ -42,7 +42,18 @@ def test_a_name_has_one_spelling(text: bytes, key: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b".", b"a..b", b"a b.example", b"1.2.3.4", b"x.256", b"a" * 64 + b".example", b"\xff.example"]
+    "text",
+    [
+        b"",
+        b".",
+        b"a..b",
+        b"a b.example",
+        b"1.2.3.4",
+        b"x.256",
+        b"a" * 64 + b".example",
+        b"\xff.example",
+        b"\xc3\xbc" * 9000,
+    ],
 )
 def test_what_is_no_name_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError):

@@ -110,6 +110,11 @@ def test_a_row_that_cannot_be_read_is_malformed(line: bytes) -> None:
         Table().read(line)
 
 
+def test_an_empty_row_and_a_comment_that_is_no_row_list_nothing() -> None:
+    assert Table().read(b"\n") == ()
+    assert Table().read(b'# "a, url\n') == ()
+
+
 def test_a_row_with_too_few_fields_is_malformed() -> None:
     table = Table()
     table.read(b"# id,url")

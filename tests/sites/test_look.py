@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sslintercept.sites.compile import compiled
 from sslintercept.sites.image import Builder, Image
 from sslintercept.sites.listing import Entry, Kind, Listing, ListSettings
-from sslintercept.sites.look import SiteList, Sites
+from sslintercept.sites.look import MAX_SEGMENTS, SiteList, Sites
 from tests.sites.build import listed, sites
 
 
@@ -43,6 +43,14 @@ def test_within_a_list_the_most_specific_entry_is_named(tmp_path: Path) -> None:
         assert found.line == line
 
 
+def test_of_equal_entries_the_first_is_named(tmp_path: Path) -> None:
+    text = "url,threat\nexample.com,first\nexample.com,second\n192.0.2.1,first\n192.0.2.1,second\n"
+    text += "example.org/x,first\nexample.org/x,second\n"
+    lists = sites(tmp_path, text)
+    found = [lists.host("a.example.com"), lists.host("192.0.2.1"), lists.url("http", "example.org", 80, b"/x")]
+    assert [listing.category for listing in found if listing is not None] == ["first"] * 3
+
+
 def test_an_exception_silences_its_list_however_specific_other_entries_are(tmp_path: Path) -> None:
     lists = sites(tmp_path, "||example.com^\n||ads.good.example.com^\n@@||good.example.com^\n")
     asked = ("example.com", "good.example.com", "ads.good.example.com", "bad.example.com")
@@ -51,7 +59,7 @@ def test_an_exception_silences_its_list_however_specific_other_entries_are(tmp_p
 
 def test_in_a_policy_zone_the_closest_trigger_decides(tmp_path: Path) -> None:
     zone = "$ORIGIN rpz.\n*.example.com CNAME rpz-passthru.\nads.example.com CNAME .\nexample.com CNAME .\n"
-    lists = sites(tmp_path, zone + "ok.test CNAME rpz-passthru.\n*.test CNAME .\n", top_level=True)
+    lists = sites(tmp_path, zone + "ok.test CNAME rpz-passthru.\n*.test CNAME .\n", suffixes=True)
     asked = ("example.com", "www.example.com", "ads.example.com", "ok.test", "bad.test", "test")
     assert listed(lists, *asked) == ["example.com", "ads.example.com", "bad.test"]
 
@@ -92,6 +100,12 @@ def test_a_prefix_lists_what_goes_on_behind_a_slash_or_a_query(tmp_path: Path) -
     asked = ("/bad", "/bad/", "/bad/x/y", "/bad?x", "/bad/x?y", "/x/../%62ad/z", "/badly", "/", "/x/bad", "/BAD")
     assert urls(lists, *asked) == ["/bad", "/bad/", "/bad/x/y", "/bad?x", "/bad/x?y", "/x/../%62ad/z"]
     assert lists.host("example.com") is None
+
+
+def test_prefixes_are_looked_for_in_so_many_segments_and_in_the_whole_path(tmp_path: Path) -> None:
+    deep = "/x" * (MAX_SEGMENTS + 10)
+    lists = sites(tmp_path, f"example.com{deep}\n")
+    assert urls(lists, deep, deep + "?y", deep + "/y", "/x") == [deep, deep + "?y"]
 
 
 def test_a_prefix_holds_with_www_and_for_no_other_host_or_port(tmp_path: Path) -> None:
@@ -144,7 +158,7 @@ def test_every_category_of_a_site_can_be_asked_for(tmp_path: Path) -> None:
 def test_a_top_level_name_is_listed_only_when_that_is_allowed(tmp_path: Path) -> None:
     text = "zip\nexample.com\n"
     assert listed(sites(tmp_path, text), "a.zip", "zip", "example.com") == ["example.com"]
-    allowed = sites(tmp_path, text, top_level=True)
+    allowed = sites(tmp_path, text, suffixes=True)
     assert listed(allowed, "a.zip", "zip", "www.example.com", "a.test") == ["a.zip", "zip", "www.example.com"]
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sslintercept.sites import read as module
 from sslintercept.sites.compile import compiled
+from sslintercept.sites.key import is_network, shown
 from sslintercept.sites.listing import ListError, ListSettings, Report
 from sslintercept.sites.look import SiteList, Sites
-from sslintercept.sites.read import FORMATS, parts, recognised, stamp
+from sslintercept.sites.read import FORMATS, SAMPLE, parts, recognised, stamp
 from tests.sites.build import listed, settings, sites
 from tests.sites.test_lines import URLHAUS
 from tests.sites.test_zone import ZONE
@@ -26,8 +30,8 @@ SAMPLES = {
 }
 
 
-def report(folder: Path, text: str | bytes, format_: str = "auto", top_level: bool = False) -> Report:
-    return compiled(settings(folder, text, format_, top_level=top_level)).report
+def report(folder: Path, text: str | bytes, format_: str = "auto", suffixes: bool = False) -> Report:
+    return compiled(settings(folder, text, format_, suffixes=suffixes)).report
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -38,6 +42,30 @@ def test_a_format_is_recognised(name: str, tmp_path: Path) -> None:
     assert found.formats == [name]
     assert found.entries > 0
     assert not found.malformed
+
+
+def test_a_line_that_is_cut_off_does_not_decide_on_the_format(tmp_path: Path) -> None:
+    sample = b"||a.example^\n".ljust(SAMPLE, b"x")
+    assert recognised(sample) == "adblock"
+    assert report(tmp_path, "||a.example^\n" * 6000).formats == ["adblock"]
+
+
+WORDS = st.sampled_from(
+    b'a.example|192.0.2.1|2001:db8::|/24|http://|://|/x|||^|@@|$|,|#|##|!|;|"|(|)| |\t|$ORIGIN|IN|CNAME|A|.|*.|rpz-ip|'
+    b"rpz-passthru.|\\|%|\x00|\xff|\xc3\xbc|[|]|:|80|url".split(b"|")
+)
+
+
+@given(st.sampled_from(sorted(FORMATS)), st.lists(st.lists(WORDS | st.binary(max_size=4), max_size=9).map(b"".join)))
+def test_whatever_a_line_says_it_is_read_or_malformed(name: str, lines: list[bytes]) -> None:
+    parser = FORMATS[name].parser()
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            for entry in parser.read(line) or ():
+                assert 0 not in entry.key or is_network(entry.key)
+                assert b"\n" not in entry.key or is_network(entry.key)
+                assert shown(entry.key)
+    recognised(b"\n".join(lines))
 
 
 def test_what_looks_like_nothing_is_refused(tmp_path: Path) -> None:
@@ -105,12 +133,23 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_than_can_be_meant_is_malformed(tmp_path: Path) -> None:
-    text = "com\n*.de\n0.0.0.0/0\n::/0\na.example\nb.example\nc.example\nd.example\n192.0.2.0/24\n"
+    text = "com\n*.de\n0.0.0.0/0\n::/0\nco.uk\n" + "".join(f"host{n}.example\n" for n in range(6)) + "com.example\n"
     found = report(tmp_path, text)
-    assert (found.entries, found.malformed) == (5, 4)
-    assert found.mistakes[0].endswith("line 1: com is a whole top-level domain")
-    assert found.mistakes[2].endswith("line 3: 0.0.0.0/0 is every address")
-    assert report(tmp_path, text, top_level=True).entries == 9
+    assert (found.entries, found.malformed) == (7, 5)
+    path = tmp_path / "bad.txt"
+    assert found.mistakes == [
+        f"{path} line 1: com is a whole top-level domain",
+        f"{path} line 2: de is a whole top-level domain",
+        f"{path} line 3: 0.0.0.0/0 is every address",
+        f"{path} line 4: ::/0 is every address",
+        f"{path} line 5: co.uk is a whole public suffix",
+    ]
+    assert report(tmp_path, text, suffixes=True).entries == 12
+
+
+def test_an_exception_may_be_as_wide_as_it_likes_and_a_host_is_only_itself(tmp_path: Path) -> None:
+    assert report(tmp_path, "||bad.com^\n@@||com^\n").malformed == 0
+    assert report(tmp_path, "0.0.0.0 co.uk\n0.0.0.0 bad.example\n").malformed == 0
 
 
 def ut1(folder: Path) -> Path:
@@ -166,6 +205,15 @@ def test_a_folder_without_lists_or_with_too_much_in_it_is_refused(
     monkeypatch.setattr(module, "MAX_CATEGORIES", 2)
     with pytest.raises(ListError, match="over 2 entries"):
         parts(ListSettings("ut1", ut1(tmp_path)))
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ListError, match=r"cannot read .* \(Permission denied\); make it readable"):
+        parts(ListSettings("ut1", tmp_path))
 
 
 def test_a_stamp_changes_with_a_file_and_with_the_files_of_a_folder(tmp_path: Path) -> None:

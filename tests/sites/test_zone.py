@@ -15,7 +15,9 @@ $ORIGIN rpz.example.
     2026112801 ; serial ) not the end
     6h 1h 1w 2h )
   IN NS localhost.
-bad.example 300 IN CNAME .
+
+; and now
+bad.example 1h30M IN CNAME .
 *.bad.example IN CNAME .
 nodata.example CNAME *.
 ok.bad.example CNAME rpz-passthru.
