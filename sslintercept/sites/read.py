@@ -56,7 +56,7 @@ def looks(pattern: bytes) -> re.Pattern[bytes]:
 FORMATS: Final = {
     "rpz": Format(Zone, looks(rb"\$(?:TTL|ORIGIN)\s|\S*\s+(?:\d+\s+)?(?:IN\s+)?(?:CNAME|SOA)\s"), True),
     "adblock": Format(Adblock, looks(rb"\|\||@@|\[Adblock|!|[^#\s][^#]*#@?[?$]?#|##[^#\s]")),
-    "hosts": Format(Hosts, looks(rb"\s*(?:[\d.]{7,15}|[\da-f:.]*:[\da-f:.]*)(?:%\w+)?\s+[^\s#;]")),
+    "hosts": Format(Hosts, looks(rb"\s*(?:[\d.]{7,15}|(?=[\da-f.]*:)[\da-f:.]{2,45})(?:%\w+)?\s+[^\s#;]")),
     "csv": Format(Table, looks(rb'"[^"]*",|[^\s",#/]+,')),
     "plain": Format(Plain, looks(rb"[^\s,|@!#\[]+\s*(?:[#;].*)?$")),
     "urls": Format(Urls, looks(rb"(?!)")),

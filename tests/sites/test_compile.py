@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -54,13 +53,16 @@ def test_a_cancelled_one_ends(tmp_path: Path) -> None:
         making.run()
 
 
-def test_one_that_is_under_way_ends_when_it_is_cancelled(tmp_path: Path) -> None:
+def test_one_that_is_under_way_ends_when_it_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     making = Compilation(settings(tmp_path, "example.com\n"))
-    timer = threading.Timer(0.0, making.cancel)
-    timer.start()
+
+    def pack(wanted: ListSettings) -> bytes:
+        making.cancel()
+        return packed(wanted)
+
+    monkeypatch.setattr(module, "packed", pack)  # it is called when the process runs and waits for its settings
     with pytest.raises(ListError, match="stopped"):
         making.run()
-    timer.join()
 
 
 def test_a_file_that_shrinks_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def test_what_a_list_of_sites_cannot_say_is_skipped(line: bytes) -> None:
         b"x.example",
         b" CNAME .",
         b"x.example CNAME",
+        b"()",
         b"x.example CNAME . .",
         b"x.example <b>",
         b"x.example. CNAME .",
