@@ -3,7 +3,7 @@ Where marks may begin: many patterns at once over a window, by Hyperscan, or one
 
 An engine says too much rather than too little: a place it names is looked at with the whole pattern, so that both
 engines lead to the same findings. Hyperscan (Vectorscan's library, in the distribution C{hyperscan}) tells where marks
-end; with their widths that is where they may begin. Costs and risks: docs/decisions/0015-leak-engine.md.
+end; with their widths that is where they may begin. Costs and risks: docs/decisions/0018-leak-engine.md.
 
 One engine serves all streams of a thread: Hyperscan's scratch space is for one scan at a time.
 """
