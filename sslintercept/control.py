@@ -111,14 +111,21 @@ def ask(state_dir: Path, question: str) -> Iterator[tuple[str, str]]:
                 connection.connect(str(path))
             except OSError:
                 continue  # of a process that is gone
-            connection.sendall(question.encode("utf-8") + b"\n")
-            with connection.makefile("r", encoding="utf-8", errors="replace", newline="\n") as answer:
-                for line in answer:
-                    text = line.removesuffix("\n")
-                    if text.startswith("! "):
-                        raise InterceptError(text[2:], where=path.name, remedy="see the proxy's log")
-                    if text == ".":
-                        break
-                    yield path.stem, text[1:]
-                else:
-                    raise InterceptError("it ended in the middle of its answer", where=path.name, remedy="ask again")
+            yield from _answers(connection, path, question)
+
+
+def _answers(connection: socket.socket, path: Path, question: str) -> Iterator[tuple[str, str]]:
+    try:
+        connection.sendall(question.encode("utf-8") + b"\n")
+        with connection.makefile("r", encoding="utf-8", errors="replace", newline="\n") as answer:
+            for line in answer:
+                text = line.removesuffix("\n")
+                if text.startswith("! "):
+                    raise InterceptError(text[2:], where=path.name, remedy="see the proxy's log")
+                if text == ".":
+                    return
+                yield path.stem, text[1:]
+    except OSError as error:
+        why = error.strerror or "it takes too long"
+        raise InterceptError(f"no answer ({why})", where=path.name, remedy="look at that process") from None
+    raise InterceptError("it ended in the middle of its answer", where=path.name, remedy="ask again")

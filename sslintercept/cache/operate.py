@@ -26,6 +26,10 @@ from sslintercept.store.store import Kind, Store
 
 MOST_LINES: Final = 10_000
 """Lines of a list; what is left is counted."""
+MOST_SHOWN: Final = 1024
+"""Bytes of a URI that are shown."""
+AT_ONCE: Final = 256
+"""Resources that are removed in one turn of the reactor."""
 _UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
 
 Say = Callable[[str], object]
@@ -91,12 +95,27 @@ async def _purge(cached: Cached, what: str, say: Say) -> None:
             uris.append(resource.uri)
 
     await cached.store.walk(Kind.HEAD, one)
-    say(f"{sum(processor.purge(uri) for uri in uris)} removed")
+    removed = 0
+    while uris:
+        removed += sum(processor.purge(uri) for uri in uris[-AT_ONCE:])
+        del uris[-AT_ONCE:]
+        others: Deferred[None] = Deferred()
+        processor.loop.soon(lambda others=others: others.callback(None))  # type: ignore[misc]  # a default, no parameter
+        await others
+    say(f"{removed} removed")
 
 
 async def _verify(cached: Cached, _argument: str, say: Say) -> None:
     """Read everything and compare checksums; what is damaged is removed."""
-    found = await cached.store.verify(lambda key, why: say(f"{key.hex()} {why}"))
+    count = 0
+
+    def damaged(key: bytes, why: str) -> None:
+        nonlocal count
+        count += 1
+        if count <= MOST_LINES:
+            say(f"{key.hex() or '?'} {why}")
+
+    found = await cached.store.verify(damaged)
     cached.processor.memory.clear()
     say(" ".join(f"{name} {value}" for name, value in found._asdict().items()))
 
@@ -133,5 +152,7 @@ def uri_of(url: str) -> bytes | None:
 
 
 def shown(uri: bytes) -> str:
-    """A URI on a screen."""
+    """A URI on a screen, cut where it is very long."""
+    if len(uri) > MOST_SHOWN:
+        uri = uri[:MOST_SHOWN] + b"..."
     return _UNPRINTABLE.sub(lambda found: f"%{ord(found[0]):02X}", uri.decode("latin-1"))

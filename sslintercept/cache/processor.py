@@ -171,34 +171,58 @@ class Lead:
 
 
 class Fetch:
-    """A read of the storage, for which nobody waits too long."""
+    """
+    A read of the storage, for all who want the same document at the same time; nobody waits for it too long.
 
-    __slots__ = ("_found", "_reads", "handle", "over")
+    @ivar until: seconds since the epoch at which it is given up.
+    """
 
-    def __init__(self, reads: dict[Fetch, float], found: Callable[[memoryview | None], object]) -> None:
-        self._reads, self._found = reads, found
+    __slots__ = ("_reads", "_waiting", "handle", "key", "until")
+
+    def __init__(self, reads: dict[bytes, Fetch], key: bytes, until: float) -> None:
+        self._reads, self.key, self.until = reads, key, until
+        self._waiting: list[Wait] = []
         self.handle: Handle | None = None
-        self.over = False
+
+    def wait(self, found: Callable[[memoryview | None], object]) -> Wait:
+        """One more wants it."""
+        wait = Wait(self, found)
+        self._waiting.append(wait)
+        return wait
 
     def came(self, content: memoryview | None) -> None:
         """The storage has said what it has, or took too long."""
-        self._reads.pop(self, None)
-        if not self.over:
-            self.over = True
-            self._found(content)
+        if self._reads.get(self.key) is self:
+            del self._reads[self.key]
+        waiting, self._waiting = self._waiting, []
+        for wait in waiting:
+            wait.found(content)
+
+    def leave(self, wait: Wait) -> None:
+        """One of them does not want it any more."""
+        if wait in self._waiting:
+            self._waiting.remove(wait)
+            if not self._waiting:
+                self.give_up()
 
     def give_up(self) -> None:
-        """It took too long."""
+        """It took too long, or nobody is left."""
         if self.handle is not None:
             self.handle.cancel()
         self.came(None)
 
+
+class Wait:
+    """One who waits for a document; C{cancel}: no more."""
+
+    __slots__ = ("_fetch", "found")
+
+    def __init__(self, fetch: Fetch, found: Callable[[memoryview | None], object]) -> None:
+        self._fetch, self.found = fetch, found
+
     def cancel(self) -> None:
-        """Nobody wants to know any more."""
-        self.over = True
-        if self.handle is not None:
-            self.handle.cancel()
-        self._reads.pop(self, None)
+        """Do not tell it."""
+        self._fetch.leave(self)
 
 
 class CacheProcessor:
@@ -225,9 +249,11 @@ class CacheProcessor:
         self.refreshing: set[bytes] = set()
         """URIs that are validated in the background"""
         self.buffered = 0
+        self.paused = 0
+        """bytes of fragments that wait in memory for clients that take no more now"""
         self._open = 0
-        self._reads: dict[Fetch, float] = {}
-        """what the storage is asked for, with the time that is allowed"""
+        self._reads: dict[bytes, Fetch] = {}
+        """what the storage is asked for"""
         self._sweep: IDelayedCall | None = None
         self._changes: dict[bytes, list[Change]] = {}
         """what is done with a document that is being read"""
@@ -340,18 +366,23 @@ class CacheProcessor:
         return there
 
     def fetch(self, key: bytes, found: Callable[[memoryview | None], object]) -> Handle:
-        """Read from the storage as L{Storage.read} does, but never wait for it longer than L{DISK_PATIENCE}."""
-        fetch = Fetch(self._reads, found)
+        """
+        Read from the storage as L{Storage.read} does, once for all who want the same, and never wait for it longer than
+        L{DISK_PATIENCE}.
+        """
+        fetch = self._reads.get(key)
+        if fetch is not None:
+            return fetch.wait(found)
+        fetch = self._reads[key] = Fetch(self._reads, key, self.wall_clock() + DISK_PATIENCE)
+        wait = fetch.wait(found)
         fetch.handle = self.storage.read(key, fetch.came)
-        if not fetch.over:
-            self._reads[fetch] = self.wall_clock() + DISK_PATIENCE
-            if self._sweep is None:
-                self._sweep = self.loop.later(DISK_PATIENCE, self._sweep_reads)
-        return fetch
+        if self._sweep is None and key in self._reads:
+            self._sweep = self.loop.later(DISK_PATIENCE, self._sweep_reads)
+        return wait
 
     def _sweep_reads(self) -> None:
         now = self.wall_clock()
-        for fetch in [one for one, until in self._reads.items() if until <= now]:
+        for fetch in [one for one in self._reads.values() if one.until <= now]:
             self.counters.late += 1
             fetch.give_up()
         self._sweep = self.loop.later(DISK_PATIENCE / 4, self._sweep_reads) if self._reads else None

@@ -22,6 +22,8 @@ STEP: Final = 128 * 1024
 """Bytes that are given at a time; then whoever takes them is asked whether that is enough."""
 TURN: Final = 8
 """Steps until the reactor has its turn."""
+MOST_PAUSED: Final = 256 * 2**20
+"""Bytes of fragments that are kept for clients that take no more now; beyond that they are read again later."""
 AHEAD: Final = 2
 """Fragments before the one that is read that are kept from being overwritten."""
 
@@ -54,6 +56,8 @@ class Reading:
         self._reading = False
         self._rest: memoryview | bytes = b""
         """of what was read, not given yet"""
+        self._counted = 0
+        """of it, while nobody takes it"""
         self.from_disk = False
         if isinstance(source, Writing):
             source.join(self._run)
@@ -63,17 +67,32 @@ class Reading:
     def resumeProducing(self) -> None:
         """Give more."""
         self.paused = False
+        self._count(0)
         self._run()
 
     def pauseProducing(self) -> None:
         """Give nothing."""
         self.paused = True
+        if not self._running:
+            self._keep()
+
+    def _keep(self) -> None:
+        """Keep what is left of a fragment for a client that takes no more now, if there is memory for that."""
+        size = len(self._rest)
+        if self._processor.paused - self._counted + size > MOST_PAUSED:
+            self._rest, size = b"", 0
+        self._count(size)
+
+    def _count(self, size: int) -> None:
+        self._processor.paused += size - self._counted
+        self._counted = size
 
     def stopProducing(self) -> None:
         """Nobody takes it any more."""
         if self._alive:
             self._alive = False
             self._rest = b""
+            self._count(0)
             if isinstance(self._source, Writing):
                 self._source.leave(self._run)
             if self._read is not None:
@@ -93,6 +112,8 @@ class Reading:
         try:
             for _ in range(TURN):
                 if self.paused or not self._alive:
+                    if self._alive:
+                        self._keep()
                     return
                 if self._end == self.position:
                     self._finish(None)
@@ -159,9 +180,12 @@ class Reading:
                 self._finish(_lost())
                 return
             self.from_disk = True
-            # The view is valid during this call only.
-            copy = bytes(content)
-            memory.put(key, copy, len(copy))
+            kept = memory.get(key)
+            if isinstance(kept, bytes):
+                copy = kept  # of somebody who has waited for the same read
+            else:
+                copy = bytes(content)  # since the view is valid during this call only
+                memory.put(key, copy, len(copy))
             self._take(copy, at, size)
             if self._alive and not inside:
                 self._run()

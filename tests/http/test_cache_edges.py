@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sslintercept.cache.resource import SMALL, Resource, document_key
+from sslintercept.cache import reading
+from sslintercept.cache.resource import FRAGMENT, SMALL, Resource, document_key
 from sslintercept.testing.gateway import Answers, MemoryGateway, ScriptedOrigin, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import EPOCH, Peer
@@ -405,3 +406,62 @@ def test_a_certificate_that_is_refused_is_not_covered_up(loop: Loop) -> None:
     loop.pass_time(31)
     origin.tls = gateway.leaf("other.test")
     assert get(gateway, client).status == 502
+
+
+# memory and reads for many
+
+
+def test_many_who_want_the_same_from_the_disk_make_one_read(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, CACHE + "memory = 0KiB\n")
+    serve(gateway, ok(FRESH, body=LARGE))
+    ask(gateway)
+    gateway.store.held = []
+    clients = [gateway.client() for _ in range(20)]
+    for client in clients:
+        client.send(GET)
+    before = gateway.store.reads
+    gateway.pump()
+    while gateway.store.held:
+        gateway.store.release()
+        gateway.pump()
+    assert all(responses(client.take())[0].body == LARGE for client in clients)
+    assert gateway.store.reads - before == 1 + len(LARGE) // FRAGMENT + 1
+    loop.pass_time(11)
+
+
+def test_one_of_them_who_leaves_does_not_end_the_read_of_the_others(gateway: MemoryGateway, loop: Loop) -> None:
+    serve(gateway, ok(FRESH))
+    ask(gateway)
+    forget_memory(gateway)
+    gateway.store.held = []
+    first, second = gateway.client(), gateway.client()
+    first.send(GET)
+    second.send(GET)
+    gateway.pump()
+    first.reset()
+    gateway.pump()
+    gateway.store.release()
+    gateway.pump()
+    assert responses(second.take())[0].body == b"hello"
+    loop.pass_time(11)
+
+
+@pytest.mark.parametrize("most", [0, 2 * FRAGMENT])
+def test_clients_that_stand_still_have_a_bounded_memory_together(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(reading, "MOST_PAUSED", most)
+    gateway = MemoryGateway(loop, CACHE + "memory = 0KiB\n")
+    serve(gateway, ok(FRESH, body=LARGE))
+    ask(gateway)
+    clients = [gateway.client(buffer=32768) for _ in range(8)]
+    for client in clients:
+        client.reading = False
+        client.send(GET)
+    gateway.pump()
+    assert cache(gateway).paused <= most
+    for client in clients:
+        client.reading = True
+    gateway.pump()
+    assert all(responses(client.take())[0].body == LARGE for client in clients)
+    assert cache(gateway).paused == 0
