@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sslintercept.cache.decide import Do, Then, after, conditional, may_collapse, plan, suitable
-from sslintercept.cache.fresh import Policy, time_to_live
+from sslintercept.cache.fresh import FAILURES, Policy, time_to_live
 from sslintercept.cache.key import key_of
 from sslintercept.cache.message import Answered, Stored, asked, by_name
 from sslintercept.cache.processor import CacheProcessor, Lead
@@ -117,6 +117,7 @@ class CacheSM:
         "_original",
         "_resource",
         "_sm",
+        "_spare",
         "uri",
         "writing",
     )
@@ -129,6 +130,8 @@ class CacheSM:
         self._resource: Resource | None = None
         self._found: list[Stored] = []
         """what the origin is asked about"""
+        self._spare: list[Stored] = []
+        """what it cannot be asked about, but may stand in for it"""
         self._original: Fields = []
         """the request's fields before conditions were added"""
         self._forward = Forward.METHOD
@@ -195,6 +198,8 @@ class CacheSM:
                 self._lead = processor.lead(self.uri, request)
         if planned.do in (Do.VALIDATE, Do.REFRESH) and resource is not None:
             self._validate([one for one in suitable(request, kept) if resource.of(one) is not None])
+        elif planned.forward is Forward.STALE and planned.stored is not None:
+            self._spare = [planned.stored]
         return False
 
     def _validate(self, found: list[Stored]) -> None:
@@ -275,7 +280,7 @@ class CacheSM:
         self._hit = None
         if early and not self._sm.over:
             self._forward, self._sm.cached = Forward.PARTIAL, "TCP_MISS"
-            self._found = []
+            self._found, self._spare = [], []
             self._sm.forward()
 
     def again_whole(self) -> None:
@@ -306,8 +311,9 @@ class CacheSM:
         now = processor.wall_clock()
         response = answer_of(head, self._asked.method, self._begun, now)
         found, self._found = self._found, []
-        if found:
-            then, stored = after(self._asked, found, response, policy, now)
+        spare, self._spare = self._spare if response.status in FAILURES else [], []
+        if found or spare:
+            then, stored = after(self._asked, found or spare, response, policy, now)
             if then is Then.FRESHEN:
                 self._sm.response_came(rest)
                 self._freshen(stored, response, now)
@@ -322,7 +328,8 @@ class CacheSM:
                 return True
             if then is Then.AGAIN:
                 return self._ask_again(origin)
-            self._sm.cached = "TCP_REFRESH_MODIFIED"
+            if found:
+                self._sm.cached = "TCP_REFRESH_MODIFIED"
         for uri in invalidates(self._asked, response):
             processor.purge(uri)
         if self._asked.method == b"HEAD" and response.status == 200:
@@ -374,7 +381,7 @@ class CacheSM:
 
     def stands_in(self) -> bool:
         """No answer comes: true if what is stored answers, although it is stale (RFC 5861 4)."""
-        found, self._found = self._found, []
+        found, self._found, self._spare = self._found or self._spare, [], []
         if not found:
             return False
         now = self._cache.processor.wall_clock()
