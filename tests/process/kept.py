@@ -39,8 +39,9 @@ image.src = "/image.gif";
 
 
 def made(path: str, size: int, version: int = 1) -> bytes:
-    """The content of a path: nothing of it is like that of another one, or like another piece of itself."""
-    return hashlib.shake_256(f"{path} {version}".encode()).digest(size)
+    """The content of a path: nothing of it is like that of another one; it repeats itself after a prime number."""
+    piece = hashlib.shake_256(f"{path} {version}".encode()).digest(min(size, 65_521))
+    return (piece * (size // 65_521 + 1))[:size]
 
 
 class KeptHandler(Handler):
