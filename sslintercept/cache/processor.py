@@ -249,10 +249,14 @@ class CacheProcessor:
         for writing in self.writings.get(uri, ()):
             writing.spoil()
         there = self.memory.get(uri) is not None or self.storage.has(document_key(uri))
-        self.change(uri, lambda before: None)
+        if uri in self._changes:
+            self.change(uri, lambda before: None)
+            self.memory.drop(uri)
+        else:
+            # Nobody needs to read what goes.
+            self._write(uri, None, 0.0)
         if there:
             self.counters.purged += 1
-            self.memory.drop(uri)
         return there
 
     # what is being written

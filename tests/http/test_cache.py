@@ -153,6 +153,15 @@ def test_a_disk_that_takes_its_time_keeps_nobody_else(gateway: MemoryGateway) ->
     assert result(gateway) == "TCP_HIT"
 
 
+def test_what_is_purged_is_gone_before_the_disk_has_read_anything(gateway: MemoryGateway) -> None:
+    serve(gateway, ok(FRESH))
+    ask(gateway)
+    forget_memory(gateway)
+    gateway.store.held = []
+    assert [cache(gateway).purge(URI) for _ in range(2)] == [True, False]
+    assert not gateway.store.has(document_key(URI))
+
+
 def test_a_client_that_leaves_while_the_disk_is_asked_is_forgotten(gateway: MemoryGateway) -> None:
     serve(gateway, ok(FRESH))
     ask(gateway)
