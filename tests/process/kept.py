@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
+import pytest
 
 from sslintercept.control import ask
 from tests.process.origins import BodyOrigin, Handler
 from tests.process.running import Answer, Proxy
-from tests.process.tools import PATIENCE, wait_for
+from tests.process.tools import PATIENCE, run, tool, wait_for
 
 FRESH: Final = "Cache-Control=max-age=600"
 STALE: Final = "Cache-Control=max-age=0"
@@ -183,7 +186,7 @@ def client(proxy: Proxy) -> Iterator[httpx.Client]:
 
 def told(proxy: Proxy, question: str = "stat", worker: int = 0) -> list[str]:
     """What a process of a proxy answers to a question about its cache."""
-    found = ask(proxy.folder / "state", f"cache {question} ")
+    found = ask(proxy.folder / "state", f"cache {question}")
     return [line for name, line in found if name == f"control-{worker}"]
 
 
@@ -198,3 +201,18 @@ def recovered(proxy: Proxy, workers: int = 1) -> Proxy:
     for worker in range(workers):
         wait_for("a span in service", lambda worker=worker: stat(proxy, worker).get("spans") == 1)  # type: ignore[misc]  # a default, not a parameter
     return proxy
+
+
+@contextmanager
+def mounted(where: Path, *what: str) -> Iterator[Path]:
+    """A file system of its own for a while; the test is skipped where this machine allows none."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount file systems")
+    where.mkdir()
+    done = run(tool("mount"), *what, where, folder=where.parent)
+    if done.returncode:
+        pytest.skip(f"this machine mounts nothing ({done.stderr.strip()})")
+    try:
+        yield where
+    finally:
+        assert run(tool("umount"), "-l", where, folder=where.parent).returncode == 0

@@ -15,8 +15,7 @@ import random
 import resource
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -24,7 +23,7 @@ import pytest
 
 from sslintercept.store.layout import DOCUMENT_HEADER, MAGIC_DOCUMENT, PAGE
 from tests.process.conftest import ProxyMaker
-from tests.process.kept import FRESH, KeptOrigin, client, recovered, said, stat, told
+from tests.process.kept import FRESH, KeptOrigin, client, mounted, recovered, said, stat, told
 from tests.process.running import Proxy
 from tests.process.tools import run, tool, wait_for
 
@@ -58,21 +57,6 @@ def gateway(module_proxy: ProxyMaker, folder: Path) -> Proxy:
 def settled(proxy: Proxy) -> None:
     """Wait until everything went to the disk; until then it is read from memory."""
     wait_for("everything being written", lambda: stat(proxy)["waiting"] == 0)
-
-
-@contextmanager
-def mounted(where: Path, *what: str) -> Iterator[Path]:
-    """A file system of its own for a while; the test is skipped where this machine allows none."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount file systems")
-    where.mkdir()
-    done = run(tool("mount"), *what, where, folder=where.parent)
-    if done.returncode:
-        pytest.skip(f"this machine mounts nothing ({done.stderr.strip()})")
-    try:
-        yield where
-    finally:
-        assert run(tool("umount"), "-l", where, folder=where.parent).returncode == 0
 
 
 # kill -9
