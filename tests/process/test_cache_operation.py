@@ -203,9 +203,11 @@ def test_a_disk_on_which_nothing_can_be_made_keeps_no_proxy_from_running(
         made.stop()
 
 
-def test_a_place_that_is_no_place_is_named(tmp_path: Path, ini: Ini) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_place_that_is_no_place_is_named(tmp_path: Path, ini: Ini, workers: int) -> None:
     os.mkfifo(tmp_path / "pipe")
-    line = line_of(start(tmp_path, ini(cache(tmp_path / "pipe"))))
+    listen = f"[sslintercept]\nworkers = {workers}\n[listen:proxy]\nendpoint = tcp:{server_port()}\n"
+    line = line_of(start(tmp_path, ini(listen + cache(tmp_path / "pipe"))))
     assert line == f"[cache] path: {tmp_path}/pipe is neither folder, file nor device; name another one"
 
 
