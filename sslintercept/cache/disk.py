@@ -24,24 +24,20 @@ class Loop(Handler, Timers, Protocol):
 class Disk:
     """
     @param worker: this process's number; each has spans, or slices of spans, of its own.
+    @raise ConfigError: their places cannot be used.
     @ivar cached: what operators may ask, while it is open.
     """
 
     def __init__(self, settings: Settings, handler: Loop, processor: CacheProcessor, worker: int) -> None:
-        self._settings, self._handler, self._processor, self._worker = settings, handler, processor, worker
+        self._settings, self._handler, self._processor = settings, handler, processor
+        self._parts = parts_of(settings.cache, worker, settings.workers)
         self._engine: DiskEngine | None = None
         self.cached: Cached | None = None
 
     def start(self) -> Deferred[None]:
-        """
-        Open the spans; fires when they are recovered. Until then everything is a miss.
-
-        @raise ConfigError: their places cannot be used.
-        """
-        settings = self._settings
-        parts = parts_of(settings.cache, self._worker, settings.workers)
-        self._engine = choose(settings.aio.engine, self._handler, threads=settings.aio.threads)
-        store = Store(parts, self._engine, self._handler, wall_clock=time)
+        """Open the spans; fires when they are recovered. Until then everything is a miss."""
+        self._engine = choose(self._settings.aio.engine, self._handler, threads=self._settings.aio.threads)
+        store = Store(self._parts, self._engine, self._handler, wall_clock=time)
         self._processor.storage = store
         self.cached = Cached(self._processor, store)
         return store.start()

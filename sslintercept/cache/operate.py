@@ -80,11 +80,11 @@ async def _ls(cached: Cached, pattern: str, say: Say) -> None:
 
 
 async def _purge(cached: Cached, what: str, say: Say) -> None:
-    """Remove a URL, or with wildcards all that are like it."""
+    """Remove a URL; if there is none of that name and it has wildcards, all that are like it."""
     processor = cached.processor
-    if not any(sign in what for sign in "*?["):
-        uri = uri_of(what)
-        gone = uri is not None and processor.purge(uri)
+    uri = uri_of(what)
+    gone = uri is not None and processor.purge(uri)
+    if gone or not any(sign in what for sign in "*?["):
         say(f"{int(gone)} removed")
         return
     uris: list[bytes] = []

@@ -6,6 +6,7 @@ A folder gets one file for each process; a file, or a device, is shared by all o
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -17,6 +18,8 @@ from sslintercept.store.store import Part
 
 PAGE: Final = 4096
 WHERE: Final = "[cache] path"
+BROKEN: Final = frozenset((errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE))
+"""errors that are a disk's, not those of who wrote the settings"""
 
 
 def parts_of(settings: CacheSettings, worker: int, workers: int) -> list[Part]:
@@ -44,6 +47,9 @@ def _part(path: Path, size: int, worker: int, workers: int) -> Part:
         elif not stat.S_ISREG(kind):
             raise ConfigError(f"{path} is neither folder, file nor device", where=WHERE, remedy="name another one")
     except OSError as error:
+        if error.errno in BROKEN:
+            # That costs the cache and not the proxy: whoever opens it meets the same, and says so.
+            return Part(path / f"cache-{worker}.span", 0, size // PAGE * PAGE)
         raise ConfigError(f"cannot use {path} ({error.strerror})", where=WHERE, remedy="name another one") from None
     slice_ = size // workers // PAGE * PAGE
     return Part(path, worker * slice_, slice_)

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sslintercept.cache.decide import Do, Then, after, conditional, may_collapse, plan, suitable
-from sslintercept.cache.fresh import time_to_live
+from sslintercept.cache.fresh import FAILURES, time_to_live
 from sslintercept.cache.message import Answered, Asked, Span, Stored, asked, by_name
 from sslintercept.cache.processor import Lead
 from sslintercept.cache.ready import ready_of
@@ -65,6 +65,7 @@ class CacheSM:
         "_read",
         "_resource",
         "_sm",
+        "_spare",
         "uri",
         "writing",
     )
@@ -79,6 +80,8 @@ class CacheSM:
         self._resource: Resource | None = None
         self._found: list[Stored] = []
         """what the origin is asked about"""
+        self._spare: list[Stored] = []
+        """what it cannot be asked about, but may stand in for it"""
         self._original: Fields = []
         """the request's fields before conditions were added"""
         self._forward = Forward.METHOD
@@ -154,6 +157,8 @@ class CacheSM:
             return True
         if planned.do in (Do.VALIDATE, Do.REFRESH) and resource is not None:
             self._validate([one for one in suitable(request, kept) if resource.of(one) is not None])
+        elif planned.forward is Forward.STALE and planned.stored is not None:
+            self._spare = [planned.stored]
         return False
 
     def _waits(self, shares: bool) -> bool:
@@ -250,7 +255,7 @@ class CacheSM:
         self._hit = None
         if early and not self._sm.over:
             self._forward, self._sm.cached = Forward.PARTIAL, "TCP_MISS"
-            self._found = []
+            self._found, self._spare = [], []
             if not self._refuses("the content is lost"):
                 self._restore()
                 self._sm.forward()
@@ -302,15 +307,16 @@ class CacheSM:
         processor, policy = self._cache.processor, self._cache.policy
         found, self._found = self._found, []
         method = self._sm.method
-        if not found and method == b"GET" and _is_for_nobody_else(head):
+        if not found and not self._spare and method == b"GET" and _is_for_nobody_else(head):
             processor.counters.misses += 1
             self._tell(head, Outcome(self._forward))
             self._known(False)
             return False
         now = processor.wall_clock()
         response = answer_of(head, method, self._begun, now)
-        if found:
-            then, stored = after(self._asked, found, response, policy, now)
+        spare, self._spare = self._spare if response.status in FAILURES else [], []
+        if found or spare:
+            then, stored = after(self._asked, found or spare, response, policy, now)
             if then is Then.FRESHEN:
                 self._sm.response_came(rest)
                 self._freshen(stored, response, now)
@@ -325,7 +331,8 @@ class CacheSM:
                 return True
             if then is Then.AGAIN:
                 return self._ask_again(rest)
-            self._sm.cached = "TCP_REFRESH_MODIFIED"
+            if found:
+                self._sm.cached = "TCP_REFRESH_MODIFIED"
         for uri in invalidates(self._asked, response):
             processor.purge(uri)
         if method == b"HEAD" and response.status == 200:
@@ -389,7 +396,7 @@ class CacheSM:
 
     def stands_in(self) -> bool:
         """No answer comes: true if what is stored answers, although it is stale (RFC 5861 4)."""
-        found, self._found = self._found, []
+        found, self._found, self._spare = self._found or self._spare, [], []
         if not found:
             return False
         now = self._cache.processor.wall_clock()

@@ -90,6 +90,8 @@ class Survey:
         if self._over.called:
             return
         if not self._more and not self._reading:
+            # What was read from memory was shown at once, and has asked for another turn.
+            self._end()
             self._over.callback(Verified(self._documents, self._bytes, self._bad))
         elif self._more and len(self._reading) < AT_ONCE:
             self._later()

@@ -154,6 +154,15 @@ def test_a_disk_that_takes_its_time_keeps_nobody_else(gateway: MemoryGateway, lo
     loop.pass_time(11)
 
 
+def test_what_is_purged_is_gone_before_the_disk_has_read_anything(gateway: MemoryGateway) -> None:
+    serve(gateway, ok(FRESH))
+    ask(gateway)
+    forget_memory(gateway)
+    gateway.store.held = []
+    assert [cache(gateway).purge(URI) for _ in range(2)] == [True, False]
+    assert not gateway.store.has(document_key(URI))
+
+
 def test_a_client_that_leaves_while_the_disk_is_asked_is_forgotten(gateway: MemoryGateway, loop: Loop) -> None:
     serve(gateway, ok(FRESH))
     ask(gateway)
@@ -324,8 +333,9 @@ def test_a_304_without_a_validator_means_the_only_one_it_was_asked_about(
     assert len(script.requests) == count
 
 
-def test_an_origin_that_fails_is_stood_in_for(gateway: MemoryGateway, loop: Loop) -> None:
-    script = serve(gateway, ok("Cache-Control: max-age=60, stale-if-error=600", 'ETag: "v1"'))
+@pytest.mark.parametrize("validators", [('ETag: "v1"',), ()])
+def test_an_origin_that_fails_is_stood_in_for(gateway: MemoryGateway, loop: Loop, validators: tuple[str, ...]) -> None:
+    script = serve(gateway, ok("Cache-Control: max-age=60, stale-if-error=600", *validators))
     ask(gateway)
     loop.pass_time(61)
     script.answer = lambda head, body: ok(status="503 Service Unavailable")

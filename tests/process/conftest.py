@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.process.kept import KeptOrigin
 from tests.process.origins import BODY_NAME, NAMES, BodyOrigin, Certificates, Nginx, serving
 from tests.process.running import Proxy, settings
 
@@ -47,6 +48,14 @@ def origin(certificates: Certificates) -> Iterator[BodyOrigin]:
 def plain_origin() -> Iterator[BodyOrigin]:
     """The same without TLS."""
     with serving(BodyOrigin(None)) as server:
+        yield server
+
+
+@pytest.fixture
+def plain() -> Iterator[KeptOrigin]:
+    """An origin in the clear for what is kept."""
+    with serving(KeptOrigin(None)) as server:
+        assert isinstance(server, KeptOrigin)
         yield server
 
 

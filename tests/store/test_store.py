@@ -134,6 +134,14 @@ def test_walking_shows_every_document_of_a_kind(shelf: Shelf) -> None:
     assert seen == {key(number): content(number) for number in range(51)}
 
 
+def test_a_walk_through_what_is_still_in_memory_ends_once(shelf: Shelf) -> None:
+    seen: list[bytes] = []
+    for number in range(6):
+        shelf.put(number)
+        shelf.wait(shelf.store.walk(Kind.HEAD, lambda key, view: seen.append(key)))
+    assert len(seen) == 1 + 2 + 3 + 4 + 5 + 6
+
+
 def test_verifying_reads_everything(shelf: Shelf) -> None:
     for number in range(50):
         shelf.put(number)
