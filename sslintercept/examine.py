@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from twisted.internet.defer import Deferred
 
 from sslintercept.config.endpoint import parse
-from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Settings
+from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Settings, SitesSettings
 from sslintercept.errors import ConfigError
 from sslintercept.gateway import own_certificate, parent_of
 from sslintercept.load import entry
@@ -85,6 +85,8 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
     for parent in settings.parents:
         yield lambda parent=parent: none(parent_of(parent))  # type: ignore[misc]  # a loop variable kept
     yield lambda: none(Rules(settings.rules))
+    for one in settings.sites:
+        yield lambda one=one: listed(one)  # type: ignore[misc]  # likewise
     for change in settings.changes:
         yield lambda change=change: none(entry(change))  # type: ignore[misc]  # likewise
     if running is None or running.log != settings.log:
@@ -191,6 +193,14 @@ def readable(path: Path, where: str, otherwise: str) -> Iterable[str]:
             return ()
     except OSError as error:
         return (f"{where}: cannot read {path} ({error.strerror}); {otherwise}",)
+
+
+def listed(sites: SitesSettings) -> Iterable[str]:
+    """@raise ConfigError: the list cannot be read; whether it makes sense is found out by reading it."""
+    if not os.access(sites.path, os.R_OK):
+        where = f"[sites:{sites.name}] path"
+        raise ConfigError(f"cannot read {sites.path}", where=where, remedy="name a file, or a folder of categories")
+    return ()
 
 
 # who may come in

@@ -17,13 +17,17 @@ from sslintercept.datagram.probe import judge as judge_datagram
 from sslintercept.dns.hosts import HostsFile, special
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Action, Address, Decision, Facts
+from sslintercept.gateway import site_lists
 from sslintercept.http.head import read_request
 from sslintercept.net.limits import Limits
 from sslintercept.net.local import Bound
 from sslintercept.net.nearness import is_literal
 from sslintercept.probe.verdict import judge
+from sslintercept.rule.category import url_of
 from sslintercept.rule.decide import DEFAULT, Rules, match_of
 from sslintercept.rule.match import parse_with
+from sslintercept.sites.compile import Compilation
+from sslintercept.sites.look import SiteList, Sites
 from sslintercept.transform.message import Direction
 from sslintercept.transform.processor import Prospect
 from sslintercept.transform.select import CONDITIONS_OF_MESSAGES
@@ -122,7 +126,10 @@ def explain(settings: Settings, asked: Question, listener: ListenSettings) -> It
     if there.way_in == CONNECT and ports is not None and destination.port not in ports:
         yield "CONNECT: refused with 403, the port is not in [http] connect_ports"
         return
-    rules = Rules(settings.rules)
+    sites = Sites(tuple(SiteList(one.name, Compilation(one).run()) for one in site_lists(settings.sites)))
+    rules = Rules(settings.rules, sites)
+    if settings.listeners and rules.by_url and not datagrams:
+        facts.url = url_of("https" if asked.secure else "http", asked.destination, asked.target.encode("ascii"))
     yield from (f"  {line}" for line in rules.trail(facts, final=True))
     decision = rules.decide(facts, final=True) or DEFAULT
     yield f"decision: {decision.action.value}, rule {decision.rule}: {decision.reason}"

@@ -237,6 +237,7 @@ class Facts:
         "transactions",
         "upstream",
         "upstream_tls",
+        "url",
         "user",
         "verdicts",
     )
@@ -282,6 +283,8 @@ class Facts:
         """requests answered so far"""
         self.upstream: Address | None = None
         """the address last connected to for this client"""
+        self.url: str | None = None
+        """of the request that rules are asked about just now; absent while they are asked about the connection"""
         self.started = 0.0
         """when the connection was accepted, in seconds since the epoch"""
 

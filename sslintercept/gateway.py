@@ -22,7 +22,7 @@ from twisted.plugin import getPlugins
 import sslintercept.plugins
 from sslintercept.cache.fresh import Policy
 from sslintercept.cache.processor import CacheProcessor
-from sslintercept.config.schema import ListenSettings, ParentSettings, Settings
+from sslintercept.config.schema import ListenSettings, ParentSettings, Settings, SitesSettings
 from sslintercept.datagram.associate import SocksAssociations
 from sslintercept.datagram.hello import Cookies
 from sslintercept.datagram.intercept import DtlsInterceptor
@@ -75,6 +75,8 @@ from sslintercept.probe.signature import SIGNATURES
 from sslintercept.rule.decide import Rules, match_of
 from sslintercept.rule.learned import Learned
 from sslintercept.rule.match import Networks
+from sslintercept.sites.listing import ListSettings
+from sslintercept.sites.look import Sites
 from sslintercept.socks.negotiate import SocksAcceptor
 from sslintercept.socks.users import Users
 from sslintercept.socks.wire import read_datagram, write_datagram
@@ -119,6 +121,8 @@ class Process(Protocol):
     cookies: Cookies
     expectations: Expectations
     flows: FlowTable
+    sites: Sites
+    """what lists say, as they were read last"""
     handler: NetHandler
     keylog: Callable[[bytes], object] | None
     lines: AccessLines
@@ -162,7 +166,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, process: Process) -> None:
         self.settings = settings
-        self.rules = Rules(settings.rules)
+        self.rules = Rules(settings.rules, process.sites)
         self.learned = Learned(settings.client_tls.learn_after, settings.client_tls.learn_for)
         upstream = settings.upstream_tls
         roots, _ = load_roots(upstream.trust, upstream.extra_trust)
@@ -184,7 +188,7 @@ class Gateway:
         self.router = Router(
             self.connector,
             self.upstream,
-            chooser(settings.parents),
+            chooser(settings.parents, process.sites),
             settings.http.connect_timeout,
             self.guard,
             {one.name: one.target for one in settings.listeners if isinstance(one.target, Address)},
@@ -440,13 +444,13 @@ def transforms(settings: Settings, handler: NetHandler) -> TransformProcessor:
     return TransformProcessor(entries(settings.changes), bounds, handler, common.patience)
 
 
-def chooser(settings: Sequence[ParentSettings]) -> Choose | None:
+def chooser(settings: Sequence[ParentSettings], sites: Sites) -> Choose | None:
     """
     Who chooses among the configured parents; C{None} where there are none.
 
     @raise ConfigError: a password cannot be read.
     """
-    parents = [(match_of("parent", one), parent_of(one)) for one in settings]
+    parents = [(match_of("parent", one, sites), parent_of(one)) for one in settings]
     if not parents:
         return None
 
@@ -454,6 +458,14 @@ def chooser(settings: Sequence[ParentSettings]) -> Choose | None:
         return next((parent for match, parent in parents if match.judge(facts, final=True)), None)
 
     return choose
+
+
+def site_lists(settings: Sequence[SitesSettings]) -> list[ListSettings]:
+    """The lists of the C{[sites:NAME]} sections; what has no category of its own has the section's name."""
+    return [
+        ListSettings(one.name, one.path, one.format, one.category or one.name, one.categories or (), one.suffixes)
+        for one in settings
+    ]
 
 
 def parent_of(settings: ParentSettings) -> Parent | None:

@@ -47,7 +47,7 @@ from sslintercept.errors import ConfigError, InterceptError, PolicyError, Stoppe
 from sslintercept.examine import LEAF_KEY, examine
 from sslintercept.facts import Address, Facts
 from sslintercept.ftp.channel import Expectations
-from sslintercept.gateway import Gateway, machine_names, secure_streams
+from sslintercept.gateway import Gateway, machine_names, secure_streams, site_lists
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
@@ -71,6 +71,7 @@ from sslintercept.net.race import Dead
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.accept import ProbeAccept
 from sslintercept.probe.proxyaccept import ProxyLineAccept
+from sslintercept.sites.keeper import Keeper
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
@@ -128,6 +129,8 @@ class SslInterceptService(Service):
             cache = settings.cache
             self.cache = CacheProcessor(Absent(), self.handler, time.time, memory=cache.memory, largest=cache.largest)
             self._disk = Disk(settings, self.handler, self.cache, worker or 0)
+        self.lists = self._new_lists(settings)
+        self.sites = self.lists.sites
         self._control = ControlPort(reactor, socket_of(settings.state_dir, worker or 0), self._asked_to)
         self.ports: dict[str, Listener | DatagramPort] = {}
         self.part_handlers: Iterable[PartHandler] = ()
@@ -164,6 +167,13 @@ class SslInterceptService(Service):
         """Who knows names as C{settings} want it."""
         secure = secure_streams(self.handler, settings, self.authority, self.keylog)
         return Names(self.handler, self.reactor, wanted, secure)
+
+    def _new_lists(self, settings: Settings) -> Keeper:
+        """Who keeps the lists of sites that C{settings} name."""
+        threads = self.reactor.getThreadPool
+        return Keeper(
+            self.reactor, lambda call: deferToThreadPool(self.reactor, threads(), call), site_lists(settings.sites)
+        )
 
     def _use_names(self, settings: Settings) -> None:
         """From now on names are looked up as C{settings} want it, also by connections of older generations."""
@@ -246,6 +256,7 @@ class SslInterceptService(Service):
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
         try:
             self.writer.start()
+            self.lists.read()
             if not self.ports:
                 self._open_ports()
         except InterceptError as error:
@@ -259,6 +270,8 @@ class SslInterceptService(Service):
         self._counting.start(COUNT_EVERY, now=False)
         self._own_resolver = self.reactor.installNameResolver(ReactorResolver(self.resolve))
         self.cop.start()
+        if self.settings.sites:
+            self.lists.watch()
         on_signals(self.reactor, self.reload)
         self._warn(self._warnings)
         # Whoever reads the banner may send signals: they must find the handlers in place.
@@ -331,6 +344,7 @@ class SslInterceptService(Service):
         self.reactor.installNameResolver(self._own_resolver)
         self.resolver.stop()
         self._control.close()
+        self.lists.stop()
         if self._disk is not None:
             await self._disk.stop()
         self.handler.stop()
@@ -339,19 +353,28 @@ class SslInterceptService(Service):
 
     def reload(self) -> bool:
         """Read the file again; a mistake in it changes nothing."""
-        before = self.settings
+        before, lists = self.settings, self.lists
         try:
             settings = load(before.path, before.generation + 1)
             examined = examine(settings, before)
             examined.refuse()
+            if settings.sites != before.sites:
+                lists = self._new_lists(settings)
+                lists.adopt(self.lists)
+                self.sites = lists.sites
             gateway = Gateway(settings, self)
             self.settings = settings
             self._open_ports()
         except InterceptError as error:
-            self.settings = before
+            self.settings, self.sites = before, self.lists.sites
             self.log.error("the settings were not reloaded: {error}", error=str(error))
             return False
         self.gateway = gateway
+        if lists is not self.lists:
+            self.lists.stop()
+            self.lists = lists
+        if settings.sites:
+            lists.reload()
         self._use_names(settings)
         self._proxies.add(gateway.proxy)
         self.writer.reopen()

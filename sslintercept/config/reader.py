@@ -24,6 +24,7 @@ from sslintercept.config.schema import (
     ParentSettings,
     RuleSettings,
     Settings,
+    SitesSettings,
     SplitDnsSettings,
     TransformSettings,
 )
@@ -177,6 +178,7 @@ class _Reading:
         self._rules: list[RuleSettings] = []
         self._parents: list[ParentSettings] = []
         self._split_dns: list[SplitDnsSettings] = []
+        self._sites: list[SitesSettings] = []
         self._transforms: list[TransformSettings] = []
         self._lines: dict[tuple[str, str], int] = {}
         """where a key of a section stands, for mistakes that show later"""
@@ -228,6 +230,8 @@ class _Reading:
                     self._parents.append(ParentSettings(name=name, line=found.line, **values))
                 elif section is schema.SPLIT_DNS:
                     self._split_dns.append(SplitDnsSettings(name=name, line=found.line, **values))
+                elif section is schema.SITES:
+                    self._sites.append(SitesSettings(name=name, line=found.line, **values))
                 else:
                     self._listeners.append(ListenSettings(name=name, line=found.line, **values))
 
@@ -415,6 +419,7 @@ class _Reading:
             rules=tuple(self._rules),
             parents=tuple(self._parents),
             split_dns=tuple(self._split_dns),
+            sites=tuple(self._sites),
             changes=tuple(self._transforms),
             warnings=tuple(self._warnings),
             **self._single[schema.PROCESS.name],

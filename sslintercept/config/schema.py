@@ -56,6 +56,10 @@ def _match(text: str) -> str:
     return " ".join(text.split())
 
 
+SITE_FORMATS: Final = ("plain", "hosts", "urls", "adblock", "csv", "rpz")
+"""L{sslintercept.sites.read.FORMATS}, which a test compares"""
+
+
 # sections
 
 
@@ -400,6 +404,35 @@ class ParentSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SitesSettings:
+    """C{[sites:NAME]}"""
+
+    name: str
+    path: Path = field(
+        metadata=described(
+            units.path(),
+            None,
+            "the list: a file, plain or gzipped, or a folder of categories (UT1)",
+            example="malware.txt",
+            required=True,
+        )
+    )
+    format: str = setting(units.choice("auto", *SITE_FORMATS), "auto", "how it is written; auto: by its first lines")
+    category: str | None = setting(
+        units.token(), None, "of what has no category of its own; unset: the name of this section", example="malware"
+    )
+    categories: tuple[str, ...] | None = setting(
+        units.listed(units.token()),
+        None,
+        "of a folder, those that are read; unset: all",
+        example="malware, phishing",
+    )
+    suffixes: bool = setting(units.switch(), "off", "on: a line may list all of com, of co.uk, or every address")
+    line: int = field(default=0, compare=False)
+    """where the section begins"""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheSettings:
     """C{[cache]}"""
 
@@ -577,7 +610,7 @@ class Settings(ProcessSettings):
     @ivar path: the ini file, absolute.
     @ivar generation: counts from 1.
     @ivar listeners: at least one, in the order of the file.
-    @ivar rules: in the order of the file; C{parents}, C{split_dns} and C{changes} likewise.
+    @ivar rules: in the order of the file; C{parents}, C{split_dns}, C{changes} and C{sites} likewise.
     @ivar warnings: what was taken, but not as it stands; a line each.
     """
 
@@ -605,6 +638,7 @@ class Settings(ProcessSettings):
     transforms: TransformsSettings
     changes: tuple[TransformSettings, ...]
     """the [transform:NAME] sections"""
+    sites: tuple[SitesSettings, ...]
     warnings: tuple[str, ...]
 
 
@@ -621,6 +655,7 @@ PARENT: Final = Section(
 SPLIT_DNS: Final = Section(
     "dns-for", SplitDnsSettings, "name servers for some domains only (split DNS); the longest domain decides", "corp"
 )
+SITES: Final = Section("sites", SitesSettings, "a list of sites, for category: in rules", "malware")
 TRANSFORM: Final = Section(
     "transform", TransformSettings, "changes or reads messages; in the order of the file", "banner"
 )
@@ -645,6 +680,7 @@ SECTIONS: Final = (
     Section("cache", CacheSettings, "what is kept of responses"),
     Section("aio", AioSettings, "disk input and output"),
     Section("log", LogSettings, "what is written down"),
+    SITES,
     RULE,
     Section("transforms", TransformsSettings, "what all transforms have in common"),
     TRANSFORM,

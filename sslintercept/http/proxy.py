@@ -33,6 +33,7 @@ from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.accept import Probe, hung
 from sslintercept.probe.entrance import Entrance
+from sslintercept.rule.category import url_of
 from sslintercept.rule.decide import Rules
 from sslintercept.tls.context import floor
 from sslintercept.tls.seen import Origins, Seen
@@ -179,7 +180,7 @@ class HttpProxy:
             session.key = None
         scope = facts.scope
         if scope is None:
-            decision = self._decide(facts, head.authority)
+            decision = self._decide(facts, head)
         else:
             decision = scope.decision
             if isinstance(scope.failure, InterceptError):
@@ -189,13 +190,15 @@ class HttpProxy:
                 return True
             host, port = head.authority
             if head.beyond:
-                decision = self._decide_beyond(facts, head.authority)
+                decision = self._decide_beyond(facts, head)
             elif (host != scope.name or port != scope.destination.port) and not self._leads_to(session, head):
                 sm.decision = decision
                 what = f"this connection leads to {scope.name}; the request names {head.authority.host}"
                 misdirected = MessageError(what, where="request", status=421)
                 self.refuse(sm, 421, "Misdirected request", misdirected, "http_request_denied")
                 return True
+            if self.rules.by_url and decision.action is not Action.BLOCK:
+                decision = self._decide_request(facts, head, decision)
         sm.decision = decision
         if facts.sequence is not None:
             facts.step("request_considered", f"{decision.action.value} by rule {decision.rule}")
@@ -204,18 +207,33 @@ class HttpProxy:
             return True
         return False
 
-    def _decide(self, facts: Facts, authority: Address) -> Decision:
-        facts.destination = authority
+    def _ask_rules(self, facts: Facts, head: RequestHead) -> Decision:
+        """The rules' word about a request, for those that look at its URL, too."""
+        if not self.rules.by_url:
+            return self.rules.decide(facts, final=True) or self.default
+        facts.url = url_of(head.scheme, head.authority, head.target)
+        try:
+            return self.rules.decide(facts, final=True) or self.default
+        finally:
+            facts.url = None
+
+    def _decide_request(self, facts: Facts, head: RequestHead, decision: Decision) -> Decision:
+        """What the rules say of one request in a tunnel; all that is left to them is to block it."""
+        found = self._ask_rules(facts, head)
+        return found if found.action is Action.BLOCK else decision
+
+    def _decide(self, facts: Facts, head: RequestHead) -> Decision:
+        facts.destination = head.authority
         facts.server_name = facts.client_hello = facts.upstream_tls = facts.parent = None
-        decision = self.rules.decide(facts, final=True) or self.default
+        decision = self._ask_rules(facts, head)
         facts.decision = decision
         return decision
 
-    def _decide_beyond(self, facts: Facts, authority: Address) -> Decision:
+    def _decide_beyond(self, facts: Facts, head: RequestHead) -> Decision:
         """The rules about what a proxy behind the tunnel is asked for: they hold there, too."""
-        around, facts.destination = facts.destination, authority
+        around, facts.destination = facts.destination, head.authority
         try:
-            return self.rules.decide(facts, final=True) or self.default
+            return self._ask_rules(facts, head)
         finally:
             facts.destination = around
 

@@ -12,7 +12,9 @@ from typing import Final, NamedTuple, Protocol
 
 from sslintercept.errors import ConfigError
 from sslintercept.facts import Action, Decision, Facts
-from sslintercept.rule.match import Match, parse
+from sslintercept.rule.category import CATEGORY, parse
+from sslintercept.rule.match import Match
+from sslintercept.sites.look import Sites
 
 DEFAULT: Final = Decision(Action.INTERCEPT, "default", "no rule matched")
 
@@ -56,10 +58,13 @@ def place(kind: str, settings: Matching) -> str:
     return f"[{kind}:{settings.name}]" + (f" in line {settings.line}" if settings.line else "")
 
 
-def match_of(kind: str, settings: Matching) -> Match[Facts]:
+NOTHING_LISTED: Final = Sites()
+
+
+def match_of(kind: str, settings: Matching, sites: Sites = NOTHING_LISTED) -> Match[Facts]:
     """@raise ConfigError: the match cannot be used."""
     try:
-        return parse(settings.match)
+        return parse(settings.match, sites)
     except ValueError as error:
         raise ConfigError(str(error), where=place(kind, settings), remedy="correct its match") from error
 
@@ -78,10 +83,10 @@ class Rule(NamedTuple):
     pin: float
 
     @classmethod
-    def of(cls, settings: RuleSettings) -> Rule:
+    def of(cls, settings: RuleSettings, sites: Sites) -> Rule:
         """@raise ConfigError: the match or the action cannot be used."""
         try:
-            match = match_of("rule", settings)
+            match = match_of("rule", settings, sites)
             return cls(
                 settings.name,
                 match,
@@ -114,15 +119,18 @@ class Rules:
     """
     The rules of one generation of settings; nothing in here changes.
 
+    @param sites: what C{category} is looked up in.
     @ivar needs: the attributes of L{Facts} that a rule may wait for. Without C{"server_name"} and C{"client_hello"}
         in it, a decision never has to wait for a ClientHello.
+    @ivar by_url: whether a rule may say something else of a request than of its connection.
     """
 
-    __slots__ = ("needs", "rules")
+    __slots__ = ("by_url", "needs", "rules")
 
-    def __init__(self, rules: Sequence[RuleSettings]) -> None:
+    def __init__(self, rules: Sequence[RuleSettings], sites: Sites = NOTHING_LISTED) -> None:
         """@raise ConfigError: a rule cannot be used."""
-        self.rules = tuple(map(Rule.of, rules))
+        self.rules = tuple(Rule.of(rule, sites) for rule in rules)
+        self.by_url = any(condition.name == CATEGORY for rule in self.rules for condition in rule.match.conditions)
         self.needs: frozenset[str] = frozenset().union(*(rule.match.needs for rule in self.rules))
 
     def decide(self, facts: Facts, final: bool = False) -> Decision | None:
@@ -185,4 +193,4 @@ class Rules:
 
 def check_match(text: str) -> None:
     """@raise ValueError: *text* is no match; the message says what is allowed."""
-    parse(text)
+    parse(text, NOTHING_LISTED)

@@ -116,6 +116,39 @@ class Keeper:
         """Read all lists. Fires when each was tried; see L{missing}."""
         return self.reload()
 
+    def read(self) -> None:
+        """
+        Read all lists that are not there yet, here and now: before anybody is served that they would have stopped.
+
+        @raise ListError: one cannot be used.
+        """
+        for kept in self._kept:
+            if kept.sites is None:
+                kept.stamp = stamp(kept.settings)
+                self._use(kept, self._make(kept.settings).run())
+
+    def watch(self) -> None:
+        """Look from now on whether files have changed."""
+        if self._next is None and self._round is None and not self._stopped:
+            self._next = self._clock.callLater(self._interval, self._look)
+
+    def adopt(self, before: Keeper) -> None:
+        """Begin with the lists that another one has read by the same settings."""
+        for kept in self._kept:
+            for other in before._kept:
+                if other.settings == kept.settings and other.sites is not None:
+                    kept.sites, kept.stamp, kept.loaded = other.sites, other.stamp, other.loaded
+        self._show()
+
+    def _use(self, kept: Kept, image: Image) -> None:
+        kept.sites = SiteList(kept.settings.name, image)
+        kept.loaded, kept.error = self._clock.seconds(), ""
+        self._show()
+        self.log.info("list {name}: {report}", name=kept.settings.name, report=str(image.report))
+
+    def _show(self) -> None:
+        self.sites.lists = tuple(each.sites for each in self._kept if each.sites is not None)
+
     def reload(self) -> Deferred[None]:
         """
         Read all lists anew, changed or not (SIGHUP). Fires when each was tried; never fails.
@@ -211,7 +244,5 @@ class Keeper:
             return
         finally:
             self._making = None
-        kept.sites, kept.stamp = SiteList(settings.name, image), before
-        kept.loaded, kept.error = self._clock.seconds(), ""
-        self.sites.lists = tuple(each.sites for each in self._kept if each.sites is not None)
-        self.log.info("list {name}: {report}", name=settings.name, report=str(image.report))
+        kept.stamp = before
+        self._use(kept, image)

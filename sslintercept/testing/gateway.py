@@ -36,7 +36,7 @@ from sslintercept.dns.answer import Answer
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
 from sslintercept.facts import Address, Facts, Side
 from sslintercept.ftp.channel import Expectations
-from sslintercept.gateway import Gateway
+from sslintercept.gateway import Gateway, site_lists
 from sslintercept.http.lines import AccessLines
 from sslintercept.load import load
 from sslintercept.log.sequence import Sequence as Recorded
@@ -46,6 +46,8 @@ from sslintercept.net.connector import Connector, refusal
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.limits import Limits
 from sslintercept.net.vconnection import NetVConnection
+from sslintercept.sites.compile import compiled
+from sslintercept.sites.look import SiteList, Sites
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import EPOCH, Peer
 from sslintercept.testing.pki import Pair, make_ca, make_leaf
@@ -303,6 +305,7 @@ class MemoryGateway:
         self.connector = ScriptedConnector(loop, (settings.tunnel.high_water, settings.tunnel.low_water))
         limits = self.limits(settings)
         self.connector.allowed, self.connector.itself = limits.denied, limits.itself
+        self.sites = Sites(tuple(SiteList(one.name, compiled(one)) for one in site_lists(settings.sites)))
         self.store = MemoryStore()
         self.cache: CacheProcessor | None = None
         if settings.cache.path is not None:

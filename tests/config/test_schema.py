@@ -55,7 +55,7 @@ def test_every_section_is_an_attribute_of_the_settings() -> None:
     process = {key.name for key in schema.PROCESS.keys}
     single = {section.attribute for section in SECTIONS if not section.named and section is not schema.PROCESS}
     assert attributes == process | single | {
-        *("path", "generation", "listeners", "rules", "parents", "split_dns", "changes", "warnings")
+        *("path", "generation", "listeners", "rules", "parents", "split_dns", "changes", "sites", "warnings")
     }
 
 
@@ -71,6 +71,7 @@ def test_named_sections_say_so_in_their_heading() -> None:
         "[listen:NAME]",
         "[dns-for:NAME]",
         "[parent:NAME]",
+        "[sites:NAME]",
         "[rule:NAME]",
         "[transform:NAME]",
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.process.conftest import ProxyMaker
 from tests.process.origins import Certificates, Nginx
 from tests.process.running import Proxy
-from tests.process.tools import run, tool
+from tests.process.tools import ours, run, tool, wait_for
 
 FAULTS = {
     "expired.test": ("expired", "expired on 2021-01-01"),
@@ -121,3 +122,40 @@ def test_a_genuine_origin_beside_reported_ones_has_a_leaf_that_clients_accept(le
 def lenient(module_proxy: ProxyMaker) -> Proxy:
     """A proxy that only reports."""
     return module_proxy("[upstream-tls]\nverify = report\n")
+
+
+def connected(made: Proxy, url: str) -> int:
+    """What a CONNECT for a URL was answered with."""
+    status: int = made.curl(url).facts[-1]["http_connect"]
+    return status
+
+
+def test_a_listed_site_is_blocked_and_a_list_that_has_changed_is_read_on_reload(
+    proxy: ProxyMaker, nginx: Nginx, tmp_path: Path
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("expired.test\n", encoding="ascii")
+    made = proxy(f"[sites:malware]\npath = {path}\n[rule:bad]\nmatch = category:malware\naction = block\n")
+    good, bad = nginx.url(), nginx.url(name="expired.test")
+    assert (connected(made, good), connected(made, bad)) == (200, 403)
+    line = made.logged(lambda line: line["rule"] == "bad")
+    assert "list malware (malware): domain expired.test, " in line["reason"]
+    path.write_text("good.test\n", encoding="ascii")
+    made.reload(made.ini.read_text())
+    wait_for("the list", lambda: connected(made, good) == 403)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("<html>\n<body>\nnot found\n", "list malware"), (None, "[sites:malware] path: cannot read")],
+)
+def test_a_list_that_cannot_be_used_ends_the_start_with_one_line(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    path = tmp_path / "list.txt"
+    if content is not None:
+        path.write_text(content, encoding="ascii")
+    ini = tmp_path / "x.ini"
+    ini.write_text(f"[sslintercept]\nstate_dir = state\n[sites:malware]\npath = {path}\n", encoding="ascii")
+    done = run(ours("twistd"), "-n", "--pidfile=", "sslintercept", "--config", ini, folder=tmp_path)
+    assert (done.returncode, said in done.stderr, len(done.stderr.splitlines())) == (1, True, 1)

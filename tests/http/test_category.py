@@ -1,0 +1,68 @@
+"""Rules by category in a whole gateway: at every door, and for URLs inside of TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sslintercept.testing.gateway import OK, Answers, MemoryGateway
+from sslintercept.testing.loop import Loop
+from tests.http.test_session import asked
+from tests.sequences.support import CLIENT_FIRST, get, intercepted
+
+RULE = "[rule:bad]\nmatch = category:malware\naction = block\n"
+
+
+@pytest.fixture
+def gateway(loop: Loop, tmp_path: Path) -> MemoryGateway:
+    path = tmp_path / "list"
+    path.write_text("evil.test\ngood.test/bad\n", encoding="ascii")
+    made = MemoryGateway(loop, f"{CLIENT_FIRST}[sites:malware]\npath = {path}\n{RULE}")
+    made.origin("good.test:443", Answers(OK), tls=made.leaf("good.test"))
+    made.origin("good.test:80", Answers(OK))
+    return made
+
+
+def plain(gateway: MemoryGateway, url: str) -> int:
+    host = url.split("/")[2]
+    (found,) = asked(gateway, f"GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    if found.status == 403:
+        assert b"list malware (malware)" in found.body
+    return found.status
+
+
+def test_a_tunnel_to_a_listed_site_is_not_opened(gateway: MemoryGateway) -> None:
+    raw = b"CONNECT www.evil.test:443 HTTP/1.1\r\nHost: www.evil.test:443\r\n\r\n"
+    (found,) = asked(gateway, raw)
+    assert (found.status, gateway.connector.opened) == (403, [])
+    assert b"domain evil.test" in found.body
+
+
+def test_a_request_for_a_listed_site_is_not_made(gateway: MemoryGateway) -> None:
+    assert plain(gateway, "http://evil.test/") == 403
+    assert gateway.connector.opened == []
+
+
+def test_a_listed_url_is_blocked_and_its_host_is_not(gateway: MemoryGateway) -> None:
+    assert [plain(gateway, f"http://good.test/{path}") for path in ("bad", "bad/x", "fine", "badly")] == [
+        403,
+        403,
+        200,
+        200,
+    ]
+
+
+def test_a_listed_url_inside_of_tls_is_blocked_and_the_connection_goes_on(gateway: MemoryGateway) -> None:
+    client = intercepted(gateway, "good.test:443", "good.test")
+    found = [get(gateway, client, path, "good.test").status for path in ("/fine", "/bad", "/fine")]
+    assert found == [200, 403, 200]
+    assert [line["rule"] for line in gateway.transactions()[-3:]] == ["default", "bad", "default"]
+
+
+def test_what_was_said_of_a_request_is_not_said_of_the_next_tunnel(gateway: MemoryGateway) -> None:
+    client = gateway.client()
+    raw = b"GET http://good.test/bad HTTP/1.1\r\nHost: good.test\r\n\r\n"
+    assert asked(gateway, raw, client)[0].status == 403
+    raw = b"CONNECT good.test:443 HTTP/1.1\r\nHost: good.test:443\r\n\r\n"
+    assert asked(gateway, raw, client)[0].status == 200
