@@ -16,8 +16,10 @@ from typing import Final, Protocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from sslintercept.cache.fresh import Policy
 from sslintercept.cache.memory import MemoryCache
 from sslintercept.cache.message import Span, Stored
+from sslintercept.cache.ready import ready_of
 from sslintercept.cache.record import decode, encode
 from sslintercept.cache.resource import Alternate, Resource, document_key, without
 from sslintercept.cache.writing import Coming, Writing
@@ -240,6 +242,8 @@ class CacheProcessor:
     ) -> None:
         self.storage, self.loop, self.wall_clock = storage, loop, wall_clock
         self.largest = largest
+        self.policy = Policy()
+        """that of the latest generation of settings"""
         self.memory: MemoryCache[Resource | bytes] = MemoryCache(memory)
         self.counters = Counters()
         self.writings: dict[bytes, list[Writing]] = {}
@@ -318,6 +322,10 @@ class CacheProcessor:
     def _write(self, uri: bytes, resource: Resource | None, pinned_until: float) -> Resource | None:
         key = document_key(uri)
         if resource is not None and resource.alternates:
+            if resource.ready is None and len(resource.alternates) == 1 and resource.alternates[0].content:
+                (one,) = resource.alternates
+                assert one.content is not None
+                resource.ready = ready_of(one.stored, one.content, self.policy, self.wall_clock())
             if self.storage.write(key, Kind.HEAD, encode(resource), pinned_until=pinned_until):
                 self.memory.put(uri, resource, resource.size)
                 return resource

@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from sslintercept.cache.fresh import Policy, current_age, lifetime, time_to_live
-from sslintercept.cache.message import Asked, Stored
+from sslintercept.cache.message import Stored
 from sslintercept.cache.status import Outcome, member
 from sslintercept.facts import RequestHead
 
@@ -34,7 +34,7 @@ class Ready(NamedTuple):
     born: float
     status: int
     block: bytes
-    content: bytes
+    content: bytes | memoryview
 
 
 def is_plain(head: RequestHead) -> bool:
@@ -42,18 +42,16 @@ def is_plain(head: RequestHead) -> bool:
     return head.method == b"GET" and head.length == 0 and head.upgrade is None and _ASKS.search(head.raw) is None
 
 
-def ready_of(request: Asked, stored: Stored, content: bytes, policy: Policy, now: float) -> Ready | None:
+def ready_of(stored: Stored, content: bytes, policy: Policy, now: float) -> Ready | None:
     """
-    Give what answers all plain requests, as it has just answered *request*.
+    Give what answers all plain requests, if this is all that is *stored* under their URI.
 
-    @return: C{None} if they are not answered alike, or it was not fresh.
+    @return: C{None} if they are not answered alike, or it is not fresh.
     """
     response = stored.response
     if response.vary or stored.authorized or stored.spans is not None or stored.invalid:
         return None
     if time_to_live(response, policy, now) <= 0 or response.control.no_cache.whole:
-        return None
-    if any(name.startswith(ASKS) for name in request.named):
         return None
     lines = [b"\r\n%b: %b" % field for field in response.fields if field[0].lower() not in (b"age", b"content-length")]
     if any(b"cache-status" in line[:14].lower() for line in lines):

@@ -9,26 +9,36 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from typing import TypeAlias
+from math import isfinite
+from typing import Final, TypeAlias
 
 from sslintercept.cache.message import Span, Stored, Variant, answered
+from sslintercept.cache.ready import Ready
 from sslintercept.cache.resource import NAME, Alternate, Piece, Resource
 from sslintercept.cache.span import MAX_POSITION
 
-_LENGTH = struct.Struct("<I")
+_HEAD = struct.Struct("<BdddHHIII")
+"""
+Version; since, until, born and status of what is ready, 0 if nothing is; lengths of the URI, of the fields and the
+content of what is ready, and of the JSON.
+"""
+VERSION: Final = 1
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 
-def encode(resource: Resource) -> list[bytes]:
+def encode(resource: Resource) -> list[bytes | memoryview]:
     """Write *resource* as the parts of its document."""
     told: list[Json] = []
-    content = []
+    content: list[bytes | memoryview] = []
     for one in resource.alternates:
         told.append(_told(one))
         if one.content is not None:
             content.append(one.content)
-    head = json.dumps([resource.uri.decode("latin-1"), told], separators=(",", ":")).encode("ascii")
-    return [_LENGTH.pack(len(head)), head, *content]
+    known = json.dumps(told, separators=(",", ":")).encode("ascii")
+    since, until, born, status, block, ready = resource.ready or (0.0, 0.0, 0.0, 0, b"", b"")
+    sizes = len(resource.uri), len(block), len(ready), len(known)
+    head = _HEAD.pack(VERSION, since, until, born, status, *sizes)
+    return [head, resource.uri, block, known, *content]
 
 
 def _told(one: Alternate) -> Json:
@@ -53,27 +63,49 @@ def _told(one: Alternate) -> Json:
 
 def decode(document: memoryview) -> Resource | None:
     """
-    Read a document.
+    Read a document; its alternates are read when somebody wants to see them.
 
     @return: C{None} if it cannot be read.
     """
     try:
-        (length,) = _LENGTH.unpack_from(document)
-        at = _LENGTH.size + length
-        uri, told = json.loads(bytes(document[_LENGTH.size : at]))
-        alternates = []
-        for one in told:
+        version, since, until, born, status, *sizes = _HEAD.unpack_from(document)
+    except struct.error:
+        return None
+    uri, block, size, known = sizes
+    at = _HEAD.size + uri
+    text = at + block
+    content = text + known
+    if version != VERSION or content + size > len(document):
+        return None
+    kept = bytes(document)
+    ready = None
+    if until and isfinite(until) and isfinite(since) and isfinite(born):
+        ready = Ready(since, until, born, status, kept[at:text], memoryview(kept)[content : content + size])
+    return Resource(
+        kept[_HEAD.size : at],
+        load=lambda: _alternates(kept[text:content], memoryview(kept)[content:]),
+        size=len(kept),
+        ready=ready,
+    )
+
+
+def _alternates(known: bytes, contents: memoryview) -> tuple[Alternate, ...]:
+    """Give the alternates; none if they cannot be read."""
+    at = 0
+    found = []
+    try:
+        for one in json.loads(known):
             size = one[9]
             content = None
             if size is not None:
-                content = bytes(document[at : at + size])
+                content = bytes(contents[at : at + size])
                 if len(content) != size:
-                    return None
+                    return ()
                 at += size
-            alternates.append(_alternate(one, content))
-        return Resource(uri.encode("latin-1"), tuple(alternates))
-    except (ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, struct.error):
-        return None
+            found.append(_alternate(one, content))
+    except (ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, KeyError):
+        return ()
+    return tuple(found)
 
 
 def _alternate(one: Sequence, content: bytes | None) -> Alternate:  # type: ignore[type-arg]  # what JSON holds

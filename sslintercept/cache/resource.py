@@ -8,8 +8,8 @@ before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -73,18 +73,37 @@ class Alternate:
         return None
 
 
-@dataclass(slots=True, eq=False)
 class Resource:
     """
     What is stored under a URI (L{sslintercept.cache.key.key_of}); a change makes another one.
 
-    @ivar alternates: the latest last.
-    @ivar ready: what answers plain requests, once that was decided.
+    @param load: gives the alternates when somebody wants to see them, from C{size} bytes; most who ask are answered
+        with what is ready.
+    @ivar ready: what answers plain requests, where they are all answered alike.
     """
 
-    uri: bytes
-    alternates: tuple[Alternate, ...]
-    ready: Ready | None = field(default=None, init=False)
+    __slots__ = ("_alternates", "_load", "_size", "ready", "uri")
+
+    def __init__(
+        self,
+        uri: bytes,
+        alternates: tuple[Alternate, ...] = (),
+        *,
+        load: Callable[[], tuple[Alternate, ...]] | None = None,
+        size: int = 0,
+        ready: Ready | None = None,
+    ) -> None:
+        self.uri, self._alternates, self._load, self._size, self.ready = uri, alternates, load, size, ready
+
+    @property
+    def alternates(self) -> tuple[Alternate, ...]:
+        """The latest last."""
+        if self._load is not None:
+            load, self._load = self._load, None
+            self._alternates = load()
+            if self.ready is not None and len(self._alternates) == 1 and (content := self._alternates[0].content):
+                self.ready = self.ready._replace(content=content)  # lest the document is kept as well
+        return self._alternates
 
     def of(self, stored: Stored) -> Alternate | None:
         """Find the alternate that holds *stored*."""
@@ -98,6 +117,8 @@ class Resource:
     @property
     def size(self) -> int:
         """Bytes of memory, roughly."""
+        if self._load is not None:
+            return 2000 + self._size
         fields = sum(len(n) + len(v) + 120 for one in self.alternates for n, v in one.stored.response.fields)
         return (
             1500
@@ -132,9 +153,9 @@ def with_piece(alternate: Alternate, stored: Stored, piece: Piece) -> Alternate:
 
 def with_stored(resource: Resource, old: Stored, new: Stored) -> Resource:
     """Put *new* in the place of what was *old* stored."""
-    return replace(
-        resource,
-        alternates=tuple(replace(one, stored=new) if one.stored is old else one for one in resource.alternates),
+    return Resource(
+        resource.uri,
+        tuple(replace(one, stored=new) if one.stored is old else one for one in resource.alternates),
     )
 
 
@@ -154,7 +175,7 @@ def freshened(
             new = validated(kept, news, request)
             before = with_stored(before, kept, new)
             if bar_to_stay(request, new, policy) is not None:
-                before = replace(before, alternates=tuple(one for one in before.alternates if one.stored is not new))
+                before = Resource(before.uri, tuple(one for one in before.alternates if one.stored is not new))
     return before
 
 
@@ -163,4 +184,4 @@ def without(resource: Resource | None, stored: Stored) -> Resource | None:
     if resource is None:
         return None
     kept = tuple(one for one in resource.alternates if not is_same(one.stored, stored))
-    return resource if len(kept) == len(resource.alternates) else replace(resource, alternates=kept)
+    return resource if len(kept) == len(resource.alternates) else Resource(resource.uri, kept)

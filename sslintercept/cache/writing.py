@@ -228,7 +228,7 @@ class Writing:
                         replace(one, stored=stored) if both is one.stored else with_piece(one, stored, new.pieces[0])
                     )
                     others = tuple(joint if other is one else other for other in before.alternates)
-                    return replace(before, alternates=others)
+                    return Resource(before.uri, others)
         return with_alternate(self.uri, before, new)
 
     # those who read along

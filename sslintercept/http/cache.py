@@ -28,6 +28,7 @@ class HttpCache:
 
     def __init__(self, processor: CacheProcessor, policy: Policy, name: str) -> None:
         self.processor, self.policy, self.name = processor, policy, name
+        processor.policy = policy
 
     def begin(self, sm: HttpSM) -> bool:
         """A transaction begins: true if the cache has answered, or will say how it goes on."""
@@ -47,14 +48,14 @@ class HttpCache:
         if isinstance(kept, Resource) and kept.ready is not None:
             now = self.processor.wall_clock()
             if kept.ready.since <= now < kept.ready.until:
-                self._answer(sm, kept.ready, now)
+                self.answer(sm, kept.ready, now)
                 return True
         if not is_spelled_alike(head):
             return False
         sm.cache = CacheSM(self, sm, uri, plain)
         return head.method in (b"GET", b"HEAD") and sm.cache.begin()
 
-    def _answer(self, sm: HttpSM, ready: Ready, now: float) -> None:
+    def answer(self, sm: HttpSM, ready: Ready, now: float, from_disk: bool = False) -> None:
         """Answer without further thought; costs 60 Python calls with the reading of the request and its line."""
         content = ready.content
         head = made(ready.status)
@@ -63,9 +64,13 @@ class HttpCache:
         raw = sm.begin_response(len(content))
         if raw is not None:
             counters = self.processor.counters
-            counters.memory_hits += 1
             counters.bytes_served += len(content)
-            sm.cached = "TCP_MEM_HIT"
+            if from_disk:
+                counters.disk_hits += 1
+                sm.cached = "TCP_HIT"
+            else:
+                counters.memory_hits += 1
+                sm.cached = "TCP_MEM_HIT"
             sm.send_head(raw + content)
             sm.finish()
 

@@ -137,8 +137,14 @@ class CacheSM:
         if resource is None and self._plain and self.uri not in processor.writings:
             self._forward = Forward.URI_MISS
             return self._waits(True)
-        request, now = self._asked, processor.wall_clock()
+        now = processor.wall_clock()
         self._resource = resource
+        alike = self._plain and not self._followed and self._sm.transform is None
+        ready = resource.ready if alike and resource is not None else None
+        if ready is not None and ready.since <= now < ready.until:
+            self._cache.answer(self._sm, ready, now, self._looked_up)
+            return True
+        request = self._asked
         kept = [one.stored for one in resource.alternates] if resource is not None else []
         kept += [one.stored for one in processor.writings.get(self.uri, ()) if one.open and one.stored.spans is None]
         planned = plan(request, kept, self._cache.policy, now)
@@ -190,8 +196,9 @@ class CacheSM:
         if found is None or content is None or not self._is_there(content, found):
             return False
         resource = self._resource
-        if outcome is None and isinstance(content, Alternate) and content.content and resource and not resource.varies:
-            resource.ready = ready_of(self._asked, stored, content.content, self._cache.policy, now)
+        lasts = outcome is None and self._plain and resource is not None and not resource.varies
+        if lasts and isinstance(content, Alternate) and content.content and resource is not None:
+            resource.ready = ready_of(stored, content.content, self._cache.policy, now)
         if outcome is None:
             ttl = time_to_live(stored.response, self._cache.policy, now)
             if isinstance(content, Writing) or self._followed:

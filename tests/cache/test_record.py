@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslintercept.cache.message import Span, Stored
+from sslintercept.cache.ready import Ready, ready_of
 from sslintercept.cache.record import decode, encode
 from sslintercept.cache.resource import (
     FRAGMENT,
@@ -68,25 +70,37 @@ def test_any_bytes_survive(lines: list[tuple[bytes, bytes]], content: bytes, uri
     assert (found.uri, found.alternates[0].stored.response.fields, found.alternates[0].content) == (uri, lines, content)
 
 
+def seen(raw: bytes | bytearray) -> tuple[Alternate, ...]:
+    """What is found in a document; nothing, if it cannot be read."""
+    found = decode(memoryview(raw))
+    return () if found is None else found.alternates
+
+
 @given(st.data())
 def test_what_is_cut_or_changed_is_refused_or_read_but_never_an_error(data: st.DataObject) -> None:
     raw = bytearray(b"".join(encode(Resource(URI, (Alternate(store(HOUR, TAG), b"hello"),)))))
     cut = data.draw(st.integers(0, len(raw)))
-    decode(memoryview(raw[:cut]))
+    seen(raw[:cut])
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    decode(memoryview(raw))
+    seen(raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0" * 50, b"\xff" * 50, b"\2" + bytes(60), b"GET / HTTP/1.1\r\n" * 9])
+def test_what_is_no_document_has_nothing(raw: bytes) -> None:
+    assert seen(raw) == ()
+
+
+def document(known: bytes) -> bytes:
+    """A document with JSON that nobody wrote."""
+    head, uri, block, _ = map(bytes, encode(Resource(URI, ())))
+    return head[:-4] + len(known).to_bytes(4, "little") + uri + block + known
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\2\0\0\0{}", b"\6\0\0\0[1,[]]", b"\4\0\0\0null"]
+    "known", [b"[" * 100_000, b"[[1e999,[],0,0,[],false,null,null,false,null,[]]]", b"{}", b"null", b"[[]]", b"\xff"]
 )
-def test_what_is_no_document_is_refused(raw: bytes) -> None:
-    assert decode(memoryview(raw)) is None
-
-
-@pytest.mark.parametrize("head", [b"[" * 100_000, b'["u", [[1e999,[],0,0,[],false,null,null,false,null,[]]]]'])
-def test_json_that_python_chokes_on_is_refused(head: bytes) -> None:
-    assert decode(memoryview(len(head).to_bytes(4, "little") + head)) is None
+def test_json_that_python_chokes_on_is_nothing(known: bytes) -> None:
+    assert seen(document(known)) == ()
 
 
 @pytest.mark.parametrize(
@@ -97,12 +111,51 @@ def test_json_that_python_chokes_on_is_refused(head: bytes) -> None:
         Alternate(replace(store(HOUR), total=9), None, (Piece(0, 9, b"n"),)),
     ],
 )
-def test_content_that_contradicts_what_is_said_of_it_is_refused(alternate: Alternate) -> None:
-    assert decode(memoryview(b"".join(encode(Resource(URI, (alternate,)))))) is None
+def test_content_that_contradicts_what_is_said_of_it_is_nothing(alternate: Alternate) -> None:
+    assert seen(b"".join(encode(Resource(URI, (alternate,))))) == ()
 
 
-def test_content_that_is_not_all_there_is_refused() -> None:
+def test_content_that_is_not_all_there_is_nothing() -> None:
     raw = b"".join(encode(Resource(URI, (Alternate(store(HOUR), b"hello"),))))
+    assert seen(raw[:-1]) == ()
+
+
+# what is ready
+
+
+def ready(content: bytes = b"hello") -> Ready:
+    made = ready_of(replace(store(HOUR, TAG), total=len(content)), content, PLAIN, NOW)
+    assert made is not None
+    return made
+
+
+def test_what_is_ready_is_read_without_the_rest() -> None:
+    resource = Resource(URI, (Alternate(store(HOUR, TAG), b"hello"),), ready=ready())
+    found = decode(memoryview(b"".join(encode(resource))))
+    assert found is not None
+    assert (found.ready, found.size > 0) == (resource.ready, True)
+    assert found.alternates[0].content == b"hello"
+    assert found.ready == resource.ready
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda made, value: made._replace(since=value),
+        lambda made, value: made._replace(until=value),
+        lambda made, value: made._replace(born=value),
+    ],
+)
+def test_numbers_that_are_none_make_nothing_ready(spoilt: Callable[[Ready, float], Ready], value: float) -> None:
+    resource = Resource(URI, (Alternate(store(HOUR, TAG), b"hello"),), ready=spoilt(ready(), value))
+    found = decode(memoryview(b"".join(encode(resource))))
+    assert found is not None
+    assert found.ready is None
+
+
+def test_nothing_is_ready_whose_content_is_cut() -> None:
+    raw = b"".join(encode(Resource(URI, (Alternate(store(HOUR, TAG), b"hello"),), ready=ready())))
     assert decode(memoryview(raw[:-1])) is None
 
 

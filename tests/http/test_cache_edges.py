@@ -21,6 +21,7 @@ from tests.http.test_cache import (
     forget_memory,
     ok,
     revalidated,
+    said,
     serve,
     waiting_clients,
 )
@@ -465,3 +466,26 @@ def test_clients_that_stand_still_have_a_bounded_memory_together(
     gateway.pump()
     assert all(responses(client.take())[0].body == LARGE for client in clients)
     assert cache(gateway).paused == 0
+
+
+def test_a_plain_hit_from_the_disk_needs_no_decision(gateway: MemoryGateway, loop: Loop) -> None:
+    serve(gateway, ok(FRESH, 'ETag: "v1"', "X: y"))
+    first = ask(gateway)
+    for seconds, status in ((0, "hit; ttl=60"), (7, "hit; ttl=53"), (54, "fwd=stale")):
+        loop.pass_time(seconds)
+        forget_memory(gateway)
+        found = ask(gateway)
+        assert found.body == first.body
+        assert said(found).startswith(f"sslintercept; {status}")
+    forget_memory(gateway)
+    assert ask(gateway, "Range: bytes=1-2").body == b"el"
+
+
+def test_what_was_decided_of_a_response_does_not_outlive_its_change_on_the_disk(gateway: MemoryGateway) -> None:
+    serve(gateway, lambda head, body: ok(FRESH, "Vary: X", body=b"two") if b"X: 2" in head else ok(FRESH))
+    ask(gateway)
+    forget_memory(gateway)
+    assert ask(gateway, "X: 2").body == b"hello"
+    ask(gateway, "Cache-Control: no-cache", "X: 2")
+    forget_memory(gateway)
+    assert [ask(gateway, f"X: {n}").body for n in (2, 1, 2)] == [b"two", b"hello", b"two"]
