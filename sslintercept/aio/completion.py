@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from select import EPOLLIN
+from time import monotonic
 from typing import Final
 
 from twisted.logger import Logger
@@ -20,6 +21,10 @@ from sslintercept.aio.request import Handler, Request, State
 
 BATCH: Final = 1024
 """callbacks in one turn"""
+ENOUGH: Final = 0.003
+"""seconds of callbacks in one turn, after which the network has its own"""
+LOOK: Final = 4
+"""callbacks between two looks at the clock"""
 
 
 class Completions:
@@ -29,6 +34,7 @@ class Completions:
     @param gather: called first in each turn; posts what the kernel has done.
     @param ended: called with each batch before its callback: it is not counted any more.
     @param after: called when a turn's callbacks are over.
+    @param clock: seconds that never go back.
     """
 
     log = Logger()
@@ -41,8 +47,9 @@ class Completions:
         gather: Callable[[], object],
         ended: Callable[[Request], object],
         after: Callable[[], object],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._handler, self._pool = handler, pool
+        self._handler, self._pool, self._clock = handler, pool, clock
         self._gather, self._ended, self._after = gather, ended, after
         self._over: deque[Request] = deque()
         """bounded by what the engine takes"""
@@ -75,8 +82,9 @@ class Completions:
         self._gather()
         self._woken = False
         over = self._over
-        for _ in range(BATCH):
-            if not over:
+        until = self._clock() + ENOUGH
+        for count in range(1, BATCH + 1):
+            if not over or (count % LOOK == 0 and self._clock() >= until):
                 break
             self._tell(over.popleft())
         if over:

@@ -114,6 +114,8 @@ class Counters:
     stored: int = 0
     abandoned: int = 0
     """responses that were not stored whole: they ended early, were too large, or the disk was too slow"""
+    overwritten: int = 0
+    """responses of which content was gone when they were asked for: what came later had taken its place"""
     damaged: int = 0
     """content that was there, but could not be read"""
     late: int = 0
@@ -352,8 +354,7 @@ class CacheProcessor:
         return True
 
     def lose(self, uri: bytes, stored: Stored) -> None:
-        """The content of what is *stored* cannot be read: it is not there any more."""
-        self.counters.damaged += 1
+        """The content of what is *stored* is not there any more: not all of it, so none."""
         self.change(uri, lambda before: without(before, stored))
 
     def purge(self, uri: bytes) -> bool:

@@ -237,6 +237,7 @@ class CacheSM:
             return True
         if self._cache.processor.is_there(content, found.span):
             return True
+        self._cache.processor.counters.overwritten += 1
         self._cache.processor.lose(self.uri, content.stored)
         return False
 
@@ -258,6 +259,7 @@ class CacheSM:
     def _lost(self, stored: Stored, early: bool) -> None:
         """The content is not there; C{early}: nothing was said yet, so the origin may answer."""
         if self._resource is not None and self._resource.of(stored) is not None:
+            self._cache.processor.counters.damaged += 1
             self._cache.processor.lose(self.uri, stored)
         self._hit = None
         if early and not self._sm.over:

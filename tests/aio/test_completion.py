@@ -8,13 +8,35 @@ from select import EPOLLERR
 import pytest
 
 from sslintercept.aio.buffer import Pool
-from sslintercept.aio.completion import BATCH, Completions
+from sslintercept.aio.completion import BATCH, ENOUGH, Completions
 from sslintercept.aio.request import Request, read
 from sslintercept.testing.loop import Loop
 
 
 def completions(loop: Loop) -> Completions:
-    return Completions(loop.handler, Pool(), gather=lambda: None, ended=lambda _: None, after=lambda: None)
+    return Completions(
+        loop.handler, Pool(), gather=lambda: None, ended=lambda _: None, after=lambda: None, clock=lambda: 0.0
+    )
+
+
+def test_callbacks_that_take_their_time_leave_the_network_its_own(loop: Loop) -> None:
+    now = 0.0
+
+    def slow(_: Request) -> None:
+        nonlocal now
+        now += ENOUGH / 5
+
+    over = Completions(
+        loop.handler, Pool(), gather=lambda: None, ended=lambda _: None, after=lambda: None, clock=lambda: now
+    )
+    for _ in range(100):
+        over.post(read(3, 0, 1, slow))
+    left = []
+    while len(over):
+        loop.turn()
+        left.append(len(over))
+    assert left[:2] == [93, 86]
+    over.close()
 
 
 def test_a_turn_calls_back_so_many_and_the_next_the_others(loop: Loop) -> None:

@@ -715,7 +715,7 @@ def test_content_that_was_lost_is_fetched_anew(gateway: MemoryGateway, number: i
     del gateway.store.documents[lost]
     assert ask(gateway).body == LARGE
     assert len(script.requests) == 2
-    assert cache(gateway).counters.damaged == 1
+    assert (cache(gateway).counters.overwritten, cache(gateway).counters.damaged) == (1, 0)
 
 
 def test_content_that_turns_out_to_be_damaged_is_fetched_anew(gateway: MemoryGateway) -> None:
@@ -726,6 +726,7 @@ def test_content_that_turns_out_to_be_damaged_is_fetched_anew(gateway: MemoryGat
     gateway.store.documents[first] = b"short"
     assert ask(gateway).body == LARGE
     assert len(script.requests) == 2
+    assert (cache(gateway).counters.overwritten, cache(gateway).counters.damaged) == (0, 1)
 
 
 def damaged_further_on(gateway: MemoryGateway) -> None:
