@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
 
@@ -396,6 +398,15 @@ class ResponseHead(Head):
     close: bool
     """the origin does not keep the connection after this response"""
     upgrade: bytes | None
+
+
+@lru_cache(maxsize=256)
+def reason_of(status: int) -> bytes:
+    """The reason phrase of a status (RFC 9110 15); empty for one that nobody has registered."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
 
 
 CHUNKED: Final = -1

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sslintercept.cache.decide import Do, Then, after, conditional, may_collapse, plan, suitable
@@ -26,7 +24,7 @@ from sslintercept.cache.status import Forward, Outcome, cache_status
 from sslintercept.cache.update import invalidates, told_by_head, validated
 from sslintercept.cache.writing import Coming, Writing
 from sslintercept.errors import CacheError
-from sslintercept.facts import Fields, Head, ResponseHead
+from sslintercept.facts import Fields, Head, ResponseHead, reason_of
 from sslintercept.http.alone import answer_of, may_ask, may_store, pinned_until
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
@@ -483,15 +481,6 @@ def _is_for_nobody_else(head: ResponseHead) -> bool:
 def made(status: int) -> ResponseHead:
     """A head of our own, without fields."""
     head = ResponseHead()
-    head.version, head.status, head.reason = 11, status, phrase(status)
+    head.version, head.status, head.reason = 11, status, reason_of(status)
     head.raw, head.upgrade, head.block_via, head.close = b"", None, None, False
     return head
-
-
-@lru_cache(maxsize=256)
-def phrase(status: int) -> bytes:
-    """The reason phrase of a status that is stored (RFC 9110 15)."""
-    try:
-        return HTTPStatus(status).phrase.encode("ascii")
-    except ValueError:
-        return b""

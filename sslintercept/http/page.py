@@ -14,10 +14,10 @@ import re
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
-from http import HTTPStatus
 from typing import Final
 
 from sslintercept.errors import InterceptError
+from sslintercept.facts import reason_of
 
 MAX_ACCEPT: Final = 1024
 """Bytes of Accept that are read."""
@@ -90,7 +90,7 @@ def page(
         escaped["status"], escaped["via"] = status, html.escape(_printable(via_name))
         body = (_PAGE % escaped).encode("utf-8")
     lines = [
-        f"HTTP/1.1 {status} {_phrase(status)}",
+        f"HTTP/1.1 {status} {reason_of(status).decode('ascii')}",
         f"Content-Type: {kind}",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
@@ -126,13 +126,6 @@ def prefers_json(accept: bytes) -> bool:
             if name in (kind, "*/*", kind.partition("/")[0] + "/*"):
                 best[kind] = max(best[kind], (_SPECIFICITY.get(name, 2), quality))
     return max(best["application/json"][1], best["application/problem+json"][1]) > best["text/html"][1]
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
 
 
 def _printable(text: str) -> str:

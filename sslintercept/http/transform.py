@@ -11,11 +11,10 @@ its sink (ATS: two chained tunnels). See C{docs/transforms.md}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sslintercept.errors import InterceptError
-from sslintercept.facts import CHUNKED, UNTIL_CLOSE, ResponseHead
+from sslintercept.facts import CHUNKED, UNTIL_CLOSE, ResponseHead, reason_of
 from sslintercept.http.head import has_body, write_request, write_response
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
@@ -445,7 +444,7 @@ class HttpTransform:
         close = request.close or not sm.whole or proxy.draining
         head = ResponseHead()
         head.version, head.status, head.length = 11, answer.status, len(answer.body)
-        head.reason = phrase(answer.status)
+        head.reason = reason_of(answer.status)
         head.fields = list(answer.fields)
         head.upgrade = head.block_via = None
         try:
@@ -490,11 +489,3 @@ def _nothing() -> None:
 
 def _unwanted() -> None:
     """The rest of a request's body is not wanted; who sends it is answered, and heard out."""
-
-
-def phrase(status: int) -> bytes:
-    """The reason phrase of a status (RFC 9110 15); empty for one that nobody has registered."""
-    try:
-        return HTTPStatus(status).phrase.encode("ascii")
-    except ValueError:
-        return b""

@@ -21,12 +21,12 @@ may have content, and leaves 1xx, 204, 205, 206 and 304 alone, because it would 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 from sslintercept.config import units
 from sslintercept.config.key import setting
 from sslintercept.config.units import Unit
+from sslintercept.facts import reason_of
 from sslintercept.transform.message import BODILESS, FieldError, Message, check_field
 from sslintercept.transform.processor import Transformer
 
@@ -115,11 +115,3 @@ class Headers(Transformer):
         if options.status is None or response is None or response.status < 200 or response.status in FIXED:
             return
         response.status, response.reason = options.status, reason_of(options.status)
-
-
-def reason_of(status: int) -> bytes:
-    """Its reason phrase; of one that nobody registered none."""
-    try:
-        return HTTPStatus(status).phrase.encode("ascii")
-    except ValueError:
-        return b""

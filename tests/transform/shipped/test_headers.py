@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sslintercept.config.units import NotAllowed
+from sslintercept.facts import reason_of
 from sslintercept.testing.transform import Exchange, a_message
-from sslintercept.transform.shipped.headers import MOST, Headers, HeadersOptions, reason_of
+from sslintercept.transform.shipped.headers import MOST, Headers, HeadersOptions
 
 
 def read(name: str, text: str) -> object:
