@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sslintercept.dns import message
+from sslintercept.dns.message import wire
+from sslintercept.facts import Address
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway
 from sslintercept.testing.loop import Loop
 from tests.http.test_session import asked
@@ -66,3 +69,12 @@ def test_what_was_said_of_a_request_is_not_said_of_the_next_tunnel(gateway: Memo
     assert asked(gateway, raw, client)[0].status == 403
     raw = b"CONNECT good.test:443 HTTP/1.1\r\nHost: good.test:443\r\n\r\n"
     assert asked(gateway, raw, client)[0].status == 200
+
+
+def test_a_question_for_a_listed_name_gets_no_address(gateway: MemoryGateway) -> None:
+    replies: list[bytes] = []
+    data = message.query(7, message.question(wire("www.evil.test"), message.A))
+    client = Address("198.51.100.7", 5353)
+    gateway.gateway.name_service.ask(data, client, "proxy", lambda query, made: replies.append(made))
+    gateway.pump()
+    assert [made[3] & 15 for made in replies] == [message.NXDOMAIN]
