@@ -134,7 +134,7 @@ def explain(settings: Settings, asked: Question, listener: ListenSettings) -> It
     decision = rules.decide(facts, final=True) or DEFAULT
     yield f"decision: {decision.action.value}, rule {decision.rule}: {decision.reason}"
     if decision.action is not Action.BLOCK:
-        yield from on_the_way(settings, facts, there, decision, at.transport)
+        yield from on_the_way(settings, facts, sites, there, decision, at.transport)
     if decision.action is Action.INTERCEPT and not datagrams:
         yield from changes(settings, facts, asked)
 
@@ -168,11 +168,13 @@ def lead(asked: Question, listener: ListenSettings) -> Lead:
     return Lead(f"the client says {accept[0].upper().replace('SOCKS', 'SOCKS ')}", asked.destination, True)
 
 
-def on_the_way(settings: Settings, facts: Facts, there: Lead, decision: Decision, transport: str) -> Iterator[str]:
+def on_the_way(
+    settings: Settings, facts: Facts, sites: Sites, there: Lead, decision: Decision, transport: str
+) -> Iterator[str]:
     """By which parent, whether its address may be used, and what TLS is asked for."""
     destination = there.destination
     parents = settings.parents if transport == "TCP" else ()
-    parent = next((one for one in parents if match_of("parent", one).judge(facts, final=True)), None)
+    parent = next((one for one in parents if match_of("parent", one, sites).judge(facts, final=True)), None)
     straight = parent is None or parent.proxy == "direct"
     if parent is not None:
         yield f"way: {'straight' if straight else f'by {parent.proxy} {parent.address}'}, parent {parent.name}"

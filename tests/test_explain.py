@@ -143,3 +143,10 @@ def test_transforms_are_named_with_what_they_get(tmp_path: Path) -> None:
     ]
     blocked = told(tmp_path, PROXY + sections + "[rule:b]\naction = block\n", "https://a.test/")
     assert not any(line.startswith("transform") for line in blocked)
+
+
+def test_a_parent_may_be_chosen_by_a_category(tmp_path: Path) -> None:
+    (tmp_path / "far").write_text("far.test\n")
+    lists = "[sites:far]\npath = far\n[parent:far]\nmatch = category:far\nproxy = http\naddress = 192.0.2.9:3128\n"
+    assert "way: by http 192.0.2.9:3128, parent far" in told(tmp_path, PROXY + lists, "https://www.far.test/")
+    assert not [line for line in told(tmp_path, PROXY + lists, "https://near.test/") if line.startswith("way: ")]
