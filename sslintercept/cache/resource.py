@@ -110,11 +110,6 @@ class Resource:
         return next((one for one in self.alternates if one.stored is stored), None)
 
     @property
-    def varies(self) -> bool:
-        """Whether who is answered with what depends on more than the URI."""
-        return any(one.stored.response.vary for one in self.alternates)
-
-    @property
     def size(self) -> int:
         """Bytes of memory, roughly."""
         if self._load is not None:

@@ -18,19 +18,14 @@ from sslintercept.errors import InterceptError
 from sslintercept.facts import Decision, RequestHead, ResponseHead
 from sslintercept.http.head import has_body, write_request
 from sslintercept.http.origin import OriginSession
-from sslintercept.tunnel.tunnel import Producer
 
 if TYPE_CHECKING:
     from sslintercept.http.sm import HttpSM
 
-OF_THE_CLIENT = frozenset((b"if-none-match", b"if-modified-since", b"range", b"if-range"))
+CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+RANGES = frozenset((b"range", b"if-range"))
+OF_THE_CLIENT = CONDITIONS | RANGES
 """fields by which a client asks for less than what is stored"""
-
-
-def may_ask(sm: HttpSM) -> bool:
-    """Whether the origin can be asked without the client's connection."""
-    scope = sm.session.facts.scope
-    return (scope is None or scope.outer is None) and not sm.session.identity
 
 
 def answer_of(head: ResponseHead, method: bytes, requested: float, received: float) -> Answered:
@@ -120,18 +115,3 @@ class Alone:
         self.over = True
         origin, self.origin = self.origin, None
         return origin
-
-
-def cut(origin: OriginSession) -> None:
-    """What is under way on a server connection is of no use to anybody."""
-    origin.sm, origin.usable = None, False
-    origin.vc.abort()
-
-
-def bring(origin: OriginSession, producer: Producer, rest: bytes) -> None:
-    """Let the body that has begun with *rest* come."""
-    origin.body = producer
-    if rest:
-        producer.receive(rest)
-    if producer.alive and origin.vc.ended_by_peer:
-        producer.end(origin.vc.truncated)

@@ -17,7 +17,6 @@ from sslintercept.cache.decide import Do, Then, after, conditional, may_collapse
 from sslintercept.cache.fresh import FAILURES, time_to_live
 from sslintercept.cache.message import Answered, Asked, Span, Stored, asked, by_name
 from sslintercept.cache.processor import Lead
-from sslintercept.cache.ready import ready_of
 from sslintercept.cache.reply import Reply, reply
 from sslintercept.cache.resource import FRAGMENT, Alternate, Resource, freshened, with_stored
 from sslintercept.cache.status import Forward, Outcome, cache_status
@@ -25,7 +24,7 @@ from sslintercept.cache.update import invalidates, told_by_head, validated
 from sslintercept.cache.writing import Coming, Writing
 from sslintercept.errors import CacheError
 from sslintercept.facts import Fields, Head, ResponseHead, reason_of
-from sslintercept.http.alone import answer_of, may_ask, may_store, pinned_until
+from sslintercept.http.alone import CONDITIONS, RANGES, answer_of, may_store, pinned_until
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.refresh import Refresh
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from sslintercept.http.cache import HttpCache
     from sslintercept.http.sm import HttpSM
 
-CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
-RANGES = frozenset((b"range", b"if-range"))
 _KEPT_BY_NOBODY = re.compile(rb"\ncache-control:[^\r\n]*\b(?:no-store|private)\b(?![ \t]*=)", re.IGNORECASE)
 _UNDERSTAND = re.compile(rb"must-understand", re.IGNORECASE)
 
@@ -149,7 +146,7 @@ class CacheSM:
         self._forward = planned.forward or (Forward.STALE if planned.do is Do.REFRESH else Forward.PARTIAL)
         if planned.do is Do.TIMEOUT:
             return self._refuses(planned.reason)
-        refresh = planned.do is Do.REFRESH and may_ask(self._sm)
+        refresh = planned.do is Do.REFRESH
         if planned.stored is not None and (planned.do is Do.SERVE or refresh):
             if self._serve(planned.stored, now):
                 if refresh:
@@ -193,10 +190,6 @@ class CacheSM:
         content = self._content_of(stored)
         if found is None or content is None or not self._is_there(content, found):
             return False
-        resource = self._resource
-        lasts = outcome is None and self._plain and resource is not None and not resource.varies
-        if lasts and isinstance(content, Alternate) and content.content and resource is not None:
-            resource.ready = ready_of(stored, content.content, self._cache.policy, now)
         if outcome is None:
             ttl = time_to_live(stored.response, self._cache.policy, now)
             if isinstance(content, Writing) or self._followed:

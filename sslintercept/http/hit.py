@@ -123,7 +123,7 @@ class Hit:
             return
         if error is None:
             producer.end(truncated=False)
-        elif self._reading and not self._remainder and self._span.end > 0 and may_fetch(self._sm, self._stored):
+        elif self._reading and not self._remainder and self._span.end > 0 and may_fetch(self._stored):
             self._fetch(producer, self._reading)
         else:
             producer.fail(error)

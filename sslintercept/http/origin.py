@@ -156,6 +156,20 @@ class OriginSession:
         if sm is not None:
             sm.origin_lost(error)
 
+    def bring(self, rest: bytes) -> None:
+        """Let L{body} come, which has begun with *rest*."""
+        producer = self.body
+        assert producer is not None
+        if rest or not producer.length:
+            producer.receive(rest)
+        if producer.alive and self.vc.ended_by_peer:
+            producer.end(self.vc.truncated)
+
+    def cut(self) -> None:
+        """What is under way is of no use to anybody."""
+        self.sm, self.usable = None, False
+        self.vc.abort()
+
     def release(self, keep: bool, rest: bytes = b"") -> bool:
         """
         The transaction is over; keep the connection if it can serve another one.

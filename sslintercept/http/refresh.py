@@ -16,7 +16,7 @@ from sslintercept.cache.resource import freshened
 from sslintercept.cache.writing import Coming, Writing
 from sslintercept.errors import InterceptError, LostError
 from sslintercept.facts import ResponseHead
-from sslintercept.http.alone import Alone, answer_of, bring, cut, may_store, pinned_until
+from sslintercept.http.alone import Alone, answer_of, may_store, pinned_until
 from sslintercept.http.origin import OriginSession
 from sslintercept.tunnel.tunnel import HttpTunnel, Producer
 
@@ -58,10 +58,10 @@ class Fill:
         self._origin.release(self._keep, rest)
 
     def _failed(self, error: Exception) -> None:
-        cut(self._origin)
+        self._origin.cut()
 
     def _cut(self) -> None:
-        cut(self._origin)
+        self._origin.cut()
 
 
 class Refresh(Alone):
@@ -106,13 +106,13 @@ class Refresh(Alone):
                 writing.ended(None)
             origin.release(keep=not head.close, rest=rest[head.length :])
         elif writing is None:
-            cut(origin)
+            origin.cut()
         else:
-            producer = HttpTunnel().produce("server", origin.vc, head.length, chunked_out=False)
+            origin.body = producer = HttpTunnel().produce("server", origin.vc, head.length, chunked_out=False)
             Fill(origin, producer, keep=not head.close)
             producer.tunnel.consume("cache", writing, producer, content=True, ended=writing.ended)
             self._proxy.carry_body(origin)
-            bring(origin, producer, rest)
+            origin.bring(rest)
 
     def lost(self, error: InterceptError | None) -> None:
         """What is stored stays as stale as it is."""

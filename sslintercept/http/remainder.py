@@ -14,7 +14,7 @@ from sslintercept.cache.message import Span, Stored
 from sslintercept.cache.span import belongs, extent
 from sslintercept.errors import CacheError, InterceptError
 from sslintercept.facts import ResponseHead
-from sslintercept.http.alone import Alone, answer_of, bring, cut, may_ask
+from sslintercept.http.alone import Alone, answer_of
 from sslintercept.http.origin import OriginSession
 from sslintercept.profile.profile import Bytes
 from sslintercept.tunnel.tunnel import HttpTunnel, Producer, Source
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from sslintercept.http.sm import HttpSM
 
 
-def may_fetch(sm: HttpSM, stored: Stored) -> bool:
+def may_fetch(stored: Stored) -> bool:
     """Whether the rest of what is *stored* can be had from the origin."""
     tag = stored.response.etag
-    return tag is not None and not tag.weak and stored.response.status == 200 and may_ask(sm)
+    return tag is not None and not tag.weak and stored.response.status == 200
 
 
 class Remainder(Alone):
@@ -65,12 +65,12 @@ class Remainder(Alone):
         if came is None or came.span != self._span or not belongs(self._stored, response):
             origin = self.leave()
             assert origin is not None
-            cut(origin)
+            origin.cut()
             self.lost(None)
             return
         origin = self.origin
         assert origin is not None
-        self._producer = producer = HttpTunnel().produce(
+        self._producer = origin.body = producer = HttpTunnel().produce(
             "server",
             origin.vc,
             head.length,
@@ -84,7 +84,7 @@ class Remainder(Alone):
             consumer.pauseProducing()
         self._consumer = consumer
         self._proxy.carry_body(origin)
-        bring(origin, producer, rest)
+        origin.bring(rest)
 
     def _complete(self, origin: OriginSession, behind: bytes, keep: bool) -> None:
         self.leave()
@@ -93,7 +93,7 @@ class Remainder(Alone):
 
     def _failed(self, error: Exception) -> None:
         if (origin := self.leave()) is not None:
-            cut(origin)
+            origin.cut()
         self.lost(error if isinstance(error, InterceptError) else None)
 
     def lost(self, error: InterceptError | None) -> None:
@@ -127,5 +127,5 @@ class Remainder(Alone):
         if not self.over and (origin := self.leave()) is not None:
             if self._producer is not None:
                 self._producer.tunnel.stop()
-            cut(origin)
+            origin.cut()
         self.over = True

@@ -321,9 +321,7 @@ class HttpSM:
         if origin is not None:
             if origin.body is not None:
                 self.received = origin.body.ndone
-            origin.sm = None
-            origin.usable = False
-            origin.vc.abort()
+            origin.cut()
 
     # the response
 
@@ -394,10 +392,7 @@ class HttpSM:
         self.send_head(raw)
         proxy.carry_body(origin)
         client.idle_limit = proxy.body_idle
-        if rest:
-            producer.receive(rest)
-        if producer.alive and origin.vc.ended_by_peer:
-            producer.end(origin.vc.truncated)
+        origin.bring(rest)
 
     def present(self, head: ResponseHead) -> None:
         """This answers, from elsewhere than a server connection."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sslintercept.errors import InterceptError
 from sslintercept.facts import CHUNKED, UNTIL_CLOSE, ResponseHead, reason_of
+from sslintercept.http.alone import RANGES
 from sslintercept.http.head import has_body, write_request, write_response
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
@@ -332,12 +333,7 @@ class HttpTransform:
         if sm.cache is not None:
             sm.cache.attach(producer)
         self._proxy.carry_body(origin)
-        if rest:
-            producer.receive(rest)
-        elif head.length == 0:
-            producer.end(truncated=False)
-        if producer.alive and origin.vc.ended_by_peer:
-            producer.end(origin.vc.truncated)
+        origin.bring(rest)
         return True
 
     def takes_hit(self, hit: Hit) -> bool:
@@ -400,10 +396,11 @@ class HttpTransform:
             self._broke(error)
             return
         self._asked_again = True
-        head.fields = [field for field in head.fields if field[0].lower() not in (b"range", b"if-range")]
         sm.leave_origin()
         if sm.cache is not None:
             sm.cache.asks_whole()
+        else:
+            head.fields = [field for field in head.fields if field[0].lower() not in RANGES]
         sm.session.facts.step("retried")
         sm.ask_again(origin.key)
 
