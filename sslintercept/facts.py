@@ -411,3 +411,21 @@ def reason_of(status: int) -> bytes:
 
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
+
+HOP_BY_HOP: Final = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""
+Fields that are for the next hop only and never forwarded, in lower case (RFC 9110 7.6.1 and 11.7, RFC 9112 C.2.2).
+Connection may name more; C{Trailer} is for every hop that reads the trailers, so it stays.
+"""

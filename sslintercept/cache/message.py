@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from sslintercept.cache.directive import ESSENTIAL, RequestControl, ResponseControl, request_control, response_control
 from sslintercept.cache.field import EntityTag, Lines, age_of, date_of, expires_of, only, tag_of, vary_of
-from sslintercept.facts import Address, Fields, RequestHead
+from sslintercept.facts import HOP_BY_HOP, Address, Fields, RequestHead
 
 Variant = tuple[tuple[bytes, bytes | None], ...]
 """What a request says in the fields that Vary names; C{None} where it has no such field."""
@@ -132,20 +132,7 @@ class Stored:
     invalid: bool = False
 
 
-HOP_BY_HOP: Final = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
+NOT_KEPT: Final = HOP_BY_HOP | {b"trailer"}
 """Fields that are never kept (RFC 9111 3.1, RFC 9110 7.6.1); for Trailer, trailers are not kept either."""
 
 
@@ -157,6 +144,6 @@ def kept_fields(response: Answered) -> Fields:
     named = by_name(response.fields)
     options = b",".join(named.get(b"connection", ())).lower().split(b",")
     control = response.control
-    without = HOP_BY_HOP | control.private.fields | control.no_cache.fields
+    without = NOT_KEPT | control.private.fields | control.no_cache.fields
     without |= {option.strip(b" \t") for option in options} - ESSENTIAL
     return [(name, value) for name, value in response.fields if name.lower() not in without]

@@ -154,9 +154,9 @@ class Clamd:
 
         @raise EngineError: there is none.
         """
-        if not self.breaker.allows(self.handler.seconds()):
-            wait = self.breaker.wait(self.handler.seconds())
-            raise self.error(f"it failed too often, and is left alone for {wait:.0f} s", "broken")
+        now = self.handler.seconds()
+        if not self.breaker.allows(now):
+            raise self.error(self.breaker.refusal(now), "broken")
         try:
             await self.places.take()
         except BaseException:
@@ -171,13 +171,7 @@ class Clamd:
     def left(self, error: BaseException | None) -> None:
         """An exchange that had a place is over."""
         self.places.free()
-        now = self.handler.seconds()
-        if error is None:
-            self.breaker.succeeded(now)
-        elif isinstance(error, EngineError) and error.fault not in OURS:
-            self.breaker.failed(now)
-        else:
-            self.breaker.unknown(now)
+        self.breaker.ended(error, OURS, self.handler.seconds())
 
     def entered(self, exchange: Exchange) -> None:
         """It is under way."""

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from sslintercept.errors import MessageError, ResponseError
-from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Address, RequestHead, ResponseHead
+from sslintercept.facts import CHUNKED, HOP_BY_HOP, UNTIL_CLOSE, Address, RequestHead, ResponseHead
 from sslintercept.http.fields import (
     DEFAULT_PORTS,
-    HOP_BY_HOP,
     QUIET,
     TOKEN,
     block_via,

@@ -152,8 +152,7 @@ class Service:
             self._under_way.add(modification)
             modification.start()
         else:
-            wait = self.breaker.wait(now)
-            modification.fail(self.error(f"it failed too often, and is left alone for {wait:.0f} s", "broken"))
+            modification.fail(self.error(self.breaker.refusal(now), "broken"))
         return modification
 
     def options(self) -> Deferred[Options]:
@@ -216,13 +215,7 @@ class Service:
         self._under_way.discard(one)
         if isinstance(one, OptionsQuery):
             return  # whoever waits for it tells
-        now = self.handler.seconds()
-        if error is None:
-            self.breaker.succeeded(now)
-        elif isinstance(error, EngineError) and error.fault not in OURS:
-            self.breaker.failed(now)
-        else:
-            self.breaker.unknown(now)
+        self.breaker.ended(error, OURS, self.handler.seconds())
 
     def error(self, what: str, fault: str) -> EngineError:
         """An error of this service."""

@@ -10,8 +10,11 @@ It owns no clock and no timer: C{now} is an argument.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import Enum
 from typing import Final
+
+from sslintercept.errors import EngineError
 
 FAILURES: Final = 5
 """failures in a row that open it"""
@@ -33,7 +36,8 @@ class State(Enum):
 
 class Breaker:
     """
-    Ask L{allows} before each attempt, and report its end once: L{succeeded}, L{failed}, or L{unknown}.
+    Ask L{allows} before each attempt, and report its end once: L{succeeded}, L{failed}, or L{unknown};
+    L{ended} tells which of them it was.
 
     @ivar opened: how often it has opened; C{refused}: how many were not let through.
     @param failures: in a row, that open it; 0 for a breaker that never does.
@@ -100,6 +104,19 @@ class Breaker:
         self._trying = 0
         self._until = now + self._open_for
         self.opened += 1
+
+    def ended(self, error: BaseException | None, ours: Container[str], now: float) -> None:
+        """An attempt at an engine ended with that; C{ours}: faults that tell nothing of the engine's health."""
+        if error is None:
+            self.succeeded(now)
+        elif isinstance(error, EngineError) and error.fault not in ours:
+            self.failed(now)
+        else:
+            self.unknown(now)
+
+    def refusal(self, now: float) -> str:
+        """Why nobody is let through, in words."""
+        return f"it failed too often, and is left alone for {self.wait(now):.0f} s"
 
     def unknown(self, now: float) -> None:
         """An attempt ended without telling anything of the other side: the caller went away."""

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslintercept.errors import InterceptError, MessageError, ResponseError
-from sslintercept.facts import CHUNKED, UNTIL_CLOSE, Address, RequestHead, ResponseHead, Side
-from sslintercept.http.fields import HOP_BY_HOP, MAX_FIELDS, body_length
+from sslintercept.facts import CHUNKED, HOP_BY_HOP, UNTIL_CLOSE, Address, RequestHead, ResponseHead, Side
+from sslintercept.http.fields import MAX_FIELDS, body_length
 from sslintercept.http.head import (
     MAX_METHOD,
     MAX_TARGET,
