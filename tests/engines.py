@@ -11,8 +11,7 @@ from twisted.python.failure import Failure
 from sslintercept.errors import EngineError
 from sslintercept.facts import Side
 from sslintercept.net.line import Line
-from sslintercept.testing.engines import RealLoop
-from sslintercept.testing.loop import Loop
+from sslintercept.testing.loop import Loop, RealLoop
 from sslintercept.testing.peer import Peer
 
 

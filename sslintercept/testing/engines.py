@@ -19,12 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from sslintercept.testing.loop import PATIENCE
 
-from sslintercept.testing.loop import Loop
-
-PATIENCE = 30.0
-"""seconds for an engine to start, or an answer to come"""
 GRACE = 0.5
 """seconds for one to end"""
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-" + b"STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
@@ -33,30 +29,6 @@ FOUND = "Eicar-Test.UNOFFICIAL"
 """what clamd calls it"""
 USER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
 MODULES = Path("/usr/lib/x86_64-linux-gnu/c_icap")
-
-
-class RealLoop(Loop):
-    """A loop whose clock goes with the world's."""
-
-    def until(self, done: Callable[[], object]) -> None:
-        """
-        Turn until something is so.
-
-        @raise AssertionError: it is not in L{PATIENCE} seconds.
-        """
-        last = time.monotonic()
-        end = last + PATIENCE
-        while not done():
-            assert last < end, "it did not happen in time"
-            if not self.turn():
-                time.sleep(0.0005)
-            now = time.monotonic()
-            self.advance(now - last)
-            last = now
-
-    def wait_for(self, asked: Deferred[object]) -> None:
-        """Turn until a Deferred has fired."""
-        self.until(lambda: asked.called)
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -28,6 +30,8 @@ QUIET = 3
 """turns without an event after which nothing moves any more"""
 MOST_TURNS = 100_000
 """turns after which a test is thought to run for ever"""
+PATIENCE = 30.0
+"""seconds for a server to start, or an answer to come"""
 
 
 class Loop(Clock):
@@ -168,3 +172,35 @@ def checked_loop() -> Iterator[Loop]:
     left += [f"open descriptor {fd}" for fd in set(os.listdir("/proc/self/fd")) - before]
     left += [f"logged failure {failure.getTraceback()}" for failure in loop.failures]
     assert not left, "left behind: " + ", ".join(left)
+
+
+class RealLoop(Loop):
+    """
+    A loop whose clock goes with the world's.
+
+    @param patience: seconds for something to become so.
+    """
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        super().__init__()
+        self._patience = patience
+
+    def until(self, done: Callable[[], object]) -> None:
+        """
+        Turn until something is so.
+
+        @raise AssertionError: it is not in time.
+        """
+        last = time.monotonic()
+        end = last + self._patience
+        while not done():
+            assert last < end, "it did not happen in time"
+            if not self.turn():
+                time.sleep(0.0005)
+            now = time.monotonic()
+            self.advance(now - last)
+            last = now
+
+    def wait_for(self, asked: Deferred[object]) -> None:
+        """Turn until a Deferred has fired."""
+        self.until(lambda: asked.called)

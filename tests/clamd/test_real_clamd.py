@@ -14,7 +14,8 @@ from sslintercept.facts import Address
 from sslintercept.net.connector import Connector
 from sslintercept.net.line import local, tcp
 from sslintercept.testing import engines
-from sslintercept.testing.engines import EICAR, RealLoop
+from sslintercept.testing.engines import EICAR
+from sslintercept.testing.loop import RealLoop
 from tests.engines import fault, found
 from tests.process.tools import server_port
 

@@ -18,7 +18,7 @@ from sslintercept.dns.message import IN, NOERROR, NXDOMAIN, SOA, A, parse, wire
 from sslintercept.dns.processor import DnsProcessor
 from sslintercept.dns.server import NameServers, Rules, ServerGroup
 from sslintercept.facts import Address
-from sslintercept.testing.loop import Loop
+from sslintercept.testing.loop import RealLoop
 from tests.signedzone import ORIGIN, sign
 
 from .support import NameServer, Query, a, bound, labels, message, outcome
@@ -31,24 +31,10 @@ BIG = [f"198.51.100.{i}" for i in range(1, 100)]
 """addresses that fit into no datagram of 1232 bytes; BIND takes 100 of a name at most"""
 
 
-class RealLoop(Loop):
-    """A loop whose clock goes with the world's."""
-
-    def until(self, done: Callable[[], object]) -> None:
-        end = time.monotonic() + PATIENCE
-        last = time.monotonic()
-        while not done():
-            assert last < end, "it did not happen in time"
-            self.handler.soon(lambda: None)
-            self.turn()
-            now = time.monotonic()
-            self.advance(now - last)
-            last = now
-            os.sched_yield()
-
-    def found(self, asked: Deferred[Any]) -> Any:
-        self.until(lambda: asked.called)
-        return outcome(asked)
+def came_of(loop: RealLoop, asked: Deferred[Any]) -> Any:
+    """What a Deferred comes to."""
+    loop.wait_for(asked)
+    return outcome(asked)
 
 
 def dnsmasq(folder: Path, port: int) -> list[str]:
@@ -122,7 +108,7 @@ class Real:
 
 @pytest.fixture
 def real_loop() -> Iterator[RealLoop]:
-    made = RealLoop()
+    made = RealLoop(PATIENCE)
     yield made
     made.close()
 
@@ -146,7 +132,7 @@ def start(real_loop: RealLoop, servers: list[Real], tmp_path: Path) -> Iterator[
     def answers(server: Real) -> None:
         probe = processor([server], waits=(0.1,))
         end = time.monotonic() + PATIENCE
-        while getattr(real_loop.found(probe.query("www.real.test", A, real_loop.seconds() + PATIENCE)), "rcode", 1):
+        while getattr(came_of(real_loop, probe.query("www.real.test", A, real_loop.seconds() + PATIENCE)), "rcode", 1):
             assert server.process.poll() is None, "it ended: " + str(server.process.args)
             assert time.monotonic() < end, "it does not answer: " + str(server.process.args)
 
@@ -170,7 +156,7 @@ def start(real_loop: RealLoop, servers: list[Real], tmp_path: Path) -> Iterator[
 
 
 def ask(loop: RealLoop, processor: DnsProcessor, name: str) -> Any:
-    return loop.found(processor.query(name, A, loop.seconds() + PATIENCE))
+    return came_of(loop, processor.query(name, A, loop.seconds() + PATIENCE))
 
 
 @pytest.mark.parametrize("tcp", [False, True])
@@ -225,7 +211,7 @@ def test_signed_answers_come_whole_in_a_datagram_or_over_a_connection(
 
     def signed(name: str, rtype: int) -> Any:
         deadline = real_loop.seconds() + PATIENCE
-        found = real_loop.found(processor.raw(wire(name), rtype, IN, deadline, signed=True))
+        found = came_of(real_loop, processor.raw(wire(name), rtype, IN, deadline, signed=True))
         parsed = parse(found.message)
         assert parsed is not None
         return found.message, parsed.rcode, [{one.type for one in part} for part in (parsed.answers, parsed.authority)]
@@ -277,7 +263,7 @@ def test_one_that_is_slow_is_asked_again_and_its_late_answer_counts(
     asked = processor.query("www.real.test", A, real_loop.seconds() + PATIENCE)
     real_loop.until(lambda: processor.counters.timeouts == 2)
     servers[0].process.send_signal(signal.SIGCONT)
-    assert real_loop.found(asked).addresses == ("192.0.2.1",)
+    assert came_of(real_loop, asked).addresses == ("192.0.2.1",)
     assert processor.counters.sent == 3
     # The answers to the other attempts are nobody's any more, and harm nobody.
     real_loop.until(lambda: processor.counters.dropped.total() == 2)

@@ -17,7 +17,8 @@ from sslintercept.icap.wire import Kind
 from sslintercept.net.connector import Connector
 from sslintercept.net.line import tcp
 from sslintercept.testing import engines
-from sslintercept.testing.engines import EICAR, RealLoop
+from sslintercept.testing.engines import EICAR
+from sslintercept.testing.loop import RealLoop
 from tests.engines import fault, found
 from tests.process.tools import server_port
 
