@@ -56,6 +56,21 @@ class BlockedError(InterceptError):
     kind = "blocked"
 
 
+class InspectedError(BlockedError):
+    """
+    An inspector does not let a part pass.
+
+    @ivar category: C{malware}, C{site}, C{leak}, C{phishing}, C{failure}, or a plugin's own word.
+    @ivar event: the id under which it was written down.
+    """
+
+    kind = "inspected"
+
+    def __init__(self, what: str, *, where: str, remedy: str, category: str, event: str) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.category, self.event = category, event
+
+
 class LoopError(ClientError):
     """A request has passed here before."""
 

@@ -1,0 +1,113 @@
+"""
+What an inspector is: it is asked for a look at each part that its section matches, and each look gives one verdict.
+
+An author writes two classes::
+
+    class Size(Inspector):
+        def look(self, part: Part) -> Look | None:
+            return SizeLook() if part.leaves else None
+
+    class SizeLook(Look):
+        size = 0
+
+        def write(self, data: bytes) -> None:
+            self.size += len(data)
+
+        def finish(self) -> None:
+            self.tell(Verdict(Act.BLOCK, "size", "big", "too much leaves") if self.size > 1000 else None)
+
+A look may take its time: whoever asked waits, for as long as the section's C{timeout} says. All calls come on the
+reactor's thread and must return at once; work that takes long goes to a thread, to an engine, or to a worker process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sslintercept.inspect.part import Part
+from sslintercept.inspect.verdict import Verdict
+
+
+class Source(Protocol):
+    """Who brings a part: an IPushProducer."""
+
+    def pauseProducing(self) -> None: ...
+    def resumeProducing(self) -> None: ...
+
+
+class Look:
+    """
+    A look at one part, while that comes.
+
+    @ivar told: set by whoever asked; called by L{tell}. C{failed} likewise.
+    @ivar over: it has told, failed, or was let go.
+    """
+
+    told: Callable[[Verdict | None], object]
+    failed: Callable[[Exception], object]
+    over = False
+
+    def write(self, data: bytes) -> None:
+        """The next bytes, never none; nothing comes once it has told."""
+
+    def finish(self) -> None:
+        """All of it has come. L{tell} must be called: here, or later."""
+
+    def abort(self) -> None:
+        """Nobody waits for the verdict any more: let go of everything. Called at most once, and not once it told."""
+
+    def registerProducer(self, source: Source, streaming: bool) -> None:
+        """
+        Who brings the part: a look that has enough calls C{source.pauseProducing}, and must call
+        C{source.resumeProducing} then. Called once, before anything else.
+        """
+
+    # for the look itself
+
+    def tell(self, verdict: Verdict | None) -> None:
+        """The verdict, C{None} if there is nothing to say; may be told before the part has ended. Once counts."""
+        if not self.over:
+            self.over = True
+            self.told(verdict)
+
+    def fail(self, error: Exception) -> None:
+        """There will be none: the section says what becomes of the part then."""
+        if not self.over:
+            self.over = True
+            self.failed(error)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of an inspector that has none."""
+
+
+class Inspector:
+    """
+    An inspector with its options; L{look} is asked for each part that its section matches.
+
+    @cvar Options: a dataclass whose fields are keys of its section (L{sslintercept.config.key.setting}).
+    @cvar members: whether it also wants what is taken out of parts: members of archives, attachments, texts of
+        documents. One that takes apart parts itself does not.
+    @cvar by_content: its verdict depends on the bytes alone, so that it is remembered by their digest.
+    """
+
+    Options: type[Any] = NoOptions  # Any: each inspector has its own dataclass
+    members = False
+    by_content = False
+
+    def __init__(self, options: Any = None) -> None:  # Any: an instance of C{Options}
+        self.options = options
+
+    def look(self, part: Part) -> Look | None:
+        """
+        Look at a part; C{None} if it is of no interest, and passes.
+
+        @raise InterceptError: it cannot be looked at; the section says what becomes of it.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """These settings are not in force any more, and nothing is under way: let go of connections."""

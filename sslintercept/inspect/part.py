@@ -1,0 +1,144 @@
+"""
+What an inspector looks at: one part of what somebody sends, whatever carries it.
+
+A part is a body of HTTP, a field or file of a form, a message of WebSocket, a mail, a file of FTP, or a piece that was
+taken out of one of these: a member of an archive, an attachment, the text of a document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sslintercept.facts import Facts
+from sslintercept.transform.message import Direction
+
+MOST_NAME: Final = 512
+"""characters of a name that are kept"""
+HEAD: Final = 512
+"""bytes from which a type is told"""
+
+_OPENINGS: Final = (
+    (b"PK\x03\x04", "application/zip"),
+    (b"PK\x05\x06", "application/zip"),
+    (b"%PDF-", "application/pdf"),
+    (b"\x1f\x8b", "application/gzip"),
+    (b"BZh", "application/x-bzip2"),
+    (b"\xfd7zXZ\0", "application/x-xz"),
+    (b"\x28\xb5\x2f\xfd", "application/zstd"),
+    (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
+    (b"Rar!\x1a\x07", "application/vnd.rar"),
+    (b"MSCF", "application/vnd.ms-cab-compressed"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
+    (b"{\\rtf", "application/rtf"),
+    (b"MZ", "application/vnd.microsoft.portable-executable"),
+    (b"\x7fELF", "application/x-elf"),
+    (b"\xca\xfe\xba\xbe", "application/x-mach-binary"),
+    (b"\xcf\xfa\xed\xfe", "application/x-mach-binary"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+)
+"""WHATWG MIME Sniffing 6 and 7, and what field guides add for archives and programs"""
+_TEXTS: Final = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<svg")
+_BINARY: Final = frozenset(range(0x09)) | frozenset(range(0x0E, 0x1B)) | frozenset(range(0x1C, 0x20)) | {0x0B}
+"""binary data bytes (WHATWG MIME Sniffing 7.2)"""
+
+
+@dataclass(slots=True)
+class Part:
+    """
+    One part.
+
+    @ivar carrier: C{http}, C{websocket}, C{smtp}, C{lmtp}, C{pop3}, C{imap} or C{ftp}.
+    @ivar kind: C{body}, C{message}, C{file}, C{field} (of a form), C{member} (of an archive), C{attachment} or C{text}
+        (taken out of a document).
+    @ivar direction: C{REQUEST} leaves, C{RESPONSE} comes in.
+    @ivar facts: what is known of the client's connection.
+    @ivar name: of the file, if somebody says so; not to be trusted.
+    @ivar media_type: as declared, in lower case, without parameters; C{sniffed}: by its first bytes, empty if unknown.
+    @ivar charset: as declared, in lower case.
+    @ivar length: bytes; C{None} if nobody knows.
+    @ivar url: what it is asked of, for HTTP and WebSocket.
+    @ivar host: the other end.
+    @ivar sender: of a mail; C{recipients} likewise.
+    @ivar user: who sends or gets it, as far as a protocol says.
+    @ivar parent: the part that it was taken out of.
+    """
+
+    carrier: str
+    kind: str
+    direction: Direction
+    facts: Facts
+    name: str = ""
+    media_type: str = ""
+    charset: str | None = None
+    length: int | None = None
+    url: str = ""
+    host: str = ""
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+    user: str | None = None
+    sniffed: str = ""
+    method: str = ""
+    status: int | None = None
+    parent: Part | None = field(default=None, repr=False)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it goes from a client to the outside."""
+        return self.direction is Direction.REQUEST
+
+    @property
+    def outermost(self) -> Part:
+        """What it was taken out of in the end."""
+        part = self
+        while part.parent is not None:
+            part = part.parent
+        return part
+
+    @property
+    def path(self) -> str:
+        """The names from the outermost part to this one: C{mail > report.zip > invoice.exe}."""
+        names: list[str] = []
+        part: Part | None = self
+        while part is not None:
+            if name := part.name or (part.kind if part.parent is not None else ""):
+                names.append(name)
+            part = part.parent
+        return " > ".join(reversed(names))
+
+    @property
+    def type(self) -> str:
+        """What it is taken for: what its first bytes say, else what was declared."""
+        return self.sniffed or self.media_type
+
+    def member(self, kind: str, name: str, media_type: str, length: int, charset: str | None = None) -> Part:
+        """A part that was taken out of this one."""
+        return replace(
+            self,
+            kind=kind,
+            name=name[:MOST_NAME],
+            media_type=media_type,
+            charset=charset,
+            length=length,
+            sniffed="",
+            parent=self,
+        )
+
+
+def sniff(head: bytes) -> str:
+    """The media type that the first bytes of a part say; C{text/plain} for what is text, empty if nothing is known."""
+    for opening, kind in _OPENINGS:
+        if head.startswith(opening):
+            return kind
+    if head[257:262] == b"ustar":
+        return "application/x-tar"
+    text = head[:HEAD].lstrip(b" \t\r\n\x0c\xef\xbb\xbf").lower()
+    if text.startswith(_TEXTS):
+        return "image/svg+xml" if text.startswith(b"<svg") else "text/html"
+    if text.startswith(b"<?xml"):
+        return "text/xml"
+    if head and not _BINARY.intersection(head[:HEAD]):
+        return "text/plain"
+    return ""
