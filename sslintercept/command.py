@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from getpass import getpass
@@ -20,6 +21,8 @@ from sslintercept.config.reader import find
 from sslintercept.config.schema import Settings
 from sslintercept.control import ask
 from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.event import report
+from sslintercept.event.query import Query
 from sslintercept.examine import examine
 from sslintercept.explain import explain as explanation
 from sslintercept.explain import listener_of, question
@@ -157,6 +160,33 @@ def cache(options: argparse.Namespace) -> int:
     return 0 if answered else operate_alone(settings, options.operation, argument)
 
 
+def events(options: argparse.Namespace) -> int:
+    """List what inspectors found."""
+    now = time.time()
+    query = Query(
+        since=None if options.since is None else report.moment(options.since, "--since", now),
+        until=None if options.until is None else report.moment(options.until, "--until", now),
+        id=options.id,
+        kind=tuple(options.kind),
+        act=tuple(options.act),
+        inspector=tuple(options.inspector),
+        client=options.client,
+        host=options.host,
+        limit=report.limit(options.limit),
+    )
+    return report.say(report.listed(settings_of(options).state_dir, query, options.json))
+
+
+def events_show(options: argparse.Namespace) -> int:
+    """Say all about one event."""
+    return report.say(report.shown(settings_of(options).state_dir, options.id_of_event))
+
+
+def events_quarantine(options: argparse.Namespace) -> int:
+    """Get a copy out of the quarantine."""
+    return report.say([report.restored(settings_of(options).state_dir, options.id_of_copy, Path(options.to))])
+
+
 def resolve_name(options: argparse.Namespace) -> int:
     """Ask for a name as the proxy would."""
     return resolve(settings_of(options), options.name)
@@ -206,6 +236,27 @@ def parser() -> argparse.ArgumentParser:
             operation.add_argument(
                 "argument", metavar=what_it_takes.strip("[]"), nargs="?" if what_it_takes.startswith("[") else None
             )
+    found = configured(command("events", events, "list what inspectors found, or show one, or get a copy of it back"))
+    found.add_argument("--since", metavar="TIME", help="1h (ago), or 2026-01-31T12:00 (UTC)")
+    found.add_argument("--until", metavar="TIME", help="likewise")
+    for name, text in (("kind", "malware, site, leak ..."), ("act", "block, report ..."), ("inspector", "a section")):
+        found.add_argument(f"--{name}", action="append", default=[], metavar="WORD", help=f"{text}; may be repeated")
+    found.add_argument("--client", metavar="ADDRESS", help="the client's address")
+    found.add_argument("--host", metavar="NAME", help="the other end; .example.com for all below it too")
+    found.add_argument("--id", metavar="ID", help="the id on a page that blocks")
+    found.add_argument("--limit", default="100", metavar="NUMBER", help="the newest so many (default: 100)")
+    found.add_argument("--json", action="store_true", help="a line of JSON an event")
+    asks = found.add_subparsers(metavar="ACTION")
+    for word, run, text, target in (
+        ("show", events_show, "say all about one event", "id_of_event"),
+        ("quarantine", events_quarantine, "get a copy out of the quarantine", "id_of_copy"),
+    ):
+        action = asks.add_parser(word, help=text, description=text)
+        action.add_argument("--config", "-c", metavar="FILE", default=argparse.SUPPRESS, help="the ini file")
+        action.add_argument(target, metavar="ID")
+        action.set_defaults(run=run)
+        if word == "quarantine":
+            action.add_argument("--to", required=True, metavar="FILE", help="a file that is not there yet")
     command("plugins", plugins, "list every plugin that is found")
     user = command("socks-user", socks_user, "print a user's line for the file of [socks] users")
     user.add_argument("name", metavar="NAME")

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from sslintercept.config.endpoint import parse
 from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Settings, SitesSettings
 from sslintercept.errors import ConfigError
+from sslintercept.event import quarantine, store
 from sslintercept.gateway import own_certificate, parent_of
 from sslintercept.load import entry
 from sslintercept.rule.decide import Rules
@@ -91,6 +92,8 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
         yield lambda change=change: none(entry(change))  # type: ignore[misc]  # likewise
     if running is None or running.log != settings.log:
         yield from written(settings.log)
+    if running is None or (running.events, running.upstream_tls) != (settings.events, settings.upstream_tls):
+        yield from told(settings)
     dns = settings.dns
     yield lambda: readable(dns.hosts, "[dns] hosts", "no name is known from it")
     if SYSTEM in (dns.servers, dns.search):
@@ -107,6 +110,20 @@ def written(log: LogSettings) -> Iterator[Check]:
         yield lambda: appendable(keylog, "[log] keylog", follow=False)
     if (sequence := log.sequence) is not None:
         yield lambda: folder(sequence, "[log] sequence")
+
+
+def told(settings: Settings) -> Iterator[Check]:
+    """Where events go."""
+    events, state = settings.events, settings.state_dir
+    if (file := events.file) is not None and file != "-":
+        yield lambda: appendable(Path(file), "[events] file")
+    kept = state / store.NAME
+    if events.store:
+        yield lambda: appendable(kept, "[events] store") if state.is_dir() else folder(state, "[events] store")
+    if events.quarantine_size:
+        yield lambda: folder(state / quarantine.FOLDER, "[events] quarantine_size")
+    if (own := events.syslog_trust) is not None:
+        yield lambda: load_roots(own, None, "[events] syslog_trust")[1]
 
 
 def none(_checked: object) -> tuple[()]:

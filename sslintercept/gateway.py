@@ -22,7 +22,7 @@ from twisted.plugin import getPlugins
 import sslintercept.plugins
 from sslintercept.cache.fresh import Policy
 from sslintercept.cache.processor import CacheProcessor
-from sslintercept.config.schema import ListenSettings, ParentSettings, Settings, SitesSettings
+from sslintercept.config.schema import Collector, ListenSettings, ParentSettings, Settings, SitesSettings
 from sslintercept.datagram.associate import SocksAssociations
 from sslintercept.datagram.hello import Cookies
 from sslintercept.datagram.intercept import DtlsInterceptor
@@ -34,6 +34,8 @@ from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.dns.names import OpenSecure
 from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.event.arrange import Opens
+from sslintercept.event.log import Events
 from sslintercept.facts import UNKNOWN, Action, Address, Facts, Scope
 from sslintercept.ftp.channel import Expectations
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
@@ -59,6 +61,7 @@ from sslintercept.net.connector import Connector, Denied
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.limits import Limits
+from sslintercept.net.line import OpenLine, tcp
 from sslintercept.net.nearness import Guard
 from sslintercept.net.original import original_destination
 from sslintercept.net.parent import Parent
@@ -133,6 +136,10 @@ class Process(Protocol):
     """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
     untrusted_leaves: LeafSource
+
+    @property
+    def events(self) -> Events:
+        """Where it is told what inspectors find."""
 
     @property
     def resolver(self) -> Names:
@@ -431,6 +438,35 @@ def secure_streams(
         return open_secure(handler, tls, name, settings.http.connect_timeout)
 
     return make
+
+
+def collectors(
+    settings: Settings, connector: Connector, own_ca: Authority | None, keylog: Callable[[bytes], object] | None
+) -> Opens:
+    """
+    What opens lines to collectors of syslog, which are verified as origins are, but always.
+
+    @raise ConfigError: the authorities cannot be read.
+    """
+    upstream, own = settings.upstream_tls, settings.events.syslog_trust
+    tls: UpstreamTls | None = None
+    if any(collector.secure for collector in settings.events.syslog or ()):
+        if own is not None:
+            roots, _ = load_roots(own, None, "[events] syslog_trust")
+        else:
+            roots, _ = load_roots(upstream.trust, upstream.extra_trust)
+        tls = UpstreamTls(
+            UpstreamContext(min_version=upstream.min_version, keylog=keylog),
+            Verifier(roots, own_ca=own_ca),
+            require=True,
+            timeout=settings.http.tls_timeout,
+            wall_clock=time.time,
+        )
+
+    def opens(collector: Collector) -> OpenLine:
+        return tcp(connector, collector.address, f"syslog {collector}", tls if collector.secure else None)
+
+    return opens
 
 
 def transforms(settings: Settings, handler: NetHandler) -> TransformProcessor:

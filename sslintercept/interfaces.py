@@ -102,6 +102,18 @@ class IPartHandler(IPlugin):
         """
 
 
+class IEventSinkPlugin(IPlugin):
+    """Is told what inspectors find, beside the log, the collectors and the store."""
+
+    def tell(event: object) -> None:
+        """
+        Something was found, or an engine failed. Called once for each event, in each worker process; must not block.
+
+        @param event: the L{sslintercept.event.record.Event}: bounded, masked, and free of what a log must not hold.
+            What a sink raises is logged, and nothing else comes of it.
+        """
+
+
 class IResolver(Interface):
     """Who knows the addresses of a name."""
 

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from sslintercept.config import units
 from sslintercept.config.key import Section, described, setting
@@ -29,6 +29,9 @@ MOST_SPLIT: Final = 64
 SYSTEM: Final = "system"
 ENGINES: Final = ("auto", "native", "threads")
 """of the disk"""
+SYSLOG_PORTS: Final = {"tcp": 601, "tls": 6514}
+"""where a collector listens if nothing else is said (RFC 6587, RFC 5425; IANA: syslog-conn, syslog-tls)"""
+MOST_COLLECTORS: Final = 8
 MOST_DISK_THREADS: Final = 32
 """for each file; there are 100 files at most"""
 
@@ -54,6 +57,24 @@ def _access(text: str, folder: Path) -> str:
 
 def _match(text: str) -> str:
     return " ".join(text.split())
+
+
+class Collector(NamedTuple):
+    """Where syslog goes."""
+
+    secure: bool
+    """by TLS"""
+    address: Address
+
+    def __str__(self) -> str:
+        return f"{'tls' if self.secure else 'tcp'}:{self.address}"
+
+
+def _collector(text: str) -> Collector:
+    kind, _, rest = text.partition(":")
+    if kind not in SYSLOG_PORTS:
+        raise ValueError("neither tcp: nor tls:")
+    return Collector(kind == "tls", units.address(port=SYSLOG_PORTS[kind])(rest))
 
 
 SITE_FORMATS: Final = ("plain", "hosts", "urls", "adblock", "csv", "rpz")
@@ -494,6 +515,39 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsSettings:
+    """C{[events]}"""
+
+    file: str | None = setting(
+        Unit(_access, "a path, or - for standard output"),
+        None,
+        "file (mode 0600) for a line of JSON about each event; -: standard output",
+        example="../var/events.jsonl",
+    )
+    syslog: tuple[Collector, ...] | None = setting(
+        units.listed(
+            units.unit(_collector, "tcp:host:port or tls:host:port (601 and 6514 if left out)"), MOST_COLLECTORS
+        ),
+        None,
+        "collectors that are sent each event (RFC 5424), over TCP or TLS",
+        example="tls:logs.example:6514",
+    )
+    syslog_trust: Path | None = setting(
+        units.path(),
+        None,
+        "PEM file with the CAs that collectors are verified with; unset: as [upstream-tls] says",
+        example="company-ca.pem",
+    )
+    store: bool = setting(units.switch(), "on", "keep them in events.db in state_dir, for sslintercept events")
+    keep: float = setting(units.duration("1h", "3650d"), "90d", "for how long they are stored")
+    most: int = setting(units.integer(1, 100_000_000), "1000000", "and how many")
+    quarantine_size: int = setting(
+        units.size("0B", "16384GiB"), "1GiB", "bytes of all copies in quarantine in state_dir; 0B for none"
+    )
+    quarantine_keep: float = setting(units.duration("1h", "3650d"), "30d", "for how long they are kept")
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSettings:
     """C{[rule:NAME]}; the match is text here, L{sslintercept.rule.match} knows what it means."""
 
@@ -631,6 +685,7 @@ class Settings(ProcessSettings):
     cache: CacheSettings
     aio: AioSettings
     log: LogSettings
+    events: EventsSettings
     admin: AdminSettings
     rules: tuple[RuleSettings, ...]
     parents: tuple[ParentSettings, ...]
@@ -680,6 +735,7 @@ SECTIONS: Final = (
     Section("cache", CacheSettings, "what is kept of responses"),
     Section("aio", AioSettings, "disk input and output"),
     Section("log", LogSettings, "what is written down"),
+    Section("events", EventsSettings, "where it is told what inspectors find"),
     SITES,
     RULE,
     Section("transforms", TransformsSettings, "what all transforms have in common"),

@@ -34,6 +34,7 @@ from sslintercept.dialogue.session import Offers, PartHandler
 from sslintercept.dialogue.watcher import Part
 from sslintercept.dns.answer import Answer
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
+from sslintercept.event.record import Event
 from sslintercept.facts import Address, Facts, Side
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, site_lists
@@ -267,6 +268,44 @@ class Collector:
         return self._parts[-1]
 
 
+class MemoryCopies:
+    """
+    A quarantine in memory.
+
+    @ivar kept: the contents by their ids.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def keep(self, content: Iterable[bytes], event: Event) -> Deferred[str]:
+        """Keep it at once (L{sslintercept.event.quarantine.Quarantine.keep})."""
+        self.kept[event.id] = b"".join(content)
+        return succeed(event.id)
+
+
+class MemoryEvents:
+    """
+    Collects what is told (L{sslintercept.event.log.EventLog}).
+
+    @ivar told: the events so far.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.quarantine = MemoryCopies()
+
+    def tell(self, event: Event) -> None:
+        """Keep it."""
+        self.told.append(event)
+
+    def tell_with_copy(self, event: Event, content: Iterable[bytes]) -> Deferred[str]:
+        """Keep both."""
+        kept = self.quarantine.keep(content, event)
+        self.tell(replace(event, quarantine=event.id))
+        return kept
+
+
 class MemoryGateway:
     """
     A process in memory: one generation of settings, everything it makes, and the log of it.
@@ -276,6 +315,7 @@ class MemoryGateway:
     @ivar sequences: the recorded steps of each connection, in the order of their beginnings.
     @ivar facts: and what was known of it.
     @ivar store: what the cache keeps, if C{[cache] path} is set.
+    @ivar events: what inspectors told, and the copies that were kept.
     @ivar parts: every message and file that passed, with its content.
     """
 
@@ -296,6 +336,7 @@ class MemoryGateway:
         self.offers = Offers()
         self.expectations = Expectations()
         self.cookies = Cookies(b"memory")
+        self.events = MemoryEvents()
         self.resolver = Table()
         self.answers = AnswerTable(stale=0.0, strip_ech=True)
         self.asked = Counters()
