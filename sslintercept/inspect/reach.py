@@ -1,0 +1,82 @@
+"""How inspectors reach the engines beside us: what they are given for that, and lines over TCP or TLS."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from sslintercept.errors import ResolveError
+from sslintercept.net.connector import Connector
+from sslintercept.net.line import OpenLine, tcp
+
+if TYPE_CHECKING:
+    from sslintercept.facts import Address
+    from sslintercept.net.handler import NetHandler
+    from sslintercept.net.upstream import UpstreamTls
+
+TIMEOUT: Final = 10.0
+"""seconds for a connection, where nobody gives us a connector"""
+LOCAL: Final = "localhost"
+
+
+class Engines(Protocol):
+    """What every inspector is given."""
+
+    @property
+    def handler(self) -> NetHandler: ...
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """
+    What it may be given besides.
+
+    @ivar connector: knows names; without it engines are named by their addresses.
+    @ivar secure: verifies their certificates; C{None}: they are reached in the clear only.
+    """
+
+    @property
+    def connector(self) -> Connector: ...
+    @property
+    def secure(self) -> UpstreamTls | None: ...
+
+
+class Literal:
+    """Knows one name: L{LOCAL}."""
+
+    def resolve(self, host: str) -> Deferred[Sequence[str]]:
+        """Its addresses; others have none."""
+        if host == LOCAL:
+            return succeed(["127.0.0.1", "::1"])
+        return fail(ResolveError("engines have no names here", where=host, remedy="give an address"))
+
+
+def reached(engines: Engines, destination: Address, where: str, *, secure: bool = False) -> OpenLine:
+    """
+    Lines to C{destination}.
+
+    @param where: what errors call it.
+    @param secure: over TLS; the certificate must be for the destination's host.
+    @raise ValueError: there is no way to it.
+    """
+    connector, tls = None, None
+    if isinstance(engines, Reaching):
+        connector, tls = engines.connector, engines.secure
+    if secure and tls is None:
+        raise ValueError(f"{where} needs TLS, which inspectors have none of here; write icap:// for the clear")
+    if connector is None:
+        if not _literal(destination.host):
+            raise ValueError(f"{where}: no names are known here; write an address")
+        connector = Connector(engines.handler, Literal(), timeout=TIMEOUT)
+    return tcp(connector, destination, where, tls if secure else None)
+
+
+def _literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == LOCAL
+    return True
