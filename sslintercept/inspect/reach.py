@@ -31,17 +31,18 @@ class Engines(Protocol):
 
 @runtime_checkable
 class Reaching(Protocol):
-    """
-    What it may be given besides.
-
-    @ivar connector: knows names; without it engines are named by their addresses.
-    @ivar secure: verifies their certificates; C{None}: they are reached in the clear only.
-    """
+    """What it may be given besides: who knows names. Without that engines are named by their addresses."""
 
     @property
     def connector(self) -> Connector: ...
+
+
+@runtime_checkable
+class Securing(Protocol):
+    """And who verifies the certificates of engines; without that they are reached in the clear only."""
+
     @property
-    def secure(self) -> UpstreamTls | None: ...
+    def secure(self) -> UpstreamTls: ...
 
 
 class Literal:
@@ -62,15 +63,15 @@ def reached(engines: Engines, destination: Address, where: str, *, secure: bool 
     @param secure: over TLS; the certificate must be for the destination's host.
     @raise ValueError: there is no way to it.
     """
-    connector, tls = None, None
-    if isinstance(engines, Reaching):
-        connector, tls = engines.connector, engines.secure
+    tls = engines.secure if isinstance(engines, Securing) else None
     if secure and tls is None:
         raise ValueError(f"{where} needs TLS, which inspectors have none of here; write icap:// for the clear")
-    if connector is None:
-        if not _literal(destination.host):
-            raise ValueError(f"{where}: no names are known here; write an address")
+    if isinstance(engines, Reaching):
+        connector = engines.connector
+    elif _literal(destination.host):
         connector = Connector(engines.handler, Literal(), timeout=TIMEOUT)
+    else:
+        raise ValueError(f"{where}: no names are known here; write an address")
     return tcp(connector, destination, where, tls if secure else None)
 
 
