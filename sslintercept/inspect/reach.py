@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 10.0
 """seconds for a connection, where nobody gives us a connector"""
+SLOW: Final = 5.0
+"""
+seconds from the end of a part after which it is the engine's fault that nobody waits for its verdict any more: whoever
+shows parts has limits of its own, and an engine that hangs has to be left alone nevertheless
+"""
 LOCAL: Final = "localhost"
 
 
@@ -73,6 +78,24 @@ def reached(engines: Engines, destination: Address, where: str, *, secure: bool 
     else:
         raise ValueError(f"{where}: no names are known here; write an address")
     return tcp(connector, destination, where, tls if secure else None)
+
+
+class Patience:
+    """How long somebody has waited for an engine."""
+
+    def __init__(self, handler: NetHandler) -> None:
+        self._handler = handler
+        self._since: float | None = None
+
+    def begin(self) -> None:
+        """From now on it is the engine's turn."""
+        self._since = self._handler.seconds()
+
+    @property
+    def fault(self) -> str:
+        """Whose doing it is that nobody waits any more: the fault of the error that ends it."""
+        waited = 0.0 if self._since is None else self._handler.seconds() - self._since
+        return "hangs" if waited >= SLOW else "dropped"
 
 
 def _literal(host: str) -> bool:

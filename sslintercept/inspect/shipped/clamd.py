@@ -35,7 +35,7 @@ from sslintercept.config.key import setting
 from sslintercept.errors import EngineError
 from sslintercept.inspect.inspector import Inspector, Look, Source
 from sslintercept.inspect.part import Part
-from sslintercept.inspect.reach import Engines, reached
+from sslintercept.inspect.reach import Engines, Patience, reached
 from sslintercept.inspect.verdict import MALWARE, PHISHING, Act, Evidence, Verdict
 from sslintercept.net.line import OpenLine, local
 
@@ -146,6 +146,7 @@ class ClamdLook(Look):
         self._inspector = inspector
         self._part = part
         self._timer: IDelayedCall | None = None
+        self._patience = Patience(inspector.handler)
         self._scan = inspector.clamd.scan()
         self._scan.outcome.addCallbacks(self._came, self._failed)
 
@@ -153,12 +154,13 @@ class ClamdLook(Look):
         self._scan.write(data)
 
     def finish(self) -> None:
+        self._patience.begin()
         self._scan.finish()
 
     def abort(self) -> None:
         self.over = True
         self._stop_waiting()
-        self._scan.outcome.cancel()
+        self._scan.abort(ValueError("nobody waits for the verdict"), self._patience.fault)
 
     def registerProducer(self, source: Source, streaming: bool) -> None:
         self._scan.registerProducer(source, streaming)

@@ -40,7 +40,7 @@ from sslintercept.icap.service import Limits, Names, Service, place
 from sslintercept.icap.wire import rubbish
 from sslintercept.inspect.inspector import Inspector, Look, Source
 from sslintercept.inspect.part import Part
-from sslintercept.inspect.reach import Engines, reached
+from sslintercept.inspect.reach import Engines, Patience, reached
 from sslintercept.inspect.shipped.answer import Content, Marks, Page, Room
 from sslintercept.inspect.shipped.encapsulate import asked
 from sslintercept.inspect.verdict import MALWARE, MOST_EVIDENCE, Act, Evidence, Verdict
@@ -139,6 +139,11 @@ def place_name(uri: str) -> str:
     return uri.partition("://")[2].partition("/")[2].partition("?")[0] or "service"
 
 
+def _line(text: str) -> str:
+    """A text of a service's as one line."""
+    return " ".join(text.split())
+
+
 class IcapLook(Look):
     """
     One part on its way through the services.
@@ -157,6 +162,7 @@ class IcapLook(Look):
         """what takes its place, as far as it has come"""
         self._page: Page | None = None
         self._timer: IDelayedCall | None = None
+        self._patience = Patience(inspector.handler)
         self._marks = Marks()
         """of what was shown"""
         self._ended = False
@@ -171,19 +177,25 @@ class IcapLook(Look):
         if self._marks.size > self._inspector.options.largest and self._page is None:
             self._give_up(self._inspector.error("the part is longer than [largest]", "too_big"))
             return
+        if not self._said.body:
+            self._give_up(self._inspector.error("a part that was said to be empty is not", "dropped"))
+            return
         chain = self._begun()
         if not self.over:
             chain.write(data)
 
     def finish(self) -> None:
         self._ended = True
+        self._patience.begin()
+        if not self._marks.size:
+            self._said = replace(self._said, body=False)  # of no effect on a chain that has begun
         chain = self._begun()
         if not self.over:
             chain.finish()
 
     def abort(self) -> None:
         self.over = True
-        self._let_go()
+        self._let_go(self._patience.fault)
 
     def _begun(self) -> Chain:
         chain = self._chain
@@ -303,7 +315,7 @@ class IcapLook(Look):
             self.fail(error)
             self._let_go()
 
-    def _let_go(self) -> None:
+    def _let_go(self, fault: str = "dropped") -> None:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
@@ -312,15 +324,15 @@ class IcapLook(Look):
         if self._content is not None:
             self._content.stopProducing()
         if self._chain is not None:
-            self._chain.abort(ValueError("nobody waits for it"))
+            self._chain.abort(ValueError("nobody waits for the outcome"), fault)
 
     def _threat(self, report: Report, act: Act) -> Verdict:
         """What it says of the threats that were found."""
-        name = report.threats[0].name
         evidence = tuple(
-            Evidence(threat.name, threat.resolution, threat.item or self._part.path)
+            Evidence(_line(threat.name), threat.resolution, _line(threat.item) or self._part.path)
             for threat in report.threats[:MOST_EVIDENCE]
         )
+        name = evidence[0].what
         verdict = self._verdict(report, act, MALWARE, name, f"{self._inspector.name} found {name}")
         return replace(verdict, evidence=evidence)
 

@@ -209,6 +209,23 @@ def test_who_waits_no_more_is_told_nothing_and_nothing_is_left(loop: Loop, when:
     assert inspector.clamd.places.taken == 0
 
 
+@pytest.mark.parametrize(("seconds", "left_alone"), [(6, True), (1, False)])
+def test_one_that_hangs_is_left_alone_although_nobody_waits_so_long(
+    loop: Loop, seconds: float, left_alone: bool
+) -> None:
+    inspector, _ = made(loop, lambda peer: None)
+    for _ in range(5):
+        one = shown(loop, inspector)
+        loop.pass_time(seconds)
+        one.look.abort()
+    one = shown(loop, inspector)
+    assert one.over is left_alone
+    if left_alone:
+        assert one.fault == "broken"
+    else:
+        one.look.abort()
+
+
 def test_closing_ends_what_is_under_way(loop: Loop) -> None:
     inspector, _ = made(loop, lambda peer: None)
     one = shown(loop, inspector)

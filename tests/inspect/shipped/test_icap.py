@@ -146,6 +146,17 @@ def test_other_carriers_are_shown_as_http(loop: Loop) -> None:
     assert server.said.endswith(b"2\r\nab\r\n" + IEOF)
 
 
+def test_a_part_that_turns_out_empty_is_shown_without_a_body(loop: Loop) -> None:
+    inspector, (server,) = made(loop, at_end(SAME))
+    assert shown(loop, inspector).error is None
+    assert b"null-body" in server.said
+
+
+def test_a_part_that_was_said_to_be_empty_and_is_not_has_no_verdict(loop: Loop) -> None:
+    inspector, _ = made(loop, at_end(SAME))
+    assert sent(loop, inspector, b"abcd", length=0).fault == "dropped"
+
+
 # what is refused
 
 
@@ -156,6 +167,21 @@ def test_a_threat_blocks_and_the_page_of_the_service_is_told(loop: Loop) -> None
     assert (found.engine, found.version) == ("icap scan", "one")
     assert found.answer == Answer(403, ((b"Content-Type", b"text/html"),), b"<b>no</b>")
     assert [(one.what, one.text, one.where) for one in found.evidence] == [("Worm.A", "blocked", "a.exe")]
+
+
+def test_a_verdict_is_the_same_wherever_an_answer_is_cut(loop: Loop) -> None:
+    answer = reply(head=PAGE, body=b"<b>no</b>", more=FOUND)
+    for cut in range(1, len(answer)):
+        inspector, (server,) = made(loop, lambda peer: None)
+        one = shown(loop, inspector, b"abcdefgh")
+        for piece in (answer[:cut], answer[cut:]):
+            assert not one.over
+            server.peers[-1].send(piece)
+            loop.pump()
+        found = verdict(one)
+        assert found.answer is not None
+        assert (found.name, found.answer.status, found.answer.body) == ("Worm.A", 403, b"<b>no</b>")
+        inspector.close()
 
 
 def test_a_threat_in_what_other_carriers_bring_needs_no_page(loop: Loop) -> None:
@@ -265,6 +291,16 @@ def test_other_content_and_fields_take_a_parts_place(loop: Loop) -> None:
     assert found.fields == ((b"X-Seen", b"yes"),)
     assert whole(found) == b"new content"
     assert inspector.room.taken == 0
+
+
+def test_new_content_is_the_same_in_single_bytes(loop: Loop) -> None:
+    inspector, (server,) = made(loop, lambda peer: None)
+    one = shown(loop, inspector, b"abcdefgh")
+    for byte in reply(body=b"new content"):
+        assert not one.over
+        server.peers[-1].send(bytes([byte]))
+        loop.pump()
+    assert whole(verdict(one)) == b"new content"
 
 
 def test_fields_that_are_the_same_are_not_told(loop: Loop) -> None:
@@ -423,6 +459,29 @@ def test_after_many_failures_it_is_not_asked_any_more(loop: Loop) -> None:
     faults = [shown(loop, inspector, b"abcdefgh").fault for _ in range(6)]
     assert faults == ["refused"] * 5 + ["broken"]
     assert server.said.count(b"RESPMOD") == 5
+
+
+def test_one_that_hangs_is_left_alone_although_nobody_waits_so_long(loop: Loop) -> None:
+    inspector, _ = made(loop, lambda peer: None)
+    for _ in range(5):
+        one = shown(loop, inspector, b"abcdefgh")
+        loop.pass_time(6)
+        one.look.abort()
+    assert shown(loop, inspector, b"abcdefgh").fault == "broken"
+
+
+def test_who_leaves_early_is_no_fault_of_the_service(loop: Loop) -> None:
+    inspector, _ = made(loop, lambda peer: None)
+    for _ in range(10):
+        shown(loop, inspector, b"abcdefgh").look.abort()
+    one = shown(loop, inspector, b"abcdefgh")
+    assert not one.over
+    one.look.abort()
+
+
+def test_names_of_threats_are_one_line(loop: Loop) -> None:
+    inspector, _ = made(loop, at_end(reply(head=PAGE, body=b"no", more="X-Virus-ID: Worm\r\n  of two lines\r\n")))
+    assert verdict(shown(loop, inspector, b"abcdefgh")).name == "Worm of two lines"
 
 
 def test_another_tag_is_told_with_the_next_verdict(loop: Loop) -> None:
