@@ -6,9 +6,8 @@ import ipaddress
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 
-from sslintercept.errors import ResolveError
 from sslintercept.net.connector import Connector
 from sslintercept.net.line import OpenLine, tcp
 
@@ -50,14 +49,12 @@ class Securing(Protocol):
     def secure(self) -> UpstreamTls: ...
 
 
-class Literal:
-    """Knows one name: L{LOCAL}."""
+class Local:
+    """Knows one name, and is asked for no other: L{LOCAL}."""
 
     def resolve(self, host: str) -> Deferred[Sequence[str]]:
-        """Its addresses; others have none."""
-        if host == LOCAL:
-            return succeed(["127.0.0.1", "::1"])
-        return fail(ResolveError("engines have no names here", where=host, remedy="give an address"))
+        """Its addresses (RFC 6761 6.3)."""
+        return succeed(["127.0.0.1", "::1"])
 
 
 def reached(engines: Engines, destination: Address, where: str, *, secure: bool = False) -> OpenLine:
@@ -74,7 +71,7 @@ def reached(engines: Engines, destination: Address, where: str, *, secure: bool 
     if isinstance(engines, Reaching):
         connector = engines.connector
     elif _literal(destination.host):
-        connector = Connector(engines.handler, Literal(), timeout=TIMEOUT)
+        connector = Connector(engines.handler, Local(), timeout=TIMEOUT)
     else:
         raise ValueError(f"{where}: no names are known here; write an address")
     return tcp(connector, destination, where, tls if secure else None)

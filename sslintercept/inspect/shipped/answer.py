@@ -179,8 +179,6 @@ class Content:
     # the service
 
     def _more(self, data: Bytes) -> None:
-        if self._over:
-            return
         self.marks.write(data)
         if self.marks.size > self._most:
             self._give_up(f"its answer is above {self._most} bytes", "too_big")

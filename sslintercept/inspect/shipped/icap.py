@@ -213,8 +213,6 @@ class IcapLook(Look):
         self._give_up(failure.value)
 
     def _came(self, outcome: Outcome) -> None:
-        if self.over:
-            return
         report = outcome.report
         threat = self._threat(report, self._inspector.act) if report.threats else None
         if isinstance(outcome, Unchanged):
@@ -259,12 +257,11 @@ class IcapLook(Look):
         """Tell it, for a client of HTTP with the service's page, for which it is not worth waiting long."""
 
         def tell(page: bytes | None) -> None:
-            if not self.over:
-                answer = None
-                if page is not None:
-                    answer = Answer(head.status, head.fields, b"" if head.status in BODILESS else page)
-                self.tell(replace(verdict, answer=answer))
-                self._let_go()
+            answer = None
+            if page is not None:
+                answer = Answer(head.status, head.fields, b"" if head.status in BODILESS else page)
+            self.tell(replace(verdict, answer=answer))
+            self._let_go()
 
         if self._part.carrier != "http" or not head.status or verdict.act is Act.REPORT:
             tell(None)
@@ -287,8 +284,6 @@ class IcapLook(Look):
         content.start()
 
     def _taken(self, content: Content, report: Report, head: HttpHead) -> None:
-        if self.over:
-            return
         inspector, said = self._inspector, self._said
         if content.length is None and content.marks.begins(self._marks):
             self._give_up(inspector.error("its answer is only the beginning of what was shown", "lost"))

@@ -117,6 +117,8 @@ def test_too_much_is_given_up(pieces: list[int]) -> None:
     _, service, room, events = made()
     for size in pieces:
         service.body.write(bytes(size))
+    service.body.write(b"what was on the way already")
+    service.body.finish()
     assert (events, service.gone, room.taken) == (["too_big"], True, 0)
 
 
