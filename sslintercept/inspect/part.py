@@ -64,6 +64,9 @@ class Part:
     @ivar sender: of a mail; C{recipients} likewise.
     @ivar user: who sends or gets it, as far as a protocol says.
     @ivar parent: the part that it was taken out of.
+    @ivar request_head: of HTTP, its heads as ICAP services want to see them: the target in absolute form, with their
+        empty line, without hop-by-hop fields, and with fields that tell of the content as it is shown: no
+        Content-Encoding that was undone. C{response_head} likewise. Empty for other carriers and for members.
     """
 
     carrier: str
@@ -83,6 +86,8 @@ class Part:
     method: str = ""
     status: int | None = None
     parent: Part | None = field(default=None, repr=False)
+    request_head: bytes = field(default=b"", repr=False)
+    response_head: bytes = field(default=b"", repr=False)
 
     @property
     def leaves(self) -> bool:
@@ -124,6 +129,8 @@ class Part:
             length=length,
             sniffed="",
             parent=self,
+            request_head=b"",
+            response_head=b"",
         )
 
 
