@@ -44,7 +44,7 @@ from sslintercept.dns.hostdb import LATE
 from sslintercept.dns.names import Names, Wanted
 from sslintercept.dns.reactor import ReactorResolver
 from sslintercept.errors import ConfigError, InterceptError, PolicyError, StoppedError
-from sslintercept.examine import LEAF_KEY, examine
+from sslintercept.examine import LEAF_KEY, SECRETS, examine, secret_path
 from sslintercept.facts import Address, Facts
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, machine_names, secure_streams, site_lists
@@ -73,7 +73,7 @@ from sslintercept.probe.accept import ProbeAccept
 from sslintercept.probe.proxyaccept import ProxyLineAccept
 from sslintercept.sites.keeper import Keeper
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
-from sslintercept.tls.authority import Authority
+from sslintercept.tls.authority import Authority, shared_secret
 from sslintercept.tls.leaf import LeafSource
 
 MOST_THREADS = 16
@@ -137,6 +137,7 @@ class SslInterceptService(Service):
         self.offers = Offers()
         self.expectations = Expectations()
         self.cookies = Cookies(secrets.token_bytes(32))
+        self._secrets: dict[str, bytes] = {}
         udp = settings.udp
         self.flows = FlowTable(self.handler, most=udp.max_flows, most_of_a_host=udp.per_client, idle=udp.idle_timeout)
         self.names: Iterable[str] = machine_names()
@@ -224,6 +225,16 @@ class SslInterceptService(Service):
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
         return f"{self._boot}-{next(self._serial):x}"
+
+    def secret(self, name: str) -> bytes:
+        """
+        Kept in state_dir, made when it is first asked for.
+
+        @raise ConfigError: it cannot be kept there.
+        """
+        if name not in self._secrets:
+            self._secrets[name] = shared_secret(secret_path(self.settings, name), SECRETS)
+        return self._secrets[name]
 
     def serve(self, flow: Flow, facts: Facts) -> None:
         """A new flow of datagrams came to a port."""
