@@ -21,15 +21,18 @@ from sslintercept.config.endpoint import parse
 from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Settings, SitesSettings
 from sslintercept.errors import ConfigError
 from sslintercept.event import quarantine, store
-from sslintercept.gateway import own_certificate, parent_of
+from sslintercept.gateway import CONSENT_KEY, own_certificate, parent_of
+from sslintercept.http.template import Pages
 from sslintercept.load import entry
 from sslintercept.rule.decide import Rules
 from sslintercept.socks.users import Users
-from sslintercept.tls.authority import Authority, is_there, load_key
+from sslintercept.tls.authority import Authority, is_there, load_key, shared_secret
 from sslintercept.tls.verify import load_roots
 
 LEAF_KEY: Final = "leaf.key"
 """in state_dir: the key of forged leaves"""
+SECRETS: Final = "[sslintercept] state_dir"
+"""where the secrets are that processes share"""
 
 Check = Callable[[], Iterable[str]]
 """looks at one thing: gives warnings, or raises L{ConfigError}"""
@@ -86,6 +89,9 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
     for parent in settings.parents:
         yield lambda parent=parent: none(parent_of(parent))  # type: ignore[misc]  # a loop variable kept
     yield lambda: none(Rules(settings.rules))
+    yield lambda: none(Pages(settings.pages))
+    if running is None and any(rule.action == "warn" for rule in settings.rules):
+        yield lambda: secret(settings, CONSENT_KEY)
     for one in settings.sites:
         yield lambda one=one: listed(one)  # type: ignore[misc]  # likewise
     for change in settings.changes:
@@ -153,6 +159,19 @@ def authority(settings: Settings) -> Iterable[str]:
     else:
         folder(state, "[sslintercept] state_dir")
     return () if found is None else found.warnings
+
+
+def secret_path(settings: Settings, name: str) -> Path:
+    """Where a secret is kept that processes share."""
+    return settings.state_dir / f"{name}.secret"
+
+
+def secret(settings: Settings, name: str) -> Iterable[str]:
+    """@raise ConfigError: one is there that cannot be used; whether one can be made is looked at for the CA."""
+    path = secret_path(settings, name)
+    if is_there(path, SECRETS):
+        shared_secret(path, SECRETS)
+    return ()
 
 
 def roots(settings: Settings) -> Iterable[str]:

@@ -40,9 +40,11 @@ from sslintercept.facts import UNKNOWN, Action, Address, Facts, Scope
 from sslintercept.ftp.channel import Expectations
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
 from sslintercept.http.cache import HttpCache
+from sslintercept.http.consent import Consents
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
+from sslintercept.http.template import Pages
 from sslintercept.intercept.leaves import Leaves
 from sslintercept.intercept.obsolete import ObsoleteHello
 from sslintercept.intercept.refusal import REFUSALS, Refusal
@@ -108,6 +110,8 @@ WATCHERS: Final[dict[str, MakeWatcher]] = {
     "imap": ImapWatcher,
 }
 """who reads along, for each verdict of the probe"""
+CONSENT_KEY: Final = "consent"
+"""the secret that consents of users are signed with"""
 MOST_PASSWORD = 255
 """bytes (RFC 1929 2)"""
 
@@ -155,6 +159,13 @@ class Process(Protocol):
     def new_connector(self, settings: Settings) -> Connector: ...
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
+
+    def secret(self, name: str) -> bytes:
+        """
+        32 bytes that all processes of this installation know, and nobody else, for one purpose.
+
+        @raise ConfigError: they are nowhere, and cannot be kept.
+        """
 
     def wall_clock(self) -> float:
         """Seconds since the epoch, for dates in certificates and logs."""
@@ -222,6 +233,9 @@ class Gateway:
             origins=self.origins,
             probe=self.probe,
             transactions=process.lines,
+            pages=Pages(settings.pages),
+            consents=Consents(process.secret(CONSENT_KEY), self.rules.warned) if self.rules.warned else None,
+            wall_clock=process.wall_clock,
         )
         if settings.changes:
             self.proxy.transforms = transforms(settings, process.handler)
@@ -261,6 +275,7 @@ class Gateway:
         for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
             for added in plugin.acceptors(self):
                 self.probe.register(added, replace=True)
+                self.probe.foreign.add(added.protocol)
 
     def _names(self, process: Process) -> NameService:
         """The name server that clients may ask (L{sslintercept.nameserver})."""

@@ -49,7 +49,7 @@ from sslintercept.errors import ConfigError, InterceptError, PolicyError, Stoppe
 from sslintercept.event import arrange, quarantine
 from sslintercept.event.log import EventLog, Sink
 from sslintercept.event.quarantine import Quarantine
-from sslintercept.examine import LEAF_KEY, examine
+from sslintercept.examine import LEAF_KEY, SECRETS, examine, secret_path
 from sslintercept.facts import Address, Facts
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, collectors, machine_names, secure_streams, site_lists
@@ -80,7 +80,7 @@ from sslintercept.probe.accept import ProbeAccept
 from sslintercept.probe.proxyaccept import ProxyLineAccept
 from sslintercept.sites.keeper import Keeper
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
-from sslintercept.tls.authority import Authority
+from sslintercept.tls.authority import Authority, shared_secret
 from sslintercept.tls.leaf import LeafSource
 
 MOST_THREADS = 16
@@ -144,6 +144,7 @@ class SslInterceptService(Service):
         self.offers = Offers()
         self.expectations = Expectations()
         self.cookies = Cookies(secrets.token_bytes(32))
+        self._secrets: dict[str, bytes] = {}
         udp = settings.udp
         self.flows = FlowTable(self.handler, most=udp.max_flows, most_of_a_host=udp.per_client, idle=udp.idle_timeout)
         self.names: Iterable[str] = machine_names()
@@ -243,6 +244,16 @@ class SslInterceptService(Service):
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
         return f"{self._boot}-{next(self._serial):x}"
+
+    def secret(self, name: str) -> bytes:
+        """
+        Kept in state_dir, made when it is first asked for.
+
+        @raise ConfigError: it cannot be kept there.
+        """
+        if name not in self._secrets:
+            self._secrets[name] = shared_secret(secret_path(self.settings, name), SECRETS)
+        return self._secrets[name]
 
     def serve(self, flow: Flow, facts: Facts) -> None:
         """A new flow of datagrams came to a port."""

@@ -345,6 +345,24 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PagesSettings:
+    """C{[pages]}"""
+
+    folder: Path | None = setting(
+        units.path(), None, "folder with templates of one's own: block.html, warn.de.html", example="pages"
+    )
+    language: str = setting(
+        units.word_or("auto", "auto", units.language()), "auto", "of the pages; auto: what each client prefers"
+    )
+    contact: str | None = setting(
+        units.phrase(512, "one line of at most 512 bytes"),
+        None,
+        "whom users may ask, on block and warning pages",
+        example="it-help@example.com",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SocksSettings:
     """C{[socks]}"""
 
@@ -562,9 +580,9 @@ class RuleSettings:
     )
     action: str = field(
         metadata=described(
-            units.choice("intercept", "tunnel", "block"),
+            units.choice("intercept", "tunnel", "block", "warn"),
             None,
-            "open the TLS, pass it on unopened, or refuse with a page that says why",
+            "open the TLS, pass it on unopened, refuse with a page, or ask the user on one",
             example="tunnel",
             required=True,
         )
@@ -594,6 +612,9 @@ class RuleSettings:
     cache: bool = setting(units.switch(), "on", "off: the cache is not asked, and gets nothing")
     pin: float | None = setting(
         units.duration(), None, "for how long what is kept must not be overwritten by what comes later", example="1d"
+    )
+    warn_for: float = setting(
+        units.duration("1m", "30d"), "1h", "with action = warn: for how long whoever continues is not asked again"
     )
 
 
@@ -679,6 +700,7 @@ class Settings(ProcessSettings):
     tunnel: TunnelSettings
     probe: ProbeSettings
     http: HttpSettings
+    pages: PagesSettings
     socks: SocksSettings
     mail: MailSettings
     udp: UdpSettings
@@ -728,6 +750,7 @@ SECTIONS: Final = (
     Section("tunnel", TunnelSettings, "bytes on their way from one side to the other"),
     Section("probe", ProbeSettings, "finds out what a connection speaks"),
     Section("http", HttpSettings, "HTTP on both sides"),
+    Section("pages", PagesSettings, "what clients are shown in place of what they asked for"),
     Section("socks", SocksSettings, "SOCKS 4, 4a and 5"),
     Section("mail", MailSettings, "conversations that begin in the clear: mail, FTP, directories, databases"),
     Section("udp", UdpSettings, "datagrams, and DTLS in them"),

@@ -404,6 +404,11 @@ class HttpSM:
         assert self._response is not None
         return self._response
 
+    @property
+    def received_status(self) -> int:
+        """What the origin answered with, 0 if it did not."""
+        return self._response.status if self._response is not None and self.upstream is not None else 0
+
     def let_go_of_client(self, producer: Producer) -> None:
         """What C{producer} brings goes on to others; the client gets it another way."""
         producer.complete, producer.failed = self.response_came, lambda error: self.leave_origin()

@@ -382,6 +382,10 @@ class MemoryGateway:
         """There are no threads in memory."""
         return succeed(call())
 
+    def secret(self, name: str) -> bytes:
+        """The same in all gateways, as in all processes."""
+        return name.encode().ljust(32, b".")
+
     def wall_clock(self) -> float:
         """Seconds since the epoch; they pass when the loop's do."""
         return EPOCH + self.loop.seconds()

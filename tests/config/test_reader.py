@@ -251,7 +251,7 @@ def test_a_match_is_judged_by_whoever_knows_matches(ini: Path) -> None:
 
 def test_a_rule_needs_an_action(ini: Path) -> None:
     assert mistakes(ini, "[http]\n[rule:a]\nmatch = x\n") == [
-        "x.ini:2: [rule:a] action: missing; allowed: intercept, tunnel or block"
+        "x.ini:2: [rule:a] action: missing; allowed: intercept, tunnel, block or warn"
     ]
 
 
