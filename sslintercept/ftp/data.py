@@ -295,6 +295,7 @@ class ConversationChannels:
             try:
                 server = await self._reach(facts, scope)
             except BaseException:
+                expected.channel.gone()
                 vc.close()
                 raise
             self._begin(vc, server, facts, scope, expected)
