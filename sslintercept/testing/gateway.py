@@ -311,6 +311,7 @@ class MemoryGateway:
     A process in memory: one generation of settings, everything it makes, and the log of it.
 
     @param ini: the settings as text; what it does not say has its default.
+    @param handlers: of parts, beside the one that keeps them.
     @ivar log: the access log, parsed.
     @ivar sequences: the recorded steps of each connection, in the order of their beginnings.
     @ivar facts: and what was known of it.
@@ -319,7 +320,7 @@ class MemoryGateway:
     @ivar parts: every message and file that passed, with its content.
     """
 
-    def __init__(self, loop: Loop, ini: str = "") -> None:
+    def __init__(self, loop: Loop, ini: str = "", handlers: Iterable[PartHandler] = ()) -> None:
         self.loop = loop
         self.handler = loop.handler
         settings = settings_of(ini)
@@ -332,7 +333,7 @@ class MemoryGateway:
         self.authority = self.ca = _authority(_folder())
         self.keylog: Callable[[bytes], object] | None = None
         self.names: Iterable[str] = OWN_NAMES
-        self.part_handlers: Iterable[PartHandler] = [Collector(self.parts)]
+        self.part_handlers: Iterable[PartHandler] = [Collector(self.parts), *handlers]
         self.offers = Offers()
         self.expectations = Expectations()
         self.cookies = Cookies(b"memory")
