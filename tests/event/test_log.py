@@ -53,11 +53,11 @@ class Copies(Quarantine):
 
     def __init__(self) -> None:
         super().__init__(Path("/nowhere"), Bounds(0, 1.0), Here(), here)
-        self.kept: list[tuple[bytes, Event]] = []
+        self.brought: list[tuple[bytes, Event]] = []
         self.answer: Deferred[str] = Deferred()
 
     def keep(self, content: Iterable[bytes], event: Event) -> Deferred[str]:
-        self.kept.append((b"".join(content), event))
+        self.brought.append((b"".join(content), event))
         return self.answer
 
 
@@ -105,7 +105,7 @@ def test_an_event_with_a_copy_is_told_when_it_is_known_whether_there_is_one(cloc
     sink, copies = Recorder(), Copies()
     log = EventLog({"sink": sink}, copies, clock)
     done = log.tell_with_copy(event(), [b"a", b"b"])
-    assert copies.kept == [(b"ab", event())]
+    assert copies.brought == [(b"ab", event())]
     assert sink.told == []
     copies.answer.callback(answer)
     assert done.result == answer

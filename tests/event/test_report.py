@@ -175,9 +175,13 @@ def test_where_nothing_is_stored_one_line_says_so(tmp_path: Path) -> None:
         list(report.listed(tmp_path, Query(), True))
 
 
-@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
-def test_what_is_no_store_is_said_in_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / store.NAME).write_bytes(content)
+def test_a_store_that_is_just_being_made_is_empty(tmp_path: Path) -> None:
+    (tmp_path / store.NAME).touch()
+    assert ids(tmp_path) == []
+
+
+def test_what_is_no_store_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / store.NAME).write_bytes(b"no database" * 1000)
     with pytest.raises(ConfigError, match=r"events\.db"):
         list(report.listed(tmp_path, Query(), True))
 
