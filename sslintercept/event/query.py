@@ -83,6 +83,8 @@ def find(path: Path, query: Query) -> Iterator[str]:
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY, isolation_level=None)
         try:
             (version,) = database.execute("pragma user_version").fetchone()
+            if not version:
+                return  # a gateway is just about to make the tables
             if version != VERSION:
                 what = f"the tables are of version {version}, this program reads {VERSION}"
                 raise ConfigError(what, where=str(path), remedy="use the version that wrote them")
