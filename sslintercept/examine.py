@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -23,8 +23,11 @@ from sslintercept.errors import ConfigError
 from sslintercept.event import quarantine, store
 from sslintercept.gateway import CONSENT_KEY, own_certificate, parent_of
 from sslintercept.http.template import Pages
-from sslintercept.load import entry
+from sslintercept.inspect.engines import Engines
+from sslintercept.load import entry, inspecting
+from sslintercept.net.connector import Connector
 from sslintercept.rule.decide import Rules
+from sslintercept.sites.look import Sites
 from sslintercept.socks.users import Users
 from sslintercept.tls.authority import Authority, is_there, load_key, shared_secret
 from sslintercept.tls.verify import load_roots
@@ -96,6 +99,8 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
         yield lambda one=one: listed(one)  # type: ignore[misc]  # likewise
     for change in settings.changes:
         yield lambda change=change: none(entry(change))  # type: ignore[misc]  # likewise
+    for inspector in settings.inspectors:
+        yield lambda inspector=inspector: none(inspecting(inspector, idle_engines()))  # type: ignore[misc]  # likewise
     if running is None or running.log != settings.log:
         yield from written(settings.log)
     if running is None or (running.events, running.upstream_tls) != (settings.events, settings.upstream_tls):
@@ -130,6 +135,12 @@ def told(settings: Settings) -> Iterator[Check]:
         yield lambda: folder(state / quarantine.FOLDER, "[events] quarantine_size")
     if (own := events.syslog_trust) is not None:
         yield lambda: load_roots(own, None, "[events] syslog_trust")[1]
+
+
+def idle_engines() -> Engines:
+    """What inspectors are made with that look at nothing: there is no loop, and whoever is made uses none."""
+    nothing: Any = None  # Any: it stands for a loop, a resolver, processes and TLS
+    return Engines(nothing, Sites(), nothing, Connector(nothing, nothing, timeout=0.0), nothing)
 
 
 def none(_checked: object) -> tuple[()]:

@@ -74,6 +74,23 @@ class ITransformPlugin(IPlugin):
         """
 
 
+class IInspectorPlugin(IPlugin):
+    """Adds an inspector, for C{[inspect:NAME]} sections of the ini file."""
+
+    name: str = Attribute("What C{use =} says; letters, digits and hyphens.")
+    options: Any = Attribute("A dataclass whose fields are the section's keys (L{sslintercept.config.key.setting}).")
+
+    def inspector(options: object, engines: object) -> Any:
+        """
+        Make one for a section; called once for each generation of settings.
+
+        @param options: the section's, an instance of C{options}.
+        @param engines: the L{sslintercept.inspect.engines.Engines}: loop, lists, worker processes.
+        @return: a L{sslintercept.inspect.inspector.Inspector}.
+        @raise ValueError: the options do not go together; the message becomes a line for the operator.
+        """
+
+
 class IPartSink(Interface):
     """Gets the content of one message or file."""
 

@@ -82,6 +82,8 @@ from sslintercept.sites.keeper import Keeper
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
 from sslintercept.tls.authority import Authority, shared_secret
 from sslintercept.tls.leaf import LeafSource
+from sslintercept.worker.pool import Workers
+from sslintercept.worker.process import Limits as WorkerLimits
 
 MOST_THREADS = 16
 """that hash passwords"""
@@ -170,6 +172,12 @@ class SslInterceptService(Service):
         """told the recorded steps of each connection that ended"""
         self.started: Callable[[], object] = lambda: say(banner(self.settings, self.addresses()))
         """called once, when connections are accepted"""
+        inspection = settings.inspection
+        self.workers = Workers(
+            self.handler,
+            inspection.workers,
+            WorkerLimits(memory=inspection.worker_memory, seconds=inspection.worker_timeout),
+        )
         self.gateway = Gateway(settings, self)
         self._proxies.add(self.gateway.proxy)
 
@@ -381,6 +389,7 @@ class SslInterceptService(Service):
             await self._disk.stop()
         for vc in list(self.handler.connections):
             vc.abort(late)
+        await self.workers.close()
         self.handler.stop()
         self._threads.stop()
         self.writer.close()
@@ -647,6 +656,9 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
         "[cache] memory": (before.cache.memory, after.cache.memory),
         "[cache] largest": (before.cache.largest, after.cache.largest),
         "[aio]": (before.aio, after.aio),
+        "[inspection] workers": (before.inspection.workers, after.inspection.workers),
+        "[inspection] worker_memory": (before.inspection.worker_memory, after.inspection.worker_memory),
+        "[inspection] worker_timeout": (before.inspection.worker_timeout, after.inspection.worker_timeout),
         "[log] access": (before.log.access, after.log.access),
         "[log] format": (before.log.format, after.log.format),
         "[log] connections": (before.log.connections, after.log.connections),

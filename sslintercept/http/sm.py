@@ -399,6 +399,11 @@ class HttpSM:
         self._response = head
 
     @property
+    def answered(self) -> bool:
+        """Whether the client has got a head."""
+        return self._answered
+
+    @property
     def answering(self) -> ResponseHead:
         """The head that answers."""
         assert self._response is not None

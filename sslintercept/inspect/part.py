@@ -57,7 +57,7 @@ class Part:
     @ivar facts: what is known of the client's connection.
     @ivar name: of the file, if somebody says so; not to be trusted.
     @ivar media_type: as declared, in lower case, without parameters; C{sniffed}: by its first bytes, empty if unknown.
-    @ivar charset: as declared, in lower case.
+    @ivar charset: as declared, in lower case; C{content_type}: all of what was declared, as it was written.
     @ivar length: bytes; C{None} if nobody knows.
     @ivar url: what it is asked of, for HTTP and WebSocket.
     @ivar host: the other end.
@@ -83,6 +83,7 @@ class Part:
     recipients: tuple[str, ...] = ()
     user: str | None = None
     sniffed: str = ""
+    content_type: str = ""
     method: str = ""
     status: int | None = None
     parent: Part | None = field(default=None, repr=False)
@@ -128,6 +129,7 @@ class Part:
             charset=charset,
             length=length,
             sniffed="",
+            content_type="",
             parent=self,
             request_head=b"",
             response_head=b"",

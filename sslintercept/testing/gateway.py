@@ -56,6 +56,7 @@ from sslintercept.testing.store import MemoryStore
 from sslintercept.testing.talk import Kept
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
+from sslintercept.worker.pool import Workers
 
 LISTENER = "proxy"
 OWN_NAMES = ("proxy.test", "127.0.0.1")
@@ -251,6 +252,10 @@ class Table:
         """The same for those who ask us for names."""
         return ["192.0.2.7"]
 
+    def query(self, name: str, rtype: int, deadline: float) -> Deferred[Answer]:
+        """Nobody is asked."""
+        return fail(ResolveError("nobody knows", where="a test", remedy="none"))
+
     def raw(self, name: bytes, rtype: int, cls: int, deadline: float, *, flags: int, signed: bool) -> Deferred[Answer]:
         """Never asked."""
         return fail(ResolveError("nobody knows", where="a test", remedy="none"))
@@ -358,7 +363,9 @@ class MemoryGateway:
                 memory=settings.cache.memory,
                 largest=settings.cache.largest,
             )
+        self.workers = Workers(loop.handler, 1)
         self.gateway = Gateway(self.settings, self)
+        self.inspection = self.gateway.inspection
         self.pool = self.gateway.pool
         self.learned = self.gateway.learned
         self.proxy = self.gateway.proxy

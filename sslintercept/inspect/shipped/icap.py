@@ -105,9 +105,12 @@ class IcapInspector(Inspector):
     """
 
     Options = IcapOptions
+    heads = True
+    changes = True
 
     def __init__(self, options: IcapOptions, engines: Engines) -> None:
         super().__init__(options)
+        self.keeps = ACTIONS[options.action] is Act.QUARANTINE
         self.act = ACTIONS[options.action]
         self.handler = engines.handler
         self.room = Room(options.memory)

@@ -21,7 +21,7 @@ SPF, DKIM and DMARC, unless the client has logged in or has a private address, f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final, Protocol
 
@@ -44,7 +44,7 @@ from sslintercept.phish.names import MailNames, Resolver
 from sslintercept.phish.observed import Head, all_parsed
 from sslintercept.phish.place import place
 from sslintercept.phish.read import TASK
-from sslintercept.phish.tag import marks, tagged
+from sslintercept.phish.tag import marks
 from sslintercept.rule.match import Hosts
 from sslintercept.sites.listing import Listing
 from sslintercept.sites.look import Sites
@@ -139,6 +139,7 @@ class PhishingInspector(Inspector):
         """@raise ConfigError: a brand is no domain that can be registered, or an item is no host."""
         super().__init__(options)
         self.settings = options
+        self.keeps = bool(options.quarantine)
         self.engines = engines
         known = options.known or ()
         self._bad = frozenset(word.lower() for word in options.bad)
@@ -228,11 +229,6 @@ class PhishingInspector(Inspector):
         names = MailNames(resolver, self.engines.seconds, PATIENCE)
         return await authenticate(head, content, facts.client.host, part.sender, "", names, self.engines.workers)
 
-    def marked(self, message: bytes, verdict: Verdict) -> bytes:
-        """A mail with a verdict of this inspector in its head."""
-        field = marks(verdict.score, [each.what for each in verdict.evidence])
-        return tagged(message, self.settings.subject, [field])
-
 
 class PhishingLook(Look):
     """
@@ -263,7 +259,11 @@ class PhishingLook(Look):
 
     def _judged(self, score: Score) -> None:
         act = self._inspector.act(score.total)
-        self.tell(None if act is None else verdict_of(act, score, self._part))
+        verdict = None if act is None else verdict_of(act, score, self._part)
+        if verdict is not None and self._part.kind == "message":
+            field = marks(verdict.score, [each.what for each in verdict.evidence])
+            verdict = replace(verdict, marks=(field,), subject=self._inspector.settings.subject)
+        self.tell(verdict)
 
     def _failed(self, failure: Failure) -> None:
         error = failure.value
