@@ -17,7 +17,7 @@ MOST_SHORT: Final = 1024
 """characters of a name, a title, an address, a URL"""
 MOST_ITEMS: Final = 64
 """items of a list"""
-MOST_OBSERVED: Final = 4096
+MOST_OBSERVED: Final = 1000
 """observations of one mail or page that are judged"""
 
 

@@ -298,7 +298,9 @@ def test_a_mail_is_checked_with_what_bind_says(real_loop: RealLoop, resolver: Dn
         ("203.0.113.1", Result.FAIL),
     ):
         names = MailNames(resolver, real_loop.seconds, 20.0)
-        work = Deferred.fromCoroutine(authenticate(head, content, client, "x@example.com", "", names, Workers()))
+        work: Deferred[Any] = Deferred.fromCoroutine(
+            authenticate(head, content, client, "x@example.com", "", names, Workers())
+        )
         real_loop.wait_for(work)
         assert outcome(work) == Auth(DOMAIN, spf, DOMAIN, True, Result.PASS, True, Result.PASS, "quarantine")
 

@@ -109,6 +109,9 @@ def test_a_sender_is_read_as_people_would(field: bytes, display: str | None, add
         ("https://b\u00fccher.example/", Place("https", "xn--bcher-kva.example", 0, "/", False)),
         ("http://[2001:db8::1]/", Place("http", "2001:db8::1", 0, "/", False)),
         ("http://192.0.2.1/", Place("http", "192.0.2.1", 0, "/", False)),
+        ("https:/evil.example/x", Place("https", "evil.example", 0, "/x", False)),
+        ("https:evil.example/x", Place("https", "evil.example", 0, "/x", False)),
+        ("https:////evil.example/x", Place("https", "evil.example", 0, "/x", False)),
         ("//evil.example/x", Place("", "evil.example", 0, "/x", False)),
         ("https://ev%69l.example/", Place("https", "evil.example", 0, "/", False)),
         ("http://[bad/", NOWHERE),
@@ -119,6 +122,21 @@ def test_a_sender_is_read_as_people_would(field: bytes, display: str | None, add
 )
 def test_a_url_leads_where_a_browser_goes(url: str, expected: Place) -> None:
     assert place(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("x?u=http://evil.example/", "https://base.example/dir/x?u=http://evil.example/"),
+        ("/x", "https://base.example/x"),
+        ("//evil.example/x", "https://evil.example/x"),
+        ("http:evil.example", "http://evil.example/"),
+        ("https://evil.example/x", "https://evil.example/x"),
+    ],
+)
+def test_a_url_starts_from_the_pages_own(url: str, expected: str) -> None:
+    found = place(url, "https://base.example/dir/")
+    assert f"{found.scheme}://{found.host}{found.target}" == expected
 
 
 def test_links_of_a_page_are_told_with_what_is_shown() -> None:
