@@ -67,7 +67,7 @@ WEIGHTS: Final = {
     "smuggling-mail": (75, "a script in a mail makes a file"),
     "hidden-script": (15, "a script is hidden from readers"),
     "lure": (10, "it presses for something to be done"),
-    "unreadable": (15, "it could not be read to its end"),
+    "unreadable": (40, "it could not be read to its end"),
     # attachments
     "double-extension": (60, "an attachment hides its extension"),
     "bidi": (60, "an attachment's name is written backwards"),
@@ -357,7 +357,7 @@ def judge(
             found.attachment(each, told)
         elif isinstance(each, Text):
             samples += [each.sample] if len(samples) < MOST_SAMPLES else []
-        elif isinstance(each, End) and each.cut and mail:
+        elif isinstance(each, End) and each.cut:
             found.add("unreadable", ", ".join(each.cut))
         elif isinstance(each, Form) and mail:
             found.mail_form(each)

@@ -156,6 +156,11 @@ def test_a_signature_of_a_part_of_the_body_is_neutral() -> None:
     assert results(content, {NAME: record()}) == [("key1 example.com", "neutral")]
 
 
+def test_a_signature_that_we_cannot_check_is_neutral() -> None:
+    text = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+    assert results(signed(letter(), DOMAIN), {NAME: text}) == [("key1 example.com", "neutral")]
+
+
 def test_a_key_that_is_too_short_is_none() -> None:
     assert results(signed(letter(), DOMAIN, bits=1024), {NAME: record(1024)}) == [("key1 example.com", "pass")]
     assert results(signed(letter(), DOMAIN), {NAME: "v=DKIM1; p="}) in (

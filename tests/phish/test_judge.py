@@ -162,6 +162,10 @@ def test_every_reason_is_given_by_some_mail_or_page() -> None:
 def test_what_was_not_read_to_its_end_has_a_reason() -> None:
     assert names(judged(head(), end=False)) == {"unreadable"}
     assert names(judged()) == set()
+    assert names(judged(Page("x"), host="shop.example", end=False)) == {"unreadable"}
+    assert names(judge([End(("too much",))], BRANDS, KNOWN.__contains__, lambda *_: None, host="a.example")) == {
+        "unreadable"
+    }
     assert names(judge([head(), End(("depth",))], BRANDS, KNOWN.__contains__, lambda *_: None)) == {"unreadable"}
 
 

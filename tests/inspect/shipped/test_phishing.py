@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import Clock
 
 from sslintercept.dns.answer import Answer
 from sslintercept.dns.message import NXDOMAIN
@@ -44,8 +44,8 @@ class Resolver:
 class Engines:
     workers: Any = field(default_factory=Workers)
     sites: Sites = field(default_factory=Sites)
-    resolver: Any = None
-    seconds: Callable[[], float] = lambda: 0.0
+    dns: Any = None
+    handler: Clock = field(default_factory=Clock)
 
 
 OPTIONS = PhishingOptions(brands=("paypal.com",))
@@ -190,7 +190,7 @@ TEXTS = {
 
 
 def test_a_mail_that_its_domain_authenticated_passes_and_a_forged_one_does_not() -> None:
-    engines = Engines(resolver=Resolver(TEXTS))
+    engines = Engines(dns=Resolver(TEXTS))
     assert verdict(part(sender="x@paypal.com"), NEWS, engines=engines) is None
     forged = verdict(part(sender="x@paypal.com", client="9.9.9.9"), mail(sender="a@paypal.com"), engines=engines)
     assert forged is not None
@@ -210,16 +210,16 @@ def test_a_mail_that_its_domain_authenticated_passes_and_a_forged_one_does_not()
 )
 def test_nobody_is_asked_about_mails_of_those_inside_or_by_other_ways(one: Part) -> None:
     resolver = Resolver(TEXTS)
-    verdict(one, NEWS, engines=Engines(resolver=resolver))
+    verdict(one, NEWS, engines=Engines(dns=resolver))
     assert resolver.asked == []
 
 
 def test_nobody_is_asked_if_that_is_off_or_the_client_has_logged_in() -> None:
     resolver = Resolver(TEXTS)
-    verdict(part(), NEWS, replace(OPTIONS, check_sender=False), Engines(resolver=resolver))
+    verdict(part(), NEWS, replace(OPTIONS, check_sender=False), Engines(dns=resolver))
     one = part()
     one.facts.login = "alice"
-    verdict(one, NEWS, engines=Engines(resolver=resolver))
+    verdict(one, NEWS, engines=Engines(dns=resolver))
     assert resolver.asked == []
 
 
@@ -229,7 +229,7 @@ def test_what_a_trusted_server_says_is_believed_and_nobody_is_asked() -> None:
     content = mail(
         sender="a@paypal.com", Authentication_Results="mx.example.org; dmarc=fail (p=REJECT) header.from=paypal.com"
     )
-    found = verdict(part(), content, trusted, Engines(resolver=resolver))
+    found = verdict(part(), content, trusted, Engines(dns=resolver))
     assert found is not None
     assert {each.what for each in found.evidence} == {"dmarc-reject", "brand-unproven"}
     assert resolver.asked == []
@@ -242,7 +242,7 @@ def test_what_a_trusted_server_says_is_believed_and_nobody_is_asked() -> None:
 def test_of_what_is_too_long_the_beginning_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phishing, "MOST_MAIL", len(PHISH) + 10)
     resolver = Resolver(TEXTS)
-    found = verdict(part(), PHISH + b"x" * 1000, engines=Engines(resolver=resolver))
+    found = verdict(part(), PHISH + b"x" * 1000, engines=Engines(dns=resolver))
     assert found is not None
     assert found.score == 100
     assert resolver.asked == []
