@@ -88,6 +88,8 @@ def test_settings_that_can_be_started_with_have_nothing_to_tell(home: Path) -> N
         ("[log]\naccess = .\n", "[log] access", "a folder"),
         ("[log]\nkeylog = link\n", "[log] keylog", "a symbolic link"),
         ("[log]\nsequence = noise\n", "[log] sequence", "noise is no folder"),
+        ("[events]\nfile = nowhere/x\n", "[events] file", "its folder is not there"),
+        ("[events]\nsyslog_trust = noise\n", "[events] syslog_trust", "no usable certificate"),
     ],
 )
 def test_what_a_start_would_refuse_is_a_mistake_with_its_place(home: Path, text: str, where: str, what: str) -> None:
