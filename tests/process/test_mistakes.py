@@ -322,7 +322,8 @@ def test_plugins_are_listed_or_their_interfaces(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "names"), [("plugins", ("FingerSignatures", "FingerPlugin")), ("mail", ("CountParts",))]
+    ("page", "names"),
+    [("plugins", ("FingerSignatures", "FingerPlugin")), ("mail", ("CountParts",)), ("events", ("Pager",))],
 )
 def test_the_plugins_of_the_docs_are_found(folder: Path, page: str, names: tuple[str, ...]) -> None:
     text = (DOCS / f"{page}.md").read_text()

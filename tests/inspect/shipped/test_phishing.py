@@ -341,10 +341,9 @@ def test_options_that_mean_nothing_are_refused(key: str, text: str) -> None:
         unit(text)
 
 
-def test_a_verdict_is_marked_in_the_mail_it_is_about() -> None:
-    inspector = PhishingInspector(replace(OPTIONS, refuse=0, quarantine=0), Engines())
-    found = verdict(part(), PHISH, replace(OPTIONS, refuse=0, quarantine=0))
+def test_a_verdict_brings_the_marks_of_the_mail_it_is_about() -> None:
+    options = replace(OPTIONS, refuse=0, quarantine=0)
+    found = verdict(part(), PHISH, options)
     assert found is not None
-    made = inspector.marked(PHISH, found)
-    assert made.startswith(b"X-Sslintercept-Phishing: score=100; reasons=link-alike, display-brand\r\n")
-    assert b"\r\nSubject: [SUSPICIOUS] Hello\r\n" in made
+    assert found.marks == (("X-Sslintercept-Phishing", "score=100; reasons=link-alike, display-brand"),)
+    assert found.subject == options.subject
