@@ -41,7 +41,7 @@ EXPECTED = (
     r":6: \[http\] header_timeuot: unknown key; the nearest is header_timeout",
     r":7: \[http\] max_header = 5 parsecs: .*allowed: .*KiB",
     r":9: \[rule:one\] match = hots:a.example: .*host.*llowed: ",
-    r":10: \[rule:one\] action = intercpt: .*allowed: intercept, tunnel or block",
+    r":10: \[rule:one\] action = intercpt: .*allowed: intercept, tunnel, block or warn",
     r":11: \[rule:two\] action: ",
 )
 ELLIPTIC = ("-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
