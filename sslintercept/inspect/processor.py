@@ -117,8 +117,7 @@ class InspectProcessor:
         """What can be said before any content has come."""
         found: list[Found] = []
         for entry in entries:
-            verdict = entry.inspector.glance(part)
-            if verdict is not None:
+            if entry.glances and (verdict := entry.inspector.glance(part)) is not None:
                 found.append(Found(entry, part, verdict))
         if not found:
             return PASSES
