@@ -49,7 +49,7 @@ from sslintercept.errors import ConfigError, InterceptError, PolicyError, Stoppe
 from sslintercept.event import arrange, quarantine
 from sslintercept.event.log import EventLog, Sink
 from sslintercept.event.quarantine import Quarantine
-from sslintercept.examine import LEAF_KEY, examine
+from sslintercept.examine import LEAF_KEY, SECRETS, examine, secret_path
 from sslintercept.facts import Address, Facts
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, collectors, machine_names, secure_streams, site_lists
@@ -80,8 +80,10 @@ from sslintercept.probe.accept import ProbeAccept
 from sslintercept.probe.proxyaccept import ProxyLineAccept
 from sslintercept.sites.keeper import Keeper
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
-from sslintercept.tls.authority import Authority
+from sslintercept.tls.authority import Authority, shared_secret
 from sslintercept.tls.leaf import LeafSource
+from sslintercept.worker.pool import Workers
+from sslintercept.worker.process import Limits as WorkerLimits
 
 MOST_THREADS = 16
 """that hash passwords"""
@@ -144,6 +146,7 @@ class SslInterceptService(Service):
         self.offers = Offers()
         self.expectations = Expectations()
         self.cookies = Cookies(secrets.token_bytes(32))
+        self._secrets: dict[str, bytes] = {}
         udp = settings.udp
         self.flows = FlowTable(self.handler, most=udp.max_flows, most_of_a_host=udp.per_client, idle=udp.idle_timeout)
         self.names: Iterable[str] = machine_names()
@@ -169,6 +172,12 @@ class SslInterceptService(Service):
         """told the recorded steps of each connection that ended"""
         self.started: Callable[[], object] = lambda: say(banner(self.settings, self.addresses()))
         """called once, when connections are accepted"""
+        inspection = settings.inspection
+        self.workers = Workers(
+            self.handler,
+            inspection.workers,
+            WorkerLimits(memory=inspection.worker_memory, seconds=inspection.worker_timeout),
+        )
         self.gateway = Gateway(settings, self)
         self._proxies.add(self.gateway.proxy)
 
@@ -243,6 +252,16 @@ class SslInterceptService(Service):
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
         return f"{self._boot}-{next(self._serial):x}"
+
+    def secret(self, name: str) -> bytes:
+        """
+        Kept in state_dir, made when it is first asked for.
+
+        @raise ConfigError: it cannot be kept there.
+        """
+        if name not in self._secrets:
+            self._secrets[name] = shared_secret(secret_path(self.settings, name), SECRETS)
+        return self._secrets[name]
 
     def serve(self, flow: Flow, facts: Facts) -> None:
         """A new flow of datagrams came to a port."""
@@ -370,6 +389,7 @@ class SslInterceptService(Service):
             await self._disk.stop()
         for vc in list(self.handler.connections):
             vc.abort(late)
+        await self.workers.close()
         self.handler.stop()
         self._threads.stop()
         self.writer.close()
@@ -636,6 +656,9 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
         "[cache] memory": (before.cache.memory, after.cache.memory),
         "[cache] largest": (before.cache.largest, after.cache.largest),
         "[aio]": (before.aio, after.aio),
+        "[inspection] workers": (before.inspection.workers, after.inspection.workers),
+        "[inspection] worker_memory": (before.inspection.worker_memory, after.inspection.worker_memory),
+        "[inspection] worker_timeout": (before.inspection.worker_timeout, after.inspection.worker_timeout),
         "[log] access": (before.log.access, after.log.access),
         "[log] format": (before.log.format, after.log.format),
         "[log] connections": (before.log.connections, after.log.connections),

@@ -345,6 +345,24 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PagesSettings:
+    """C{[pages]}"""
+
+    folder: Path | None = setting(
+        units.path(), None, "folder with templates of one's own: block.html, warn.de.html", example="pages"
+    )
+    language: str = setting(
+        units.word_or("auto", "auto", units.language()), "auto", "of the pages; auto: what each client prefers"
+    )
+    contact: str | None = setting(
+        units.phrase(512, "one line of at most 512 bytes"),
+        None,
+        "whom users may ask, on block and warning pages",
+        example="it-help@example.com",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SocksSettings:
     """C{[socks]}"""
 
@@ -562,9 +580,9 @@ class RuleSettings:
     )
     action: str = field(
         metadata=described(
-            units.choice("intercept", "tunnel", "block"),
+            units.choice("intercept", "tunnel", "block", "warn"),
             None,
-            "open the TLS, pass it on unopened, or refuse with a page that says why",
+            "open the TLS, pass it on unopened, refuse with a page, or ask the user on one",
             example="tunnel",
             required=True,
         )
@@ -594,6 +612,9 @@ class RuleSettings:
     cache: bool = setting(units.switch(), "on", "off: the cache is not asked, and gets nothing")
     pin: float | None = setting(
         units.duration(), None, "for how long what is kept must not be overwritten by what comes later", example="1d"
+    )
+    warn_for: float = setting(
+        units.duration("1m", "30d"), "1h", "with action = warn: for how long whoever continues is not asked again"
     )
 
 
@@ -652,6 +673,66 @@ class TransformSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectionSettings:
+    """C{[inspection]}"""
+
+    hold: int = setting(
+        units.size("64KiB", "64MiB"), "1MiB", "bytes of each part that are held back until there is a verdict"
+    )
+    collect: int = setting(
+        units.size("1MiB", "256MiB"), "32MiB", "bytes of the largest part that is taken apart, or kept as evidence"
+    )
+    memory: int = setting(units.size("16MiB", "64GiB"), "256MiB", "bytes that each process keeps for that at once")
+    remember: int = setting(
+        units.integer(0, 1_000_000), "10000", "verdicts that are remembered by the digest of what they are about"
+    )
+    remember_for: float = setting(units.duration("1s"), "1h", "for how long")
+    workers: int = setting(
+        units.integer(1, 64), "1", "processes of each process that take parts apart and may die of it"
+    )
+    worker_memory: int = setting(units.size("128MiB", "64GiB"), "1GiB", "bytes that each of them may have")
+    worker_timeout: float = setting(units.duration("1s", "10m"), "30s", "how long one part may keep one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class InspectSettings:
+    """C{[inspect:NAME]}; what C{use} names has keys of its own, which become C{options}."""
+
+    name: str
+    use: str = field(
+        metadata=described(
+            units.phrase(256, "icap, clamd, yara, list, dlp, phishing, a plugin's name, or module:factory"),
+            None,
+            "who looks at parts; it has keys of its own, which stand here too",
+            example="dlp",
+            required=True,
+        )
+    )
+    match: str = field(
+        metadata=described(
+            units.unit(_match, "conditions like direction:upload carrier:http"),
+            "",
+            "conditions that must all hold; empty: every part",
+            example="direction:upload !host:.example.com",
+        )
+    )
+    fail: str = setting(
+        units.choice("closed", "open"),
+        "closed",
+        "closed: a part does not pass when the engine fails, or it is made to be hard to look at",
+    )
+    too_large: str = setting(units.choice("open", "closed"), "open", "closed: nor one that is larger than is looked at")
+    unreadable: str = setting(
+        units.choice("open", "closed"), "open", "closed: nor one with something that nobody can read (encrypted)"
+    )
+    largest: int = setting(units.size("1KiB", "1024GiB"), "1024GiB", "bytes of a part that are looked at")
+    timeout: float = setting(units.duration("100ms", "1h"), "1m", "how long the verdict may take once a part is whole")
+    options: Any = None  # Any: each inspector has its own dataclass
+    line: int = field(default=0, compare=False)
+    """where the section begins"""
+
+
+@dataclass(frozen=True, slots=True)
 class AdminSettings:
     """C{[admin]}, which has no keys yet."""
 
@@ -679,6 +760,7 @@ class Settings(ProcessSettings):
     tunnel: TunnelSettings
     probe: ProbeSettings
     http: HttpSettings
+    pages: PagesSettings
     socks: SocksSettings
     mail: MailSettings
     udp: UdpSettings
@@ -694,6 +776,9 @@ class Settings(ProcessSettings):
     changes: tuple[TransformSettings, ...]
     """the [transform:NAME] sections"""
     sites: tuple[SitesSettings, ...]
+    inspection: InspectionSettings
+    inspectors: tuple[InspectSettings, ...]
+    """the [inspect:NAME] sections"""
     warnings: tuple[str, ...]
 
 
@@ -714,6 +799,12 @@ SITES: Final = Section("sites", SitesSettings, "a list of sites, for category: i
 TRANSFORM: Final = Section(
     "transform", TransformSettings, "changes or reads messages; in the order of the file", "banner"
 )
+INSPECT: Final = Section(
+    "inspect",
+    InspectSettings,
+    "looks at what is carried, and says what passes; in the order of the file",
+    "leaks",
+)
 SECTIONS: Final = (
     PROCESS,
     LISTEN,
@@ -728,6 +819,7 @@ SECTIONS: Final = (
     Section("tunnel", TunnelSettings, "bytes on their way from one side to the other"),
     Section("probe", ProbeSettings, "finds out what a connection speaks"),
     Section("http", HttpSettings, "HTTP on both sides"),
+    Section("pages", PagesSettings, "what clients are shown in place of what they asked for"),
     Section("socks", SocksSettings, "SOCKS 4, 4a and 5"),
     Section("mail", MailSettings, "conversations that begin in the clear: mail, FTP, directories, databases"),
     Section("udp", UdpSettings, "datagrams, and DTLS in them"),
@@ -740,9 +832,7 @@ SECTIONS: Final = (
     RULE,
     Section("transforms", TransformsSettings, "what all transforms have in common"),
     TRANSFORM,
+    Section("inspection", InspectionSettings, "what all inspectors have in common"),
+    INSPECT,
     Section("admin", AdminSettings, "reserved: it has no keys in this version"),
 )
-NOT_YET: Final = {
-    "inspect": "inspectors are not part of this version; remove the section",
-}
-"""kinds of sections that are known, but not served"""

@@ -56,6 +56,7 @@ from sslintercept.testing.store import MemoryStore
 from sslintercept.testing.talk import Kept
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
+from sslintercept.worker.pool import Workers
 
 LISTENER = "proxy"
 OWN_NAMES = ("proxy.test", "127.0.0.1")
@@ -251,6 +252,10 @@ class Table:
         """The same for those who ask us for names."""
         return ["192.0.2.7"]
 
+    def query(self, name: str, rtype: int, deadline: float) -> Deferred[Answer]:
+        """Nobody is asked."""
+        return fail(ResolveError("nobody knows", where="a test", remedy="none"))
+
     def raw(self, name: bytes, rtype: int, cls: int, deadline: float, *, flags: int, signed: bool) -> Deferred[Answer]:
         """Never asked."""
         return fail(ResolveError("nobody knows", where="a test", remedy="none"))
@@ -311,6 +316,7 @@ class MemoryGateway:
     A process in memory: one generation of settings, everything it makes, and the log of it.
 
     @param ini: the settings as text; what it does not say has its default.
+    @param handlers: of parts, beside the one that keeps them.
     @ivar log: the access log, parsed.
     @ivar sequences: the recorded steps of each connection, in the order of their beginnings.
     @ivar facts: and what was known of it.
@@ -319,7 +325,7 @@ class MemoryGateway:
     @ivar parts: every message and file that passed, with its content.
     """
 
-    def __init__(self, loop: Loop, ini: str = "") -> None:
+    def __init__(self, loop: Loop, ini: str = "", handlers: Iterable[PartHandler] = ()) -> None:
         self.loop = loop
         self.handler = loop.handler
         settings = settings_of(ini)
@@ -332,7 +338,7 @@ class MemoryGateway:
         self.authority = self.ca = _authority(_folder())
         self.keylog: Callable[[bytes], object] | None = None
         self.names: Iterable[str] = OWN_NAMES
-        self.part_handlers: Iterable[PartHandler] = [Collector(self.parts)]
+        self.part_handlers: Iterable[PartHandler] = [Collector(self.parts), *handlers]
         self.offers = Offers()
         self.expectations = Expectations()
         self.cookies = Cookies(b"memory")
@@ -357,7 +363,9 @@ class MemoryGateway:
                 memory=settings.cache.memory,
                 largest=settings.cache.largest,
             )
+        self.workers = Workers(loop.handler, 1)
         self.gateway = Gateway(self.settings, self)
+        self.inspection = self.gateway.inspection
         self.pool = self.gateway.pool
         self.learned = self.gateway.learned
         self.proxy = self.gateway.proxy
@@ -381,6 +389,10 @@ class MemoryGateway:
     def in_thread(self, call: Callable[[], bool]) -> Deferred[bool]:
         """There are no threads in memory."""
         return succeed(call())
+
+    def secret(self, name: str) -> bytes:
+        """The same in all gateways, as in all processes."""
+        return name.encode().ljust(32, b".")
 
     def wall_clock(self) -> float:
         """Seconds since the epoch; they pass when the loop's do."""
