@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 setup(
     packages=find_packages(include=["sslintercept", "sslintercept.*"]),
-    package_data={"": ["py.typed"]},
+    package_data={"": ["py.typed"], "sslintercept.http.pages": ["*.html", "*.toml"]},
     # The plugin is named as a single module, so that the folders around it stay Twisted's own:
     # nothing but this file is installed into them, and nothing else is removed.
     py_modules=["twisted.plugins.sslintercept_plugin"],

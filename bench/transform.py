@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+from ours import Gateway, gateway
 from peer import child, cpu
 
 ROUNDS = 4
 REQUESTS = 10_000
 """small ones of a round"""
-PATIENCE = 20.0
 BLOCK = bytes(256 * 1024)
 SMALL = 1024
 KINDS = {
@@ -34,11 +29,6 @@ KINDS = {
     "not selected": "[transform:null]\nuse = null\nmatch = host:another.test type:text/html\n",
     "null": "[transform:null]\nuse = null\nmatch = direction:response\n",
 }
-
-
-class Gateway(NamedTuple):
-    port: int
-    pid: int
 
 
 def serve(listening: socket.socket) -> None:
@@ -62,36 +52,6 @@ def serve(listening: socket.socket) -> None:
                     for _ in range(size // len(BLOCK)):
                         sock.sendall(BLOCK)
         os._exit(0)
-
-
-@contextlib.contextmanager
-def gateway(folder: Path, more: str) -> Iterator[Gateway]:
-    """Our own, as a user would start it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder.mkdir()
-    ini = folder / "bench.ini"
-    ini.write_text(
-        f"[sslintercept]\nstate_dir = {folder}\n[listen:one]\nendpoint = tcp:{port}:interface=127.0.0.1\n"
-        f"[log]\naccess = {folder}/access.log\n{more}"
-    )
-    twistd = Path(sys.executable).parent / "twistd"
-    command = [str(twistd), "-n", "--pidfile=", "sslintercept", "--config", str(ini)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder) as process:
-        try:
-            end = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except ConnectionRefusedError:
-                    if time.monotonic() > end or process.poll() is not None:
-                        raise SystemExit("the gateway did not start") from None
-                    time.sleep(0.05)
-            yield Gateway(port, process.pid)
-        finally:
-            process.send_signal(signal.SIGKILL)
 
 
 def load(port: int, origin: int, size: int, count: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from getpass import getpass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import providedBy
@@ -20,6 +21,8 @@ from sslintercept.config.reader import find
 from sslintercept.config.schema import Settings
 from sslintercept.control import ask
 from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.event import report
+from sslintercept.event.query import Query
 from sslintercept.examine import examine
 from sslintercept.explain import explain as explanation
 from sslintercept.explain import listener_of, question
@@ -27,6 +30,7 @@ from sslintercept.interfaces import ITransformPlugin
 from sslintercept.load import load
 from sslintercept.lookup import resolve
 from sslintercept.offline import operate_alone
+from sslintercept.register import DELIMITERS, list_detectors, register_documents, register_table, scan
 from sslintercept.socks.users import make_line
 from sslintercept.supervise import make_state_dir
 from sslintercept.tls.authority import Authority, is_there
@@ -35,6 +39,14 @@ from sslintercept.transform.plugin import TransformPlugin
 PLUGIN_KINDS: tuple[Any, ...] = tuple(  # Any: to mypy-zope an interface is a type, and here it is a value
     kind for kind in vars(interfaces).values() if isinstance(kind, InterfaceClass) and IPlugin in kind.__bases__
 )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says that it was called wrongly with exit status 1, as 2 tells of a finding."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -157,14 +169,121 @@ def cache(options: argparse.Namespace) -> int:
     return 0 if answered else operate_alone(settings, options.operation, argument)
 
 
+def events(options: argparse.Namespace) -> int:
+    """List what inspectors found."""
+    now = time.time()
+    query = Query(
+        since=None if options.since is None else report.moment(options.since, "--since", now),
+        until=None if options.until is None else report.moment(options.until, "--until", now),
+        id=options.id,
+        kind=tuple(options.kind),
+        act=tuple(options.act),
+        inspector=tuple(options.inspector),
+        client=options.client,
+        host=options.host,
+        limit=report.limit(options.limit),
+    )
+    return report.say(report.listed(settings_of(options).state_dir, query, options.json))
+
+
+def events_show(options: argparse.Namespace) -> int:
+    """Say all about one event."""
+    return report.say(report.shown(settings_of(options).state_dir, options.id_of_event))
+
+
+def events_quarantine(options: argparse.Namespace) -> int:
+    """Get a copy out of the quarantine."""
+    return report.say([report.restored(settings_of(options).state_dir, options.id_of_copy, Path(options.to))])
+
+
 def resolve_name(options: argparse.Namespace) -> int:
     """Ask for a name as the proxy would."""
     return resolve(settings_of(options), options.name)
 
 
+def leak_table(options: argparse.Namespace) -> int:
+    """Register columns of a CSV file."""
+    return register_table(
+        Path(options.csv),
+        options.columns,
+        Path(options.output),
+        Path(options.key),
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+    )
+
+
+def leak_documents(options: argparse.Namespace) -> int:
+    """Register documents."""
+    return register_documents([Path(file) for file in options.files], Path(options.output), Path(options.key))
+
+
+def leak_scan(options: argparse.Namespace) -> int:
+    """Try on files what is looked for."""
+    return scan(
+        [Path(file) for file in options.files],
+        detectors=options.detectors,
+        dictionaries=options.dictionaries,
+        patterns=options.patterns,
+        registered=options.registered,
+        least=options.least,
+    )
+
+
+def leak_detectors(_options: argparse.Namespace) -> int:
+    """List the detectors that ship."""
+    return list_detectors()
+
+
+def add_leak(actions: Any) -> None:  # Any: the type that argparse gives is private
+    """What C{leak} can do."""
+
+    def action(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        return made
+
+    def named(what: str) -> Callable[[str], tuple[str, Path]]:
+        return lambda file: (what, Path(file))
+
+    table = action("table", leak_table, "register columns of a table, to find its rows in what leaves")
+    table.add_argument("csv", metavar="CSV", help="a file with a head")
+    table.add_argument("--columns", required=True, metavar="A,B,C", help="names of the columns to register")
+    table.add_argument("--encoding", default="utf-8-sig", help="of CSV (default: UTF-8)")
+    table.add_argument("--delimiter", default=",", choices=DELIMITERS, help="between cells (default: a comma)")
+    documents = action("documents", leak_documents, "register documents of plain text, to find parts of them")
+    documents.add_argument("files", metavar="FILE", nargs="+")
+    for made in (table, documents):
+        made.add_argument("--output", "-o", required=True, metavar="FILE", help="where to put what is registered")
+        made.add_argument("--key", required=True, metavar="FILE", help="the key's file, which is made if it is missing")
+    text = "look into files, and print what is found, masked; exit status 2 if there is something"
+    tried = action("scan", leak_scan, text)
+    tried.add_argument("files", metavar="FILE", nargs="+")
+    tried.add_argument(
+        "--detectors", metavar="NAMES", action="append", default=[],
+        help="of detectors or groups, with commas (default: all, if nothing else is named)",
+    )  # fmt: skip
+    for option, dest, text in (
+        ("--dictionary", "dictionaries", "a file of [[dictionary]]"),
+        ("--patterns", "patterns", "a file of [[pattern]]"),
+    ):
+        tried.add_argument(option, dest=dest, metavar="FILE", type=Path, action="append", default=[], help=text)
+    for what, text in (
+        ("exact", "a registered table"),
+        ("fingerprints", "registered documents"),
+        ("key", "of all that is registered; or of several keys each of what is named in front of it"),
+    ):
+        tried.add_argument(
+            f"--{what}", dest="registered", metavar="FILE", action="append", default=[], help=text,
+            type=named(what),
+        )  # fmt: skip
+    tried.add_argument("--least", metavar="N", type=int, default=2, help="columns of a row to be found (default: 2)")
+    action("detectors", leak_detectors, "list the detectors that ship")
+
+
 def parser() -> argparse.ArgumentParser:
     """Every command and its options."""
-    top = argparse.ArgumentParser(prog="sslintercept", description="looks after the sslintercept proxy")
+    top = _Parser(prog="sslintercept", description="looks after the sslintercept proxy")
     top.add_argument("--version", action="version", version=f"sslintercept {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -206,6 +325,29 @@ def parser() -> argparse.ArgumentParser:
             operation.add_argument(
                 "argument", metavar=what_it_takes.strip("[]"), nargs="?" if what_it_takes.startswith("[") else None
             )
+    found = configured(command("events", events, "list what inspectors found, or show one, or get a copy of it back"))
+    found.add_argument("--since", metavar="TIME", help="1h (ago), or 2026-01-31T12:00 (UTC)")
+    found.add_argument("--until", metavar="TIME", help="likewise")
+    for name, text in (("kind", "malware, site, leak ..."), ("act", "block, report ..."), ("inspector", "a section")):
+        found.add_argument(f"--{name}", action="append", default=[], metavar="WORD", help=f"{text}; may be repeated")
+    found.add_argument("--client", metavar="ADDRESS", help="the client's address")
+    found.add_argument("--host", metavar="NAME", help="the other end; .example.com for all below it too")
+    found.add_argument("--id", metavar="ID", help="the id on a page that blocks")
+    found.add_argument("--limit", default="100", metavar="NUMBER", help="the newest so many (default: 100)")
+    found.add_argument("--json", action="store_true", help="a line of JSON an event")
+    asks = found.add_subparsers(metavar="ACTION")
+    for word, run, text, target in (
+        ("show", events_show, "say all about one event", "id_of_event"),
+        ("quarantine", events_quarantine, "get a copy out of the quarantine", "id_of_copy"),
+    ):
+        action = asks.add_parser(word, help=text, description=text)
+        action.add_argument("--config", "-c", metavar="FILE", default=argparse.SUPPRESS, help="the ini file")
+        action.add_argument(target, metavar="ID")
+        action.set_defaults(run=run)
+        if word == "quarantine":
+            action.add_argument("--to", required=True, metavar="FILE", help="a file that is not there yet")
+    leak = command("leak", None, "register what must not leave, and try what is looked for")
+    add_leak(leak.add_subparsers(required=True, metavar="ACTION"))
     command("plugins", plugins, "list every plugin that is found")
     user = command("socks-user", socks_user, "print a user's line for the file of [socks] users")
     user.add_argument("name", metavar="NAME")

@@ -13,22 +13,29 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
 
 from sslintercept.config.endpoint import parse
 from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Settings, SitesSettings
 from sslintercept.errors import ConfigError
-from sslintercept.gateway import own_certificate, parent_of
-from sslintercept.load import entry
+from sslintercept.event import quarantine, store
+from sslintercept.gateway import CONSENT_KEY, own_certificate, parent_of
+from sslintercept.http.template import Pages
+from sslintercept.inspect.engines import Engines
+from sslintercept.load import entry, inspecting
+from sslintercept.net.connector import Connector
 from sslintercept.rule.decide import Rules
+from sslintercept.sites.look import Sites
 from sslintercept.socks.users import Users
-from sslintercept.tls.authority import Authority, is_there, load_key
+from sslintercept.tls.authority import Authority, is_there, load_key, shared_secret
 from sslintercept.tls.verify import load_roots
 
 LEAF_KEY: Final = "leaf.key"
 """in state_dir: the key of forged leaves"""
+SECRETS: Final = "[sslintercept] state_dir"
+"""where the secrets are that processes share"""
 
 Check = Callable[[], Iterable[str]]
 """looks at one thing: gives warnings, or raises L{ConfigError}"""
@@ -85,12 +92,19 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
     for parent in settings.parents:
         yield lambda parent=parent: none(parent_of(parent))  # type: ignore[misc]  # a loop variable kept
     yield lambda: none(Rules(settings.rules))
+    yield lambda: none(Pages(settings.pages))
+    if running is None and any(rule.action == "warn" for rule in settings.rules):
+        yield lambda: secret(settings, CONSENT_KEY)
     for one in settings.sites:
         yield lambda one=one: listed(one)  # type: ignore[misc]  # likewise
     for change in settings.changes:
         yield lambda change=change: none(entry(change))  # type: ignore[misc]  # likewise
+    for inspector in settings.inspectors:
+        yield lambda inspector=inspector: none(inspecting(inspector, idle_engines()))  # type: ignore[misc]  # likewise
     if running is None or running.log != settings.log:
         yield from written(settings.log)
+    if running is None or (running.events, running.upstream_tls) != (settings.events, settings.upstream_tls):
+        yield from told(settings)
     dns = settings.dns
     yield lambda: readable(dns.hosts, "[dns] hosts", "no name is known from it")
     if SYSTEM in (dns.servers, dns.search):
@@ -107,6 +121,27 @@ def written(log: LogSettings) -> Iterator[Check]:
         yield lambda: appendable(keylog, "[log] keylog", follow=False)
     if (sequence := log.sequence) is not None:
         yield lambda: folder(sequence, "[log] sequence")
+
+
+def told(settings: Settings) -> Iterator[Check]:
+    """Where events go."""
+    events, state = settings.events, settings.state_dir
+    if (file := events.file) is not None and file != "-":
+        yield lambda: appendable(Path(file), "[events] file")
+    # Whether the folder they are in can be made and written is the CA's question.
+    kept, copies = state / store.NAME, state / quarantine.FOLDER
+    if events.store and os.path.exists(kept):
+        yield lambda: appendable(kept, "[events] store")
+    if events.quarantine_size and os.path.exists(copies):
+        yield lambda: folder(copies, "[events] quarantine_size")
+    if (own := events.syslog_trust) is not None:
+        yield lambda: load_roots(own, None, "[events] syslog_trust")[1]
+
+
+def idle_engines() -> Engines:
+    """What inspectors are made with that look at nothing: there is no loop, and whoever is made uses none."""
+    nothing: Any = None  # Any: it stands for a loop, a resolver, processes and TLS
+    return Engines(nothing, Sites(), nothing, Connector(nothing, nothing, timeout=0.0), nothing)
 
 
 def none(_checked: object) -> tuple[()]:
@@ -136,6 +171,19 @@ def authority(settings: Settings) -> Iterable[str]:
     else:
         folder(state, "[sslintercept] state_dir")
     return () if found is None else found.warnings
+
+
+def secret_path(settings: Settings, name: str) -> Path:
+    """Where a secret is kept that processes share."""
+    return settings.state_dir / f"{name}.secret"
+
+
+def secret(settings: Settings, name: str) -> Iterable[str]:
+    """@raise ConfigError: one is there that cannot be used; whether one can be made is looked at for the CA."""
+    path = secret_path(settings, name)
+    if is_there(path, SECRETS):
+        shared_secret(path, SECRETS)
+    return ()
 
 
 def roots(settings: Settings) -> Iterable[str]:

@@ -133,13 +133,26 @@ def explain(settings: Settings, asked: Question, listener: ListenSettings) -> It
     yield from (f"  {line}" for line in rules.trail(facts, final=True))
     decision = rules.decide(facts, final=True) or DEFAULT
     yield f"decision: {decision.action.value}, rule {decision.rule}: {decision.reason}"
-    if decision.action is not Action.BLOCK:
+    if decision.action is Action.WARN:
+        yield warning(decision, datagrams)
+    if decision.action is not Action.BLOCK and not (datagrams and decision.action is Action.WARN):
         yield from on_the_way(settings, facts, sites, there, decision, at.transport)
-    if decision.action is Action.INTERCEPT and not datagrams:
+    if decision.action in OPENED and not datagrams:
         yield from changes(settings, facts, asked)
 
 
 CONNECT: Final = "the client says CONNECT"
+OPENED: Final = frozenset((Action.INTERCEPT, Action.WARN))
+"""what has its TLS opened"""
+
+
+def warning(decision: Decision, datagrams: bool) -> str:
+    """What comes of a rule that warns."""
+    if datagrams:
+        return "warning: blocked, datagrams carry no page"
+    hours, minutes = divmod(round(decision.warn_for) // 60, 60)
+    lasts = " ".join(f"{number} {unit}" for number, unit in ((hours, "h"), (minutes, "min")) if number)
+    return f"warning: a page asks first; who continues is not asked again for {lasts}. What is not HTTP is blocked"
 
 
 def lead(asked: Question, listener: ListenSettings) -> Lead:
@@ -186,7 +199,7 @@ def on_the_way(
         assert refused[0] is not None
         yield f"refused with 403: {refused[0].what}; {refused[0].remedy}"
         return
-    if facts.protocol == "tls" and decision.action is Action.INTERCEPT:
+    if facts.protocol == "tls" and decision.action in OPENED:
         upstream = settings.upstream_tls
         yield (
             f"TLS: towards the client {settings.client_tls.min_version} or newer, towards the origin "

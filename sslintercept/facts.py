@@ -51,6 +51,12 @@ class Action(Enum):
     INTERCEPT = "intercept"
     TUNNEL = "tunnel"
     BLOCK = "block"
+    WARN = "warn"
+    """a page asks first; whoever cannot be shown one is blocked"""
+
+
+REFUSING: Final = frozenset({Action.BLOCK, Action.WARN})
+"""what lets nothing pass where no page of HTTP can be shown"""
 
 
 class Decision(NamedTuple):
@@ -69,6 +75,10 @@ class Decision(NamedTuple):
     """whether the cache is asked, and gets what comes"""
     pin: float = 0.0
     """seconds for which what is stored is kept from being overwritten"""
+    warn_for: float = 0.0
+    """seconds for which whoever continues behind a warning is not asked again"""
+    consented: bool = False
+    """of a request that a rule warns of: the user has chosen to continue"""
 
 
 class Verdict(NamedTuple):

@@ -22,7 +22,7 @@ from twisted.plugin import getPlugins
 import sslintercept.plugins
 from sslintercept.cache.fresh import Policy
 from sslintercept.cache.processor import CacheProcessor
-from sslintercept.config.schema import ListenSettings, ParentSettings, Settings, SitesSettings
+from sslintercept.config.schema import Collector, ListenSettings, ParentSettings, Settings, SitesSettings
 from sslintercept.datagram.associate import SocksAssociations
 from sslintercept.datagram.hello import Cookies
 from sslintercept.datagram.intercept import DtlsInterceptor
@@ -34,20 +34,30 @@ from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.dns.names import OpenSecure
 from sslintercept.dns.stream import OpenStream
 from sslintercept.errors import ConfigError, InterceptError
+from sslintercept.event.arrange import Opens
+from sslintercept.event.log import Events
 from sslintercept.facts import UNKNOWN, Action, Address, Facts, Scope
 from sslintercept.ftp.channel import Expectations
 from sslintercept.ftp.data import DataConnections, FtpAcceptor, FtpDataAcceptor
 from sslintercept.http.cache import HttpCache
+from sslintercept.http.consent import Consents
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
+from sslintercept.http.template import Pages
+from sslintercept.inspect.apart import Apart
+from sslintercept.inspect.body import InspectBodies
+from sslintercept.inspect.carried import InspectParts
+from sslintercept.inspect.engines import Engines
+from sslintercept.inspect.processor import InspectProcessor
+from sslintercept.inspect.processor import Limits as InspectLimits
 from sslintercept.intercept.leaves import Leaves
 from sslintercept.intercept.obsolete import ObsoleteHello
 from sslintercept.intercept.refusal import REFUSALS, Refusal
 from sslintercept.intercept.tls import TlsAcceptor
 from sslintercept.intercept.unknown import UnknownAcceptor
 from sslintercept.interfaces import IAcceptorPlugin, IPartHandler, IProbeSignatures
-from sslintercept.load import entries
+from sslintercept.load import entries, inspecting
 from sslintercept.mail.imap import ImapWatcher
 from sslintercept.mail.pop3 import Pop3Watcher
 from sslintercept.mail.smtp import SmtpWatcher
@@ -59,6 +69,7 @@ from sslintercept.net.connector import Connector, Denied
 from sslintercept.net.flow import FlowTable
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.limits import Limits
+from sslintercept.net.line import OpenLine, tcp
 from sslintercept.net.nearness import Guard
 from sslintercept.net.original import original_destination
 from sslintercept.net.parent import Parent
@@ -66,6 +77,7 @@ from sslintercept.net.route import Choose, Router
 from sslintercept.net.securestream import open_secure
 from sslintercept.net.upstream import UpstreamTls
 from sslintercept.net.vconnection import NetVConnection
+from sslintercept.phish.names import Resolver
 from sslintercept.probe.accept import Acceptor, Probe
 from sslintercept.probe.entrance import Blocked
 from sslintercept.probe.proxyaccept import ProxyLineAccept, trusted
@@ -89,6 +101,7 @@ from sslintercept.tls.seen import Origins
 from sslintercept.tls.verify import Verifier, load_roots
 from sslintercept.transform.arrange import Bounds
 from sslintercept.transform.processor import TransformProcessor
+from sslintercept.worker.pool import Workers
 
 SERVED = {
     "http": frozenset({"http/1", "http/2"}),
@@ -105,8 +118,14 @@ WATCHERS: Final[dict[str, MakeWatcher]] = {
     "imap": ImapWatcher,
 }
 """who reads along, for each verdict of the probe"""
+CONSENT_KEY: Final = "consent"
+"""the secret that consents of users are signed with"""
 MOST_PASSWORD = 255
 """bytes (RFC 1929 2)"""
+
+
+class Asking(Names, Resolver, Protocol):
+    """Who knows names, for clients that ask and for whoever checks who sent a mail."""
 
 
 class Process(Protocol):
@@ -133,9 +152,15 @@ class Process(Protocol):
     """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
     untrusted_leaves: LeafSource
+    workers: Workers
+    """processes for what parses hostile content"""
 
     @property
-    def resolver(self) -> Names:
+    def events(self) -> Events:
+        """Where it is told what inspectors find."""
+
+    @property
+    def resolver(self) -> Asking:
         """Who knows names now."""
 
     def adopt(self, vc: NetVConnection, listener: str) -> Facts:
@@ -148,6 +173,13 @@ class Process(Protocol):
     def new_connector(self, settings: Settings) -> Connector: ...
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
+
+    def secret(self, name: str) -> bytes:
+        """
+        32 bytes that all processes of this installation know, and nobody else, for one purpose.
+
+        @raise ConfigError: they are nowhere, and cannot be kept.
+        """
 
     def wall_clock(self) -> float:
         """Seconds since the epoch, for dates in certificates and logs."""
@@ -215,9 +247,13 @@ class Gateway:
             origins=self.origins,
             probe=self.probe,
             transactions=process.lines,
+            pages=Pages(settings.pages),
+            consents=Consents(process.secret(CONSENT_KEY), self.rules.warned) if self.rules.warned else None,
+            wall_clock=process.wall_clock,
         )
-        if settings.changes:
-            self.proxy.transforms = transforms(settings, process.handler)
+        self.inspection = self._inspection(process)
+        if settings.changes or self.inspection is not None:
+            self.proxy.transforms = transforms(settings, process.handler, self.inspection)
         if process.cache is not None:
             policy = Policy(decrypted=settings.cache.decrypted, negative=settings.cache.negative)
             self.proxy.cache = HttpCache(process.cache, policy, self.proxy.name)
@@ -254,6 +290,33 @@ class Gateway:
         for plugin in getPlugins(IAcceptorPlugin, sslintercept.plugins):
             for added in plugin.acceptors(self):
                 self.probe.register(added, replace=True)
+                self.probe.foreign.add(added.protocol)
+
+    def _inspection(self, process: Process) -> InspectProcessor | None:
+        """The inspectors of this generation (L{sslintercept.inspect}), if there are any."""
+        settings, common = self.settings.inspectors, self.settings.inspection
+        if not settings:
+            return None
+        upstream = self.settings.upstream_tls
+        secure = UpstreamTls(
+            UpstreamContext(min_version=upstream.min_version, keylog=process.keylog),
+            self.verifier,
+            require=True,
+            timeout=self.settings.http.tls_timeout,
+            wall_clock=process.wall_clock,
+        )
+        engines = Engines(
+            process.handler, process.sites, process.workers, self.connector, secure, lambda: process.resolver
+        )
+        return InspectProcessor(
+            [inspecting(each, engines) for each in settings],
+            process.handler,
+            InspectLimits(common.hold, common.collect, common.memory, common.remember, common.remember_for),
+            process.events,
+            Apart(process.workers),
+            new_id=process.new_id,
+            wall_clock=process.wall_clock,
+        )
 
     def _names(self, process: Process) -> NameService:
         """The name server that clients may ask (L{sslintercept.nameserver})."""
@@ -335,6 +398,7 @@ class Gateway:
         mail = self.settings.mail
         if not mail.sessions:
             return []
+        inspects = [] if self.inspection is None else [InspectParts(self.inspection)]
         shared = Conversations(
             router=self.router,
             probe=self.probe,
@@ -342,7 +406,7 @@ class Gateway:
             remember=mail.remember,
             relay_opaque=mail.opaque == "relay",
             idle=mail.idle_timeout,
-            handlers=[*process.part_handlers, *getPlugins(IPartHandler, sslintercept.plugins)],
+            handlers=[*inspects, *process.part_handlers, *getPlugins(IPartHandler, sslintercept.plugins)],
             clock=process.wall_clock,
         )
         data = DataConnections(shared, process.adopt, process.expectations)
@@ -433,15 +497,48 @@ def secure_streams(
     return make
 
 
-def transforms(settings: Settings, handler: NetHandler) -> TransformProcessor:
+def collectors(
+    settings: Settings, connector: Connector, own_ca: Authority | None, keylog: Callable[[bytes], object] | None
+) -> Opens:
     """
-    The transforms of the settings.
+    What opens lines to collectors of syslog, which are verified as origins are, but always.
+
+    @raise ConfigError: the authorities cannot be read.
+    """
+    upstream, own = settings.upstream_tls, settings.events.syslog_trust
+    tls: UpstreamTls | None = None
+    if any(collector.secure for collector in settings.events.syslog or ()):
+        if own is not None:
+            roots, _ = load_roots(own, None, "[events] syslog_trust")
+        else:
+            roots, _ = load_roots(upstream.trust, upstream.extra_trust)
+        tls = UpstreamTls(
+            UpstreamContext(min_version=upstream.min_version, keylog=keylog),
+            Verifier(roots, own_ca=own_ca),
+            require=True,
+            timeout=settings.http.tls_timeout,
+            wall_clock=time.time,
+        )
+
+    def opens(collector: Collector) -> OpenLine:
+        return tcp(connector, collector.address, f"syslog {collector}", tls if collector.secure else None)
+
+    return opens
+
+
+def transforms(
+    settings: Settings, handler: NetHandler, inspection: InspectProcessor | None = None
+) -> TransformProcessor:
+    """
+    The transforms of the settings, with the inspectors nearest to the server: they see what comes from there, and what
+    goes there.
 
     @raise ConfigError: one cannot be made.
     """
     common = settings.transforms
     bounds = Bounds(common.max_ratio, common.max_decoded)
-    return TransformProcessor(entries(settings.changes), bounds, handler, common.patience)
+    nearest = None if inspection is None else InspectBodies(inspection, bounds).entry()
+    return TransformProcessor(entries(settings.changes), bounds, handler, common.patience, nearest)
 
 
 def chooser(settings: Sequence[ParentSettings], sites: Sites) -> Choose | None:

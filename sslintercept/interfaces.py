@@ -74,6 +74,23 @@ class ITransformPlugin(IPlugin):
         """
 
 
+class IInspectorPlugin(IPlugin):
+    """Adds an inspector, for C{[inspect:NAME]} sections of the ini file."""
+
+    name: str = Attribute("What C{use =} says; letters, digits and hyphens.")
+    options: Any = Attribute("A dataclass whose fields are the section's keys (L{sslintercept.config.key.setting}).")
+
+    def inspector(options: object, engines: object) -> Any:
+        """
+        Make one for a section; called once for each generation of settings.
+
+        @param options: the section's, an instance of C{options}.
+        @param engines: the L{sslintercept.inspect.engines.Engines}: loop, lists, worker processes.
+        @return: a L{sslintercept.inspect.inspector.Inspector}.
+        @raise ValueError: the options do not go together; the message becomes a line for the operator.
+        """
+
+
 class IPartSink(Interface):
     """Gets the content of one message or file."""
 
@@ -88,17 +105,69 @@ class IPartSink(Interface):
         """
 
 
-class IPartHandler(IPlugin):
-    """Wants to see what conversations carry: mails, files."""
+class IPartWay(Interface):
+    """Where a gate lets content pass; calls may come from within calls to the gate, or later."""
 
-    def part(part: object, facts: object) -> IPartSink | None:
+    def release(data: bytes) -> None:
+        """The next bytes that may pass: as many as were written, in order; some may be overwritten."""
+
+    def replace(data: bytes) -> None:
+        """Everything has come and nothing was released: this passes in its place."""
+
+    def ended(error: object) -> None:
+        """
+        Called exactly once, unless the part was aborted.
+
+        @param error: C{None} when it has come to its end and everything was released, or replaced; else the
+            L{sslintercept.errors.InspectedError} with which it is refused, at any time.
+        """
+
+    def pause() -> None:
+        """Whoever sends the part is not read, until C{resume}."""
+
+    def resume() -> None:
+        """It is read again."""
+
+
+class IPartGate(IPartSink):
+    """
+    Decides about one message or file: nothing passes but what it lets pass.
+
+    Whoever brings the part waits for it as long as it takes: it has a time limit of its own, and lets pass what is more
+    than it may hold. Everything is called on the reactor's thread and must return at once.
+    """
+
+    def begin(way: IPartWay) -> None:
+        """Called once, before anything else; C{way} is to be used from the next call on."""
+
+    def abort() -> None:
+        """Nobody waits any more: let go of everything. Called once at most, and not when it has ended."""
+
+
+class IPartHandler(IPlugin):
+    """Wants to see what conversations carry, or to decide about it: mails, files."""
+
+    def part(part: object, facts: object) -> IPartSink | IPartGate | None:
         """
         A message or a file begins.
 
         @param part: the L{sslintercept.dialogue.watcher.Part}: what it is, as far as its protocol says.
         @param facts: the L{sslintercept.facts.Facts} of the client's connection.
-        @return: who gets its content, or C{None}. What a handler or a sink raises ends the connection, and so what has
-            not been seen does not pass.
+        @return: who gets its content, or C{None}; whoever has all members of L{IPartGate} decides. Of all handlers one
+            may decide about a part. What a handler, a sink or a gate raises ends the connection, and so what has not
+            been seen does not pass.
+        """
+
+
+class IEventSinkPlugin(IPlugin):
+    """Is told what inspectors find, beside the log, the collectors and the store."""
+
+    def tell(event: object) -> None:
+        """
+        Something was found, or an engine failed. Called once for each event, in each worker process; must not block.
+
+        @param event: the L{sslintercept.event.record.Event}: bounded, masked, and free of what a log must not hold.
+            What a sink raises is logged, and nothing else comes of it.
         """
 
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,10 +27,12 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+import sslintercept.plugins
 from sslintercept.cache.disk import Disk
 from sslintercept.cache.operate import OPERATIONS, operate
 from sslintercept.cache.processor import Absent, CacheProcessor
@@ -44,14 +46,18 @@ from sslintercept.dns.hostdb import LATE
 from sslintercept.dns.names import Names, Wanted
 from sslintercept.dns.reactor import ReactorResolver
 from sslintercept.errors import ConfigError, InterceptError, PolicyError, StoppedError
-from sslintercept.examine import LEAF_KEY, examine
+from sslintercept.event import arrange, quarantine
+from sslintercept.event.log import EventLog, Sink
+from sslintercept.event.quarantine import Quarantine
+from sslintercept.examine import LEAF_KEY, SECRETS, examine, secret_path
 from sslintercept.facts import Address, Facts
 from sslintercept.ftp.channel import Expectations
-from sslintercept.gateway import Gateway, machine_names, secure_streams, site_lists
+from sslintercept.gateway import Gateway, collectors, machine_names, secure_streams, site_lists
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
 from sslintercept.http.session import HttpSession
+from sslintercept.interfaces import IEventSinkPlugin
 from sslintercept.load import load
 from sslintercept.log.access import NOTICES
 from sslintercept.log.sequence import Sequence as Recorded
@@ -65,6 +71,7 @@ from sslintercept.net.cop import InactivityCop
 from sslintercept.net.flow import Flow, FlowTable
 from sslintercept.net.handler import NetHandler
 from sslintercept.net.limits import Limits
+from sslintercept.net.line import Line
 from sslintercept.net.listener import Listener, listen
 from sslintercept.net.local import Bound
 from sslintercept.net.race import Dead
@@ -73,8 +80,10 @@ from sslintercept.probe.accept import ProbeAccept
 from sslintercept.probe.proxyaccept import ProxyLineAccept
 from sslintercept.sites.keeper import Keeper
 from sslintercept.supervise import Supervisor, die, make_state_dir, on_signals, say, tell_supervisor
-from sslintercept.tls.authority import Authority
+from sslintercept.tls.authority import Authority, shared_secret
 from sslintercept.tls.leaf import LeafSource
+from sslintercept.worker.pool import Workers
+from sslintercept.worker.process import Limits as WorkerLimits
 
 MOST_THREADS = 16
 """that hash passwords"""
@@ -137,6 +146,7 @@ class SslInterceptService(Service):
         self.offers = Offers()
         self.expectations = Expectations()
         self.cookies = Cookies(secrets.token_bytes(32))
+        self._secrets: dict[str, bytes] = {}
         udp = settings.udp
         self.flows = FlowTable(self.handler, most=udp.max_flows, most_of_a_host=udp.per_client, idle=udp.idle_timeout)
         self.names: Iterable[str] = machine_names()
@@ -152,12 +162,22 @@ class SslInterceptService(Service):
         )
         self.answers = answers_of(settings.dns)
         self.asked = Counters()
+        state = settings.state_dir
+        copies = Quarantine(state / quarantine.FOLDER, arrange.bounds(settings.events), reactor, self._elsewhere)
+        plugins = getPlugins(IEventSinkPlugin, sslintercept.plugins)
+        self.events = EventLog(self._sinks(settings), copies, reactor, plugins)
         self._proxies: WeakSet[HttpProxy] = WeakSet()
         """of every generation that some connection still has"""
         self.recorded: Callable[[Recorded], object] | None = None
         """told the recorded steps of each connection that ended"""
         self.started: Callable[[], object] = lambda: say(banner(self.settings, self.addresses()))
         """called once, when connections are accepted"""
+        inspection = settings.inspection
+        self.workers = Workers(
+            self.handler,
+            inspection.workers,
+            WorkerLimits(memory=inspection.worker_memory, seconds=inspection.worker_timeout),
+        )
         self.gateway = Gateway(settings, self)
         self._proxies.add(self.gateway.proxy)
 
@@ -170,10 +190,16 @@ class SslInterceptService(Service):
 
     def _new_lists(self, settings: Settings) -> Keeper:
         """Who keeps the lists of sites that C{settings} name."""
-        threads = self.reactor.getThreadPool
-        return Keeper(
-            self.reactor, lambda call: deferToThreadPool(self.reactor, threads(), call), site_lists(settings.sites)
-        )
+        return Keeper(self.reactor, self._elsewhere, site_lists(settings.sites))
+
+    def _elsewhere(self, call: Callable[[], Any]) -> Deferred[Any]:  # Any: whatever the call returns
+        """Run what takes a while on a thread."""
+        return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), call)
+
+    def _sinks(self, settings: Settings, before: Mapping[str, Sink] | None = None) -> dict[str, Sink]:
+        """Where events go as C{settings} want it."""
+        opens = collectors(settings, self.new_connector(settings), self.authority, self.keylog)
+        return arrange.sinks(settings.events, self.settings.state_dir, self.reactor, self._elsewhere, opens, before)
 
     def _use_names(self, settings: Settings) -> None:
         """From now on names are looked up as C{settings} want it, also by connections of older generations."""
@@ -199,6 +225,8 @@ class SslInterceptService(Service):
         self.log.info("{summary}", summary=self.resolver.summary())
         if self.asked != Counters():
             self.log.info("{asked}; {kept} answers kept", asked=self.asked.summary(), kept=len(self.answers))
+        if self.events.counts:
+            self.log.info("{summary}", summary=self.events.summary())
 
     def known_here(self, host: str) -> bool:
         """Whether the hosts file says where C{host} is."""
@@ -224,6 +252,16 @@ class SslInterceptService(Service):
     def new_id(self) -> str:
         """Names a client's connection or flow in the log."""
         return f"{self._boot}-{next(self._serial):x}"
+
+    def secret(self, name: str) -> bytes:
+        """
+        Kept in state_dir, made when it is first asked for.
+
+        @raise ConfigError: it cannot be kept there.
+        """
+        if name not in self._secrets:
+            self._secrets[name] = shared_secret(secret_path(self.settings, name), SECRETS)
+        return self._secrets[name]
 
     def serve(self, flow: Flow, facts: Facts) -> None:
         """A new flow of datagrams came to a port."""
@@ -256,6 +294,7 @@ class SslInterceptService(Service):
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
         try:
             self.writer.start()
+            self.events.start()
             self.lists.read()
             if not self.ports:
                 self._open_ports()
@@ -328,16 +367,17 @@ class SslInterceptService(Service):
 
     async def _drain(self) -> None:
         end = self.reactor.seconds() + self.settings.drain_timeout
-        while self.handler.connections and self.reactor.seconds() < end:
-            for vc in list(self.handler.connections):
+        while (served := self._served()) and self.reactor.seconds() < end:
+            for vc in served:
                 if is_waiting(vc):
                     vc.close()
             await deferLater(self.reactor, 0.05)
         late = StoppedError("the process stopped", where="shutdown", remedy="see [sslintercept] drain_timeout")
-        for vc in list(self.handler.connections):
+        for vc in self._served():
             vc.abort(late)
         self.flows.close()
         await deferLater(self.reactor, 0)
+        await self.events.close()
         self.cop.stop()
         self._counting.stop()
         self._count()
@@ -347,9 +387,16 @@ class SslInterceptService(Service):
         self.lists.stop()
         if self._disk is not None:
             await self._disk.stop()
+        for vc in list(self.handler.connections):
+            vc.abort(late)
+        await self.workers.close()
         self.handler.stop()
         self._threads.stop()
         self.writer.close()
+
+    def _served(self) -> list[NetVConnection]:
+        """Connections with clients and origins; lines to collectors and engines stay for as long as those do."""
+        return [vc for vc in self.handler.connections if not isinstance(vc.session, Line)]
 
     def reload(self) -> bool:
         """Read the file again; a mistake in it changes nothing."""
@@ -362,6 +409,7 @@ class SslInterceptService(Service):
                 lists = self._new_lists(settings)
                 lists.adopt(self.lists)
                 self.sites = lists.sites
+            sinks = self._sinks(settings, self.events.sinks)
             gateway = Gateway(settings, self)
             self.settings = settings
             self._open_ports()
@@ -378,6 +426,9 @@ class SslInterceptService(Service):
         self._use_names(settings)
         self._proxies.add(gateway.proxy)
         self.writer.reopen()
+        self.events.quarantine.bounds = arrange.bounds(settings.events)
+        self.events.use(sinks)
+        self.events.reopen()
         for key in fixed_keys(before, settings):
             self.log.warn("{key} was changed; that takes effect at the next start", key=key)
         self._warn(warning for warning in examined.warnings if warning not in self._warnings)
@@ -605,6 +656,9 @@ def fixed_keys(before: Settings, after: Settings) -> list[str]:
         "[cache] memory": (before.cache.memory, after.cache.memory),
         "[cache] largest": (before.cache.largest, after.cache.largest),
         "[aio]": (before.aio, after.aio),
+        "[inspection] workers": (before.inspection.workers, after.inspection.workers),
+        "[inspection] worker_memory": (before.inspection.worker_memory, after.inspection.worker_memory),
+        "[inspection] worker_timeout": (before.inspection.worker_timeout, after.inspection.worker_timeout),
         "[log] access": (before.log.access, after.log.access),
         "[log] format": (before.log.format, after.log.format),
         "[log] connections": (before.log.connections, after.log.connections),

@@ -62,6 +62,16 @@ def test_settings_that_can_be_started_with_have_nothing_to_tell(home: Path) -> N
     assert found(home, "[log]\naccess = access.log\nkeylog = keys\nsequence = a/b\n[socks]\nbind = off\n") == ([], [])
 
 
+def test_the_secret_of_consents_is_looked_at_where_a_rule_warns(home: Path) -> None:
+    (home / "state").mkdir()
+    (home / "state" / "consent.secret").write_bytes(b"short")
+    assert found(home, "[rule:a]\naction = block\n").mistakes == []
+    (mistake,) = found(home, "[rule:a]\naction = warn\n").mistakes
+    assert "consent.secret can be read by others" in mistake.what
+    (home / "state" / "consent.secret").unlink()
+    assert found(home, "[rule:a]\naction = warn\n").mistakes == []
+
+
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
@@ -88,10 +98,17 @@ def test_settings_that_can_be_started_with_have_nothing_to_tell(home: Path) -> N
         ("[log]\naccess = .\n", "[log] access", "a folder"),
         ("[log]\nkeylog = link\n", "[log] keylog", "a symbolic link"),
         ("[log]\nsequence = noise\n", "[log] sequence", "noise is no folder"),
+        ("[pages]\nfolder = noise\n", "[pages] folder", "noise (Not a directory)"),
+        ("[pages]\nlanguage = tlh\n", "[pages] language", "there is no page in tlh"),
+        ("[pages]\nfolder = pages\n", "pages/warn.html", "unknown placeholder $who"),
+        ("[events]\nfile = nowhere/x\n", "[events] file", "its folder is not there"),
+        ("[events]\nsyslog_trust = noise\n", "[events] syslog_trust", "no usable certificate"),
     ],
 )
 def test_what_a_start_would_refuse_is_a_mistake_with_its_place(home: Path, text: str, where: str, what: str) -> None:
     (home / "link").symlink_to("noise")
+    (home / "pages").mkdir()
+    (home / "pages" / "warn.html").write_text("<p>$who</p>")
     mistakes = found(home, text).mistakes
     assert len(mistakes) == 1, mistakes
     assert mistakes[0].where.endswith(where)

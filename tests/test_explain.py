@@ -150,3 +150,15 @@ def test_a_parent_may_be_chosen_by_a_category(tmp_path: Path) -> None:
     lists = "[sites:far]\npath = far\n[parent:far]\nmatch = category:far\nproxy = http\naddress = 192.0.2.9:3128\n"
     assert "way: by http 192.0.2.9:3128, parent far" in told(tmp_path, PROXY + lists, "https://www.far.test/")
     assert not [line for line in told(tmp_path, PROXY + lists, "https://near.test/") if line.startswith("way: ")]
+
+
+def test_a_rule_that_warns_tells_what_comes_of_it(tmp_path: Path) -> None:
+    rule = "[rule:w]\nmatch = host:a.test\naction = warn\nwarn_for = 90m\n"
+    lines = told(tmp_path, PROXY + rule, "https://a.test/")
+    at = lines.index("decision: warn, rule w: host a.test matches a.test")
+    assert lines[at + 1] == (
+        "warning: a page asks first; who continues is not asked again for 1 h 30 min. What is not HTTP is blocked"
+    )
+    assert lines[at + 2].startswith("TLS: towards the client 1.2 or newer")
+    lines = told(tmp_path, DATAGRAMS + "[rule:w]\naction = warn\n", "https://192.0.2.53:53/", listener="dns")
+    assert lines[-1] == "warning: blocked, datagrams carry no page"

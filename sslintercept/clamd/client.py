@@ -296,9 +296,13 @@ class Scan:
         """The body has ended as it should."""
         self._intake.finish()
 
-    def abort(self, reason: Exception) -> None:
-        """The body broke off; there will be no verdict."""
-        self._exchange.fail(self._clamd.error(f"the body broke off ({reason})", "dropped"))
+    def abort(self, reason: Exception, fault: str = "dropped") -> None:
+        """
+        The body broke off, or nobody wants the verdict.
+
+        @param fault: C{hangs}, if the caller has waited too long: then it counts as clamd's failure.
+        """
+        self._exchange.fail(self._clamd.error(f"the body broke off ({reason})", fault))
 
     def registerProducer(self, producer: Producer, streaming: bool) -> None:
         """Let C{producer}, which must push, be stopped while clamd has enough."""

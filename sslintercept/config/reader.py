@@ -20,6 +20,7 @@ from sslintercept.config.endpoint import parse
 from sslintercept.config.key import Key, Section
 from sslintercept.config.lines import Entry
 from sslintercept.config.schema import (
+    InspectSettings,
     ListenSettings,
     ParentSettings,
     RuleSettings,
@@ -56,6 +57,10 @@ class Checks(NamedTuple):
     """the same for a transform's"""
     options: Callable[[str], type[Any]]  # Any: each transform has its own dataclass
     """the keys of what a transform uses; raises C{ValueError} if there is no such thing"""
+    parts: Callable[[str], None]
+    """as C{match}, for an inspector's"""
+    inspector_options: Callable[[str], type[Any]]  # Any: each inspector has its own dataclass
+    """as C{options}, for an inspector"""
 
 
 class Mistake(NamedTuple):
@@ -180,6 +185,7 @@ class _Reading:
         self._split_dns: list[SplitDnsSettings] = []
         self._sites: list[SitesSettings] = []
         self._transforms: list[TransformSettings] = []
+        self._inspectors: list[InspectSettings] = []
         self._lines: dict[tuple[str, str], int] = {}
         """where a key of a section stands, for mistakes that show later"""
         self._warnings: list[str] = []
@@ -205,9 +211,7 @@ class _Reading:
         """Read a section of the file."""
         kind, colon, name = found.name.partition(":")
         section = _SECTIONS.get(kind)
-        if kind in schema.NOT_YET:
-            self.mistake(found.line, found.name, "", "", schema.NOT_YET[kind])
-        elif section is None:
+        if section is None:
             near = nearest(kind, _SECTIONS)
             headings = ", ".join(one.heading for one in schema.SECTIONS)
             hint = f"the nearest is {_SECTIONS[near].heading}" if near else f"there are {headings}"
@@ -218,7 +222,13 @@ class _Reading:
         elif colon and not section.named:
             self.mistake(found.line, found.name, "", "", f"takes no name; write {section.heading}")
         elif section is schema.TRANSFORM:
-            self._take_transform(section, found, name)
+            options = None if self._checks is None else self._checks.options
+            if (values := self._used(section, found, options)) is not None:
+                self._transforms.append(TransformSettings(name=name, line=found.line, **values))
+        elif section is schema.INSPECT:
+            options = None if self._checks is None else self._checks.inspector_options
+            if (values := self._used(section, found, options)) is not None:
+                self._inspectors.append(InspectSettings(name=name, line=found.line, **values))
         else:
             values = self._values(section, found)
             if not section.named:
@@ -235,20 +245,25 @@ class _Reading:
                 else:
                     self._listeners.append(ListenSettings(name=name, line=found.line, **values))
 
-    def _take_transform(self, section: Section, found: lines.Section, name: str) -> None:
-        """Read what all transforms have, then what this one's factory wants to know."""
+    def _used(
+        self,
+        section: Section,
+        found: lines.Section,
+        options_of: Callable[[str], type[Any]] | None,  # Any: as there
+    ) -> Values | None:
+        """Read what all sections of this kind have, then what this one's factory wants to know."""
         own = Section(section.name, _NoKeys, section.doc, section.example)
         use, unknown = found.entries.get("use"), ""
-        if use is not None and self._checks is not None:
+        if use is not None and options_of is not None:
             try:
-                own = own._replace(settings=self._checks.options(use.value))
+                own = own._replace(settings=options_of(use.value))
             except ValueError as error:
                 unknown = str(error)
         usual = {key.name for key in section.keys}
         if unknown and use is not None:
             # What its keys would be nobody knows.
             self.mistake(use.line, found.name, "use", use.value, unknown)
-            return
+            return None
         common, rest = lines.Section(found.name, found.line), lines.Section(found.name, found.line)
         for key, entry in found.entries.items():
             (common if key in usual else rest).entries[key] = entry
@@ -256,13 +271,12 @@ class _Reading:
         before = len(self.mistakes)
         options = self._values(own, rest)
         if len(self.mistakes) > before or len(values) < len(section.keys):
-            return
+            return None
         try:
-            made = own.settings(**options)
+            return {**values, "options": own.settings(**options)}
         except ValueError as error:
             self.mistake(found.line, found.name, "", "", str(error))
-            return
-        self._transforms.append(TransformSettings(name=name, line=found.line, options=made, **values))
+            return None
 
     def _values(self, section: Section, found: lines.Section) -> Values:
         """What the keys of a section stand for; a key with a mistake is left out."""
@@ -289,8 +303,9 @@ class _Reading:
         try:
             value = key.unit(text, self._folder)
             if self._checks is not None and key.name == "match":
-                check = self._checks.messages if section.startswith("transform:") else self._checks.match
-                check(str(value))
+                checks = self._checks
+                own = {schema.TRANSFORM.name: checks.messages, schema.INSPECT.name: checks.parts}
+                own.get(section.partition(":")[0], checks.match)(str(value))
         except NotAllowed as error:
             self.mistake(entry.line, section, key.name, text, error.what, error.allowed)
         except ValueError as error:
@@ -421,6 +436,7 @@ class _Reading:
             split_dns=tuple(self._split_dns),
             sites=tuple(self._sites),
             changes=tuple(self._transforms),
+            inspectors=tuple(self._inspectors),
             warnings=tuple(self._warnings),
             **self._single[schema.PROCESS.name],
             **parts,
@@ -434,9 +450,9 @@ class _NoKeys:
 
 def _unknown(name: str, section: Section) -> str:
     known = section.keys
-    if section.name == schema.TRANSFORM.name:
-        # Those of what it uses stand beside those that all transforms have.
-        known = (*schema.TRANSFORM.keys, *known)
+    if usual := next((one for one in (schema.TRANSFORM, schema.INSPECT) if one.name == section.name), None):
+        # Those of what it uses stand beside those that all of its kind have.
+        known = (*usual.keys, *known)
     elif not known:
         return "not part of this version; remove the key"
     elif home := next((other for other in schema.SECTIONS if name in (key.name for key in other.keys)), None):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sslintercept.config.key import Key, Section
-from sslintercept.config.schema import DEFAULT_LISTENER, LISTEN, NOT_YET, SECTIONS
+from sslintercept.config.schema import DEFAULT_LISTENER, LISTEN, SECTIONS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INI: Final = Path("etc/sslintercept.ini")
@@ -66,6 +66,8 @@ defaults below. No two may have the same endpoint.""",
     "log": """\
 **`keylog` is dangerous**: with this file, whoever recorded the traffic can read all of it. Use it to find a fault, then
 unset it and delete the file.""",
+    "transform": "What the transforms that ship have as keys is in [shipped-stages.md](shipped-stages.md).",
+    "inspect": "What the inspectors that ship have as keys is in [inspection.md](inspection.md).",
     "rule": "What `match` may hold, and how rules wait for what is not yet known, is in [rules.md](rules.md).",
 }
 """what the page says of a section beyond its keys"""
@@ -94,10 +96,7 @@ def _ini_section(section: Section) -> str:
 
 def markdown() -> str:
     """The page: how the file is written, then a table for each section."""
-    reserved = "".join(f"- `[{kind}:NAME]`: {why}.\n" for kind, why in NOT_YET.items())
-    return "\n".join(
-        [PAGE_HEAD, *map(_page_section, SECTIONS), f"## Reserved names\n\nThese are mistakes for now:\n\n{reserved}"]
-    )
+    return "\n".join([PAGE_HEAD, *map(_page_section, SECTIONS)])
 
 
 def _page_section(section: Section) -> str:

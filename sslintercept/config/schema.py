@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from sslintercept.config import units
 from sslintercept.config.key import Section, described, setting
@@ -29,6 +29,9 @@ MOST_SPLIT: Final = 64
 SYSTEM: Final = "system"
 ENGINES: Final = ("auto", "native", "threads")
 """of the disk"""
+SYSLOG_PORTS: Final = {"tcp": 601, "tls": 6514}
+"""where a collector listens if nothing else is said (RFC 6587, RFC 5425; IANA: syslog-conn, syslog-tls)"""
+MOST_COLLECTORS: Final = 8
 MOST_DISK_THREADS: Final = 32
 """for each file; there are 100 files at most"""
 
@@ -54,6 +57,24 @@ def _access(text: str, folder: Path) -> str:
 
 def _match(text: str) -> str:
     return " ".join(text.split())
+
+
+class Collector(NamedTuple):
+    """Where syslog goes."""
+
+    secure: bool
+    """by TLS"""
+    address: Address
+
+    def __str__(self) -> str:
+        return f"{'tls' if self.secure else 'tcp'}:{self.address}"
+
+
+def _collector(text: str) -> Collector:
+    kind, _, rest = text.partition(":")
+    if kind not in SYSLOG_PORTS:
+        raise ValueError("neither tcp: nor tls:")
+    return Collector(kind == "tls", units.address(port=SYSLOG_PORTS[kind])(rest))
 
 
 SITE_FORMATS: Final = ("plain", "hosts", "urls", "adblock", "csv", "rpz")
@@ -324,6 +345,24 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PagesSettings:
+    """C{[pages]}"""
+
+    folder: Path | None = setting(
+        units.path(), None, "folder with templates of one's own: block.html, warn.de.html", example="pages"
+    )
+    language: str = setting(
+        units.word_or("auto", "auto", units.language()), "auto", "of the pages; auto: what each client prefers"
+    )
+    contact: str | None = setting(
+        units.phrase(512, "one line of at most 512 bytes"),
+        None,
+        "whom users may ask, on block and warning pages",
+        example="it-help@example.com",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SocksSettings:
     """C{[socks]}"""
 
@@ -494,6 +533,39 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsSettings:
+    """C{[events]}"""
+
+    file: str | None = setting(
+        Unit(_access, "a path, or - for standard output"),
+        None,
+        "file (mode 0600) for a line of JSON about each event; -: standard output",
+        example="../var/events.jsonl",
+    )
+    syslog: tuple[Collector, ...] | None = setting(
+        units.listed(
+            units.unit(_collector, "tcp:host:port or tls:host:port (601 and 6514 if left out)"), MOST_COLLECTORS
+        ),
+        None,
+        "collectors that are sent each event (RFC 5424), over TCP or TLS",
+        example="tls:logs.example:6514",
+    )
+    syslog_trust: Path | None = setting(
+        units.path(),
+        None,
+        "PEM file with the CAs that collectors are verified with; unset: as [upstream-tls] says",
+        example="company-ca.pem",
+    )
+    store: bool = setting(units.switch(), "on", "keep them in events.db in state_dir, for sslintercept events")
+    keep: float = setting(units.duration("1h", "3650d"), "90d", "for how long they are stored")
+    most: int = setting(units.integer(1, 100_000_000), "1000000", "and how many")
+    quarantine_size: int = setting(
+        units.size("0B", "16384GiB"), "1GiB", "bytes of all copies in quarantine in state_dir; 0B for none"
+    )
+    quarantine_keep: float = setting(units.duration("1h", "3650d"), "30d", "for how long they are kept")
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSettings:
     """C{[rule:NAME]}; the match is text here, L{sslintercept.rule.match} knows what it means."""
 
@@ -508,9 +580,9 @@ class RuleSettings:
     )
     action: str = field(
         metadata=described(
-            units.choice("intercept", "tunnel", "block"),
+            units.choice("intercept", "tunnel", "block", "warn"),
             None,
-            "open the TLS, pass it on unopened, or refuse with a page that says why",
+            "open the TLS, pass it on unopened, refuse with a page, or ask the user on one",
             example="tunnel",
             required=True,
         )
@@ -540,6 +612,9 @@ class RuleSettings:
     cache: bool = setting(units.switch(), "on", "off: the cache is not asked, and gets nothing")
     pin: float | None = setting(
         units.duration(), None, "for how long what is kept must not be overwritten by what comes later", example="1d"
+    )
+    warn_for: float = setting(
+        units.duration("1m", "30d"), "1h", "with action = warn: for how long whoever continues is not asked again"
     )
 
 
@@ -598,6 +673,66 @@ class TransformSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectionSettings:
+    """C{[inspection]}"""
+
+    hold: int = setting(
+        units.size("64KiB", "64MiB"), "1MiB", "bytes of each part that are held back until there is a verdict"
+    )
+    collect: int = setting(
+        units.size("1MiB", "256MiB"), "32MiB", "bytes of the largest part that is taken apart, or kept as evidence"
+    )
+    memory: int = setting(units.size("16MiB", "64GiB"), "256MiB", "bytes that each process keeps for that at once")
+    remember: int = setting(
+        units.integer(0, 1_000_000), "10000", "verdicts that are remembered by the digest of what they are about"
+    )
+    remember_for: float = setting(units.duration("1s"), "1h", "for how long")
+    workers: int = setting(
+        units.integer(1, 64), "1", "processes of each process that take parts apart and may die of it"
+    )
+    worker_memory: int = setting(units.size("128MiB", "64GiB"), "1GiB", "bytes that each of them may have")
+    worker_timeout: float = setting(units.duration("1s", "10m"), "30s", "how long one part may keep one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class InspectSettings:
+    """C{[inspect:NAME]}; what C{use} names has keys of its own, which become C{options}."""
+
+    name: str
+    use: str = field(
+        metadata=described(
+            units.phrase(256, "icap, clamd, yara, list, dlp, phishing, a plugin's name, or module:factory"),
+            None,
+            "who looks at parts; it has keys of its own, which stand here too",
+            example="dlp",
+            required=True,
+        )
+    )
+    match: str = field(
+        metadata=described(
+            units.unit(_match, "conditions like direction:upload carrier:http"),
+            "",
+            "conditions that must all hold; empty: every part",
+            example="direction:upload !host:.example.com",
+        )
+    )
+    fail: str = setting(
+        units.choice("closed", "open"),
+        "closed",
+        "closed: a part does not pass when the engine fails, or it is made to be hard to look at",
+    )
+    too_large: str = setting(units.choice("open", "closed"), "open", "closed: nor one that is larger than is looked at")
+    unreadable: str = setting(
+        units.choice("open", "closed"), "open", "closed: nor one with something that nobody can read (encrypted)"
+    )
+    largest: int = setting(units.size("1KiB", "1024GiB"), "1024GiB", "bytes of a part that are looked at")
+    timeout: float = setting(units.duration("100ms", "1h"), "1m", "how long the verdict may take once a part is whole")
+    options: Any = None  # Any: each inspector has its own dataclass
+    line: int = field(default=0, compare=False)
+    """where the section begins"""
+
+
+@dataclass(frozen=True, slots=True)
 class AdminSettings:
     """C{[admin]}, which has no keys yet."""
 
@@ -625,12 +760,14 @@ class Settings(ProcessSettings):
     tunnel: TunnelSettings
     probe: ProbeSettings
     http: HttpSettings
+    pages: PagesSettings
     socks: SocksSettings
     mail: MailSettings
     udp: UdpSettings
     cache: CacheSettings
     aio: AioSettings
     log: LogSettings
+    events: EventsSettings
     admin: AdminSettings
     rules: tuple[RuleSettings, ...]
     parents: tuple[ParentSettings, ...]
@@ -639,6 +776,9 @@ class Settings(ProcessSettings):
     changes: tuple[TransformSettings, ...]
     """the [transform:NAME] sections"""
     sites: tuple[SitesSettings, ...]
+    inspection: InspectionSettings
+    inspectors: tuple[InspectSettings, ...]
+    """the [inspect:NAME] sections"""
     warnings: tuple[str, ...]
 
 
@@ -659,6 +799,12 @@ SITES: Final = Section("sites", SitesSettings, "a list of sites, for category: i
 TRANSFORM: Final = Section(
     "transform", TransformSettings, "changes or reads messages; in the order of the file", "banner"
 )
+INSPECT: Final = Section(
+    "inspect",
+    InspectSettings,
+    "looks at what is carried, and says what passes; in the order of the file",
+    "leaks",
+)
 SECTIONS: Final = (
     PROCESS,
     LISTEN,
@@ -673,6 +819,7 @@ SECTIONS: Final = (
     Section("tunnel", TunnelSettings, "bytes on their way from one side to the other"),
     Section("probe", ProbeSettings, "finds out what a connection speaks"),
     Section("http", HttpSettings, "HTTP on both sides"),
+    Section("pages", PagesSettings, "what clients are shown in place of what they asked for"),
     Section("socks", SocksSettings, "SOCKS 4, 4a and 5"),
     Section("mail", MailSettings, "conversations that begin in the clear: mail, FTP, directories, databases"),
     Section("udp", UdpSettings, "datagrams, and DTLS in them"),
@@ -680,13 +827,12 @@ SECTIONS: Final = (
     Section("cache", CacheSettings, "what is kept of responses"),
     Section("aio", AioSettings, "disk input and output"),
     Section("log", LogSettings, "what is written down"),
+    Section("events", EventsSettings, "where it is told what inspectors find"),
     SITES,
     RULE,
     Section("transforms", TransformsSettings, "what all transforms have in common"),
     TRANSFORM,
+    Section("inspection", InspectionSettings, "what all inspectors have in common"),
+    INSPECT,
     Section("admin", AdminSettings, "reserved: it has no keys in this version"),
 )
-NOT_YET: Final = {
-    "inspect": "inspectors are not part of this version; remove the section",
-}
-"""kinds of sections that are known, but not served"""

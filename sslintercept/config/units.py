@@ -40,6 +40,7 @@ _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,3}")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
@@ -235,6 +236,17 @@ def token() -> Unit[str]:
         return text
 
     return unit(read, "at most 64 letters, digits and characters of !#$%&'*+-.^_`|~")
+
+
+def language() -> Unit[str]:
+    """A tag of a language (RFC 5646), in lower case."""
+
+    def read(text: str) -> str:
+        if not _LANGUAGE.fullmatch(text):
+            raise ValueError("not a tag of a language")
+        return text.lower()
+
+    return unit(read, "a tag of a language like de or pt-BR", "de")
 
 
 def endpoint() -> Unit[str]:

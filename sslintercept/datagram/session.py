@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from sslintercept.datagram.hello import HEADER, Hello, HelloReader
 from sslintercept.datagram.probe import judge
 from sslintercept.errors import ConnectError, HelloError, InterceptError, UpstreamError
-from sslintercept.facts import Action, Address, Decision, Facts
+from sslintercept.facts import REFUSING, Action, Address, Decision, Facts
 from sslintercept.net.connector import Denied, refusal
 from sslintercept.net.udp import connect
 from sslintercept.profile.dtls import DtlsProfile
@@ -176,7 +176,7 @@ class Session:
             return
         facts.server_name = facts.client_hello = None
         decision = self._decide()
-        if decision.action is Action.BLOCK:
+        if decision.action in REFUSING:
             self.drop()
             return
         self.flow.read_to(self.hold)
@@ -211,7 +211,7 @@ class Session:
         facts.server_name = hello.client_hello.server_name
         facts.step("hello_received", facts.server_name or "")
         action = self._decide().action
-        if action is Action.BLOCK:
+        if action in REFUSING:
             self.drop()
         elif action is Action.INTERCEPT and self.datagrams.opener is not None:
             self.forget()

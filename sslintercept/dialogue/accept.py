@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from sslintercept.dialogue.session import Conversations, Dialogue
 from sslintercept.dialogue.watcher import MakeWatcher
 from sslintercept.errors import InterceptError, PolicyError
-from sslintercept.facts import Action, Facts, Scope
+from sslintercept.facts import REFUSING, Facts, Scope
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.entrance import Blocked
 from sslintercept.probe.reach import Waiting, reach
@@ -56,7 +56,7 @@ class DialogueAcceptor:
                 remedy="use CONNECT, SOCKS, or a listener with a target",
             )
         facts.path.append(self.protocol)
-        if scope.decision.action is Action.BLOCK:
+        if scope.decision.action in REFUSING:
             vc.write(BLOCKED.get(self.protocol, b""))
             raise Blocked(scope.decision, scope.destination)
         waiting = Waiting(vc, peeked)

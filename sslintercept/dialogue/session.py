@@ -18,8 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sslintercept.dialogue.watcher import MakeWatcher, Part, PartSink, Terms
-from sslintercept.errors import PolicyError
+from sslintercept.dialogue.guard import GateGuard
+from sslintercept.dialogue.watcher import Cut, MakeWatcher, Part, PartGate, PartSink, Terms
+from sslintercept.errors import InspectedError, PolicyError
 from sslintercept.facts import Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.vconnection import NEVER, NetVConnection
@@ -40,7 +41,7 @@ STRIPPED = "the server offers no TLS any more: somebody on the way may have take
 class PartHandler(Protocol):
     """What L{sslintercept.interfaces.IPartHandler} promises."""
 
-    def part(self, part: Part, facts: Facts) -> PartSink | None: ...
+    def part(self, part: Part, facts: Facts) -> PartSink | PartGate | None: ...
 
 
 class Offers:
@@ -217,8 +218,14 @@ class Dialogue:
         """bytes of the server that the client has heard, and the watcher has not handed on yet"""
         self._joined = True
         self._logged_in = False
-        self._client_ended = False
-        """and the server has not been told, since the watcher still holds something"""
+        self._client_ended = self._server_ended = False
+        """and the other side has not been told, since the watcher still holds something"""
+        self._ends: dict[bool, End] = {}
+        """the client's under true"""
+        self._holds = 0
+        """reasons why a side is not read, that are ours and not a peer's"""
+        self._gates: set[GateGuard] = set()
+        """those that have not ended"""
         self._next: Callable[[], None] | None = None
         """what takes the place of this conversation as soon as the watcher has returned"""
 
@@ -229,6 +236,7 @@ class Dialogue:
         self._watcher = make(self, self._terms)
         client = End(self, self._client, self._watcher.from_client)
         server = End(self, self._server, self._watcher.from_server)
+        self._ends = {True: client, False: server}
         for end in (client, server):
             end.vc.idle_limit = self._shared.idle
             end.vc.deadline = NEVER
@@ -285,21 +293,31 @@ class Dialogue:
         self._leave()
         self._next = self._unseen
 
-    def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
+    def refuse(
+        self,
+        why: str,
+        to_client: bytes = b"",
+        to_server: bytes = b"",
+        *,
+        error: InspectedError | None = None,
+        cut: Cut = Cut.NOBODY,
+    ) -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
         if not self._joined:
             return
         facts = self._facts
         if facts.error is None:
-            facts.error = PolicyError(
+            facts.error = error or PolicyError(
                 why, where=f"{self._protocol} with {self._scope.destination}", remedy="the conversation was ended"
             )
         facts.step("dropped", why)
         self._client.write(to_client)
         self._server.write(to_server)
         self._leave()
-        self._client.close()
-        self._server.close()
+        for vc, whose in ((self._client, Cut.CLIENT), (self._server, Cut.SERVER)):
+            if whose in cut:
+                vc.abort()
+            vc.close()
 
     def offered(self, tls: bool) -> bool:
         """See L{sslintercept.dialogue.watcher.Wires}."""
@@ -327,11 +345,66 @@ class Dialogue:
         if user is not None:
             self._facts.login = user[:MOST_USER]
 
-    def part(self, part: Part) -> PartSink | None:
+    def part(self, part: Part) -> PartSink | PartGate | None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
         self._facts.step("part", f"{part.kind} {part.name}"[:200])
-        sinks = [sink for handler in self._shared.handlers if (sink := handler.part(part, self._facts)) is not None]
-        return (sinks[0] if len(sinks) == 1 else Fan(sinks)) if sinks else None
+        sinks: list[PartSink] = []
+        gates: list[PartGate] = []
+        for handler in self._shared.handlers:
+            wants = handler.part(part, self._facts)
+            if isinstance(wants, PartGate):
+                gates.append(wants)
+            elif wants is not None:
+                sinks.append(wants)
+        sink = sinks[0] if len(sinks) == 1 else Fan(sinks) if sinks else None
+        if not gates:
+            return sink
+        if len(gates) > 1:
+            raise PolicyError("more than one handler wants to decide", where="part", remedy="take one of them out")
+        return GateGuard(gates[0], sink, self)
+
+    def hold(self, client: bool) -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        self._holds += 1
+        self._ends[client].hold()
+
+    def let_go(self, client: bool) -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        self._holds -= 1
+        self._ends[client].let_go()
+
+    def go_on(self) -> None:
+        """See L{sslintercept.dialogue.watcher.Wires}."""
+        self._client.handler.soon(self._settle_later)
+
+    # what gates are doing (L{sslintercept.dialogue.guard.Guarding})
+
+    def gate_began(self, gate: GateGuard) -> None:
+        """It decides from now on."""
+        self._gates.add(gate)
+
+    def gate_ended(self, gate: GateGuard, error: InspectedError | None) -> None:
+        """It does not any more."""
+        self._gates.discard(gate)
+        if error is not None:
+            self._facts.step("note", f"refused: {error.what}"[:200])
+
+    def gate_failed(self) -> None:
+        """What it did, or what came of it, went wrong: nothing passes any more."""
+        self._shared.log.failure("a gate failed; its conversation is cut")
+        self._cut()
+
+    def _settle_later(self) -> None:
+        try:
+            self.settle()
+        except Exception:
+            self.gate_failed()
+
+    def _cut(self) -> None:
+        """Nobody may take for whole what has passed so far."""
+        self._leave()
+        self._client.abort()
+        self._server.abort()
 
     # what comes next
 
@@ -348,8 +421,11 @@ class Dialogue:
         follow, self._next = self._next, None
         if follow is not None:
             follow()
-        elif self._client_ended and self._joined:
+            return
+        if self._client_ended and self._joined:
             self._end_client()
+        if self._server_ended and self._joined:
+            self._end_server()
 
     def _upgrade(self, peeked: bytes) -> None:
         """Both sides expect a ClientHello next: the probe meets it on the client's connection."""
@@ -382,40 +458,67 @@ class Dialogue:
 
     def side_ended(self, vc: NetVConnection) -> None:
         """C{vc}'s peer has finished sending."""
-        if vc.truncated:
-            self._other(vc).close(faithful=False)
-            vc.close()
-        elif vc is self._client:
+        if vc is self._client:
             self._client_ended = True
         else:
-            self._watcher.server_ended()
-            if self._joined:
-                self._pass_end(vc)
+            self._server_ended = True
         self.settle()
 
     def _end_client(self) -> None:
         """The client has said everything: so has the watcher, as soon as it holds nothing of it any more."""
-        if (self._watcher.client_ended() or self._server.ended_by_peer) and self._joined:
+        client = self._client
+        nobody_answers = self._server.ended_by_peer and not self._gates
+        if (self._watcher.client_ended(not client.truncated) or nobody_answers) and self._joined:
             self._client_ended = False
-            self._pass_end(self._client)
+            self._pass_end(client)
+        if self._next is not None:
+            self.settle()
+
+    def _end_server(self) -> None:
+        """The server has, likewise."""
+        server = self._server
+        if self._watcher.server_ended(not server.truncated) and self._joined:
+            self._server_ended = False
+            self._pass_end(server)
         if self._next is not None:
             self.settle()
 
     def _pass_end(self, vc: NetVConnection) -> None:
         """C{vc} has said everything, and so its other side is told."""
         other = self._other(vc)
-        other.finish()
-        if other.ended_by_peer:
+        if vc.truncated and self._gates:
+            self._cut()
+        elif vc.truncated:
+            other.close(faithful=False)
+            vc.close()
+        else:
+            other.finish()
+        if other.ended_by_peer and not vc.truncated and not self._gates:
             self._client.close()
             self._server.close()
 
     def side_lost(self, vc: NetVConnection) -> None:
-        """C{vc} is gone."""
+        """C{vc} is gone; what a gate holds does not come any more, so that what has passed is not whole."""
+        held = bool(self._gates)
+        ended = self._client_ended if vc is self._client else self._server_ended
+        if held and ended and not vc.truncated:
+            # It has said everything, and only a gate keeps that from the other side. Clients of FTP that send a file
+            # in TLS close without reading our tickets, which is a reset.
+            return
         self._leave()
         other = self._other(vc)
-        if not other.closing:
+        if held:
+            other.abort()
+        elif not other.closing:
             other.mirror(vc)
 
     def _timed_out(self, kind: str) -> None:
-        self._client.close()
-        self._server.close()
+        if self._holds:
+            # The silence is ours; whoever decides has a time limit of its own.
+            for vc in (self._client, self._server):
+                vc.idle_limit, vc.tcp.active = self._shared.idle, vc.handler.now
+        elif self._gates:
+            self._cut()
+        else:
+            self._client.close()
+            self._server.close()

@@ -217,16 +217,17 @@ class UpgradeWatcher:
         while (message := self._message(self._server)) is not None:
             self._from_server(message)
 
-    def client_ended(self) -> bool:
+    def client_ended(self, clean: bool = True) -> bool:
         """No more comes from the client; half a message leads to no TLS."""
-        if rest := self._client.rest():
+        if clean and (rest := self._client.rest()):
             self._last(self._wires.to_server, rest)
         return True
 
-    def server_ended(self) -> None:
+    def server_ended(self, clean: bool = True) -> bool:
         """No more comes from the server."""
-        if rest := self._server.rest():
+        if clean and (rest := self._server.rest()):
             self._last(self._wires.to_client, rest)
+        return True
 
     def _last(self, hand_on: Callable[[bytes], None], rest: bytes) -> None:
         """Hand on half a message, unless nobody may see it."""

@@ -8,15 +8,30 @@ connections, and makes true what a watcher says.
 
 What a watcher keeps of a message that is not whole yet is bounded by itself; when it does not understand any more, it
 says so (L{Wires.opaque}) and the rest is relayed unseen, or refused, by policy.
+
+A part that passes may be seen (L{PartSink}), or it goes through a gate (L{PartGate}): then nothing of it passes but
+what the gate lets through, and nothing that is behind it passes before the gate has ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from enum import Flag, auto
+from typing import Final, NamedTuple, Protocol, runtime_checkable
+
+from sslintercept.errors import InspectedError
 
 MAX_REFUSED: Final = 100
 """Commands in a row that a watcher answers itself; whoever goes on has not listened, and the conversation ends."""
+
+
+class Cut(Flag):
+    """Whose connection is reset, for something is half said to it, and it may not take that for whole."""
+
+    NOBODY = 0
+    SERVER = auto()
+    CLIENT = auto()
+    BOTH = SERVER | CLIENT
 
 
 class Part(NamedTuple):
@@ -48,6 +63,50 @@ class PartSink(Protocol):
         """Called once; C{whole} is false when the transfer broke off."""
 
 
+class Way(Protocol):
+    """
+    Where a gate lets content pass; whoever brings the part provides it. Calls may come from within a call to the gate,
+    or later; when the part was aborted they do nothing.
+    """
+
+    def release(self, data: bytes) -> None:
+        """The next bytes that may pass: as many as were written, in the same order; some may be overwritten."""
+
+    def replace(self, data: bytes) -> None:
+        """All has come and nothing was released: this passes in its place, as a whole."""
+
+    def ended(self, error: InspectedError | None) -> None:
+        """
+        Called once. C{None}: it has come to its end, and everything was released, or replaced. Else it is refused, at
+        any time, and nothing more of it passes.
+        """
+
+    def pause(self) -> None:
+        """The gate has enough: whoever sends the part is not read for a while."""
+
+    def resume(self) -> None:
+        """It is read again; called when it was paused."""
+
+
+@runtime_checkable
+class PartGate(PartSink, Protocol):
+    """
+    Decides about one part (L{sslintercept.interfaces.IPartGate}).
+
+    It has its own time limit and its own bound for what it holds: whoever brings the part waits as long as it takes. It
+    must let go of what is more than it may hold, so that a large part keeps flowing.
+    """
+
+    def begin(self, way: Way) -> None:
+        """Called once, before anything else; nothing is to be said to C{way} yet."""
+
+    def abort(self) -> None:
+        """
+        The transfer broke off, or nobody waits any more: let go of everything. Called at most once, instead of
+        C{finish} or behind it, and never when the gate has ended; it may be called within a call to its way.
+        """
+
+
 class Wires(Protocol):
     """What a watcher may do. Every call takes effect at once and in order."""
 
@@ -73,8 +132,21 @@ class Wires(Protocol):
         Call it first, then hand on what is held of both directions; where the conversation ends, that goes nowhere.
         """
 
-    def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
-        """End the conversation after these last words; nothing more is relayed or given to the watcher."""
+    def refuse(
+        self,
+        why: str,
+        to_client: bytes = b"",
+        to_server: bytes = b"",
+        *,
+        error: InspectedError | None = None,
+        cut: Cut = Cut.NOBODY,
+    ) -> None:
+        """
+        End the conversation after these last words; nothing more is relayed or given to the watcher.
+
+        @param error: what the log says, where an inspector wanted it.
+        @param cut: whose connection is reset; others end in order.
+        """
 
     def offered(self, tls: bool) -> bool:
         """
@@ -93,8 +165,20 @@ class Wires(Protocol):
         TLS does not begin any more, so what the server offers from now on says nothing about it.
         """
 
-    def part(self, part: Part) -> PartSink | None:
-        """A message or a file begins; C{None} if nobody wants to see it."""
+    def part(self, part: Part) -> PartSink | PartGate | None:
+        """A message or a file begins; C{None} if nobody wants to see it (L{sslintercept.dialogue.passage.Passage})."""
+
+    def hold(self, client: bool) -> None:
+        """Read nothing more of this side, until L{let_go} was called as often; what was read already still comes."""
+
+    def let_go(self, client: bool) -> None:
+        """See L{hold}."""
+
+    def go_on(self) -> None:
+        """
+        Something that was waited for has happened outside of a call to the watcher: it is asked anew about ends that it
+        did not let pass (L{Watcher.client_ended}).
+        """
 
 
 class Terms(NamedTuple):
@@ -127,15 +211,21 @@ class Watcher(Protocol):
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
 
-    def client_ended(self) -> bool:
+    def client_ended(self, clean: bool = True) -> bool:
         """
         No more comes from the client: what is held of it is its last message, even where that lacks its end.
 
-        @return: whether nothing is held any more; else this is called again whenever the server has said something.
+        @param clean: see L{server_ended}.
+        @return: whether nothing is held any more; else this is called again whenever the server has said something, or
+            the watcher says L{Wires.go_on}.
         """
 
-    def server_ended(self) -> None:
-        """No more comes from the server, likewise."""
+    def server_ended(self, clean: bool = True) -> bool:
+        """
+        No more comes from the server, likewise.
+
+        @param clean: false if the end lacks the goodbye of TLS: somebody may have cut it short.
+        """
 
     def ended(self) -> None:
         """The conversation is over, or opaque: finish what is under way. Called once; no call comes after it."""

@@ -124,6 +124,10 @@ class Names:
         """See L{HostDB.resolve}."""
         return self.hostdb.resolve(host)
 
+    def query(self, name: str, rtype: int, deadline: float) -> Deferred[Answer]:
+        """See L{DnsProcessor.query}."""
+        return self.processor.query(name, rtype, deadline)
+
     def raw(self, name: bytes, rtype: int, cls: int, deadline: float, *, flags: int, signed: bool) -> Deferred[Answer]:
         """See L{DnsProcessor.raw}."""
         return self.processor.raw(name, rtype, cls, deadline, flags=flags, signed=signed)

@@ -12,7 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from sslintercept.dialogue.watcher import Part, PartSink, Terms, Wires
+from sslintercept.dialogue.passage import Passage
+from sslintercept.dialogue.watcher import Cut, Part, Terms, Wires
+from sslintercept.errors import InspectedError
 from sslintercept.facts import Address, Scope
 from sslintercept.probe.signature import Answer, tls
 
@@ -26,25 +28,33 @@ class DataChannel:
     """
     One transfer (L{sslintercept.ftp.control.Channel}).
 
-    A part is finished when its data connection has ended and the server has said how it went.
+    A part is finished when its data connection has ended and the server has said how it went. A gate gets its end when
+    whoever sends the file has said everything, and that passes when the gate has ended; until then the control
+    connection says nothing of how it went.
 
     @param moved: called whenever bytes pass.
     @ivar protected: whether the data connection begins with TLS; C{None} while nobody has asked for a transfer.
+    @ivar come: the data connection is there, and its bytes will pass here, or L{gone} is called.
+    @ivar passage: that of the file, once something is known of it; C{None} for a listing.
     """
 
     def __init__(self, moved: Callable[[], object] = lambda: None) -> None:
         self.protected: bool | None = None
+        self.come = False
+        self.passage: Passage | None = None
         self._moved = moved
         self._part: Part | None = None
-        self._sink: PartSink | None = None
+        self._piece = False
         self._begun = False
         self._closed = False
         self._good: bool | None = None
         self._waits: Callable[[], object] | None = None
+        self._decided: Callable[[], object] | None = None
 
-    def carries(self, part: Part | None, protected: bool) -> None:
+    def carries(self, part: Part | None, protected: bool, piece: bool = False) -> None:
         """See L{sslintercept.ftp.control.Channel}."""
         self._part = part
+        self._piece = piece
         self.protected = protected
         self._tell()
 
@@ -66,27 +76,78 @@ class DataChannel:
         if call is not None:
             call()
 
-    def saw(self, data: bytes, wires: Wires) -> None:
-        """Bytes of the file pass."""
-        self._moved()
-        if not self._begun and self._part is not None:
-            self._begun = True
-            self._sink = wires.part(self._part)
-        if self._sink is not None:
-            self._sink.write(data)
+    def open(self, decided: Callable[[], object]) -> bool:
+        """See L{sslintercept.ftp.control.Channel}."""
+        passage = self.passage
+        if passage is not None:
+            undecided = passage.gated and not passage.over
+        else:
+            undecided = self.come and self._part is not None and not self._begun and not self._closed
+        if undecided:
+            self._decided = decided
+        return undecided
 
-    def closed(self, wires: Wires) -> None:
-        """The data connection has ended."""
-        if not self._begun and self._part is not None:
-            self._begun = True
-            self._sink = wires.part(self._part)
+    @property
+    def refused(self) -> InspectedError | None:
+        """See L{sslintercept.ftp.control.Channel}."""
+        return self.passage.refused if self.passage is not None else None
+
+    def gone(self) -> None:
+        """The data connection was there, and nothing comes any more."""
         self._closed = True
+        self._decide()
+
+    def _decide(self) -> None:
+        """Something is known that the control connection may wait for."""
+        call, self._decided = self._decided, None
+        if call is not None:
+            call()
+
+    def moved(self) -> None:
+        """Bytes come."""
+        self._moved()
+
+    def begin(
+        self, wires: Wires, passes: Callable[[bytes], object], refuses: Callable[[InspectedError], object]
+    ) -> None:
+        """The data connection brings the file, or has ended without; twice is once."""
+        if self._begun or self._part is None:
+            return
+        self._begun = True
+
+        def ends(error: InspectedError | None) -> None:
+            if error is not None:
+                refuses(error)
+            self._decide()
+
+        self.passage = Passage(wires, self._part, passes=passes, replaces=passes, ends=ends)
+        if not self.passage.gated:
+            self._decide()
+
+    def brings(self, upload: bool) -> bool:
+        """Whether this side sends the file."""
+        return self._part is not None and self._part.upload is upload
+
+    def said(self, clean: bool) -> bool:
+        """Whoever sends the file has said everything; whether that may pass."""
+        passage = self.passage
+        if passage is None or not passage.gated:
+            return True
+        passage.finish(clean and not self._piece)
+        return not passage.waits
+
+    def closed(self) -> None:
+        """The data connection has ended."""
+        self._closed = True
+        if self.passage is not None and self.passage.gated:
+            self.passage.abort()
         self._settle()
+        self._decide()
 
     def _settle(self) -> None:
-        if self._sink is not None and self._closed and self._good is not None:
-            sink, self._sink = self._sink, None
-            sink.finish(self._good)
+        passage = self.passage
+        if passage is not None and not passage.gated and self._closed and self._good is not None:
+            passage.finish(self._good)
 
 
 class DataWatcher:
@@ -117,29 +178,66 @@ class DataWatcher:
                 self._wires.upgrade(data)
             if answer is not Answer.NO:
                 return
-        self._channel.saw(data, self._wires)
-        self._wires.to_server(data)
+        self._moves(data, True)
 
     def from_server(self, data: bytes) -> None:
         """Bytes of the server: it comes down."""
-        self._channel.saw(data, self._wires)
-        self._wires.to_client(data)
+        self._moves(data, False)
 
-    def client_ended(self) -> bool:
+    def _moves(self, data: bytes, upload: bool) -> None:
+        channel = self._channel
+        channel.moved()
+        channel.begin(self._wires, self._passes, self._refuses)
+        passage = channel.passage
+        if passage is None or not passage.gated:
+            if passage is not None:
+                passage.write(data)
+            self._hand_on(data, upload)
+        elif channel.brings(upload):
+            passage.write(data)
+        else:
+            self._wires.refuse("a file comes the wrong way", cut=Cut.BOTH)
+
+    def _hand_on(self, data: bytes, upload: bool) -> None:
+        if upload:
+            self._wires.to_server(data)
+        else:
+            self._wires.to_client(data)
+
+    def _passes(self, data: bytes) -> None:
+        """A gate lets this through."""
+        self._channel.moved()
+        self._hand_on(data, self._channel.brings(True))
+
+    def _refuses(self, error: InspectedError) -> None:
+        """A gate does not: whoever gets the file may not take it for whole, and whoever sends it is told elsewhere."""
+        self._wires.refuse(error.what, error=error, cut=Cut.SERVER if self._channel.brings(True) else Cut.BOTH)
+
+    def client_ended(self, clean: bool = True) -> bool:
         """See L{sslintercept.dialogue.watcher.Watcher}."""
         self._looks = False
         held, self._held = self._held, b""
-        if held:
+        if held and clean:
             self.from_client(held)
-        return True
+        return self._ended(True, clean)
 
-    def server_ended(self) -> None:
-        """Nothing is held."""
+    def server_ended(self, clean: bool = True) -> bool:
+        """See L{sslintercept.dialogue.watcher.Watcher}."""
+        return self._ended(False, clean)
+
+    def _ended(self, upload: bool, clean: bool) -> bool:
+        """One side has said everything; whether that passes."""
+        channel = self._channel
+        if not channel.brings(upload):
+            return True
+        channel.begin(self._wires, self._passes, self._refuses)
+        return channel.said(clean)
 
     def ended(self) -> None:
         """Nothing more passes; what comes inside of TLS is another watcher's."""
         if not self._secured:
-            self._channel.closed(self._wires)
+            self._channel.begin(self._wires, self._passes, self._refuses)
+            self._channel.closed()
 
 
 class Expected(NamedTuple):

@@ -6,25 +6,34 @@ can read them in another way, and L{Channels} may put ours in their place. What 
 whether in TLS, is told to the channel when the command for it is the server's next, so that a file becomes a part; that
 is whole when its data connection ended well and the server said so here.
 
-CCC (back to the clear) would make the conversation weaker than its ends agreed on, and blind us; it is refused. So are
-the addresses of RFC 1639, which nobody uses.
+Where a gate decides about a file, the server's last word about the transfer waits for the gate, and everything behind
+it; what was refused is said to have failed, whatever the server thinks.
+
+MODE B, C and Z would hide what passes, so they are answered with 504. CCC (back to the clear) would make the
+conversation weaker than its ends agreed on, and blind us; it is refused. So are the addresses of RFC 1639, which nobody
+uses.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import Final, Protocol
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
 from sslintercept.dialogue.watcher import MAX_REFUSED, Part, Terms, Wires
+from sslintercept.dialogue.words import refusal
+from sslintercept.errors import InspectedError
 from sslintercept.facts import Address
 from sslintercept.ftp.address import read_eprt, read_epsv, read_six, write_eprt, write_six
 
 MAX_LINE: Final = 4096
 """Bytes of a command or of one line of a reply, its end included."""
+MAX_LAST_WORD: Final = 64 * 1024
+"""Bytes of the reply that ends a transfer, all its lines together."""
 MAX_OUTSTANDING: Final = 1000
 """Commands that wait for their replies."""
 MAX_NAME: Final = 1024
@@ -32,6 +41,7 @@ MAX_NAME: Final = 1024
 
 MUST_TLS: Final = b"534 Policy requires TLS, use AUTH TLS first\r\n"
 NO_CCC: Final = b"534 The control connection stays protected here\r\n"
+NO_MODE: Final = b"504 Only MODE S is served here\r\n"
 LONG_LINE: Final = b"500 Line too long\r\n"
 BARE_END: Final = b"500 A line ends in CRLF\r\n"
 OVERRUN: Final = b"421 Too many commands\r\n"
@@ -61,8 +71,23 @@ _TELNET: Final = re.compile(rb"\xff(?:[\xfb-\xfe].|[\xf0-\xfa]|(\xff))", re.DOTA
 class Channel(Protocol):
     """One data connection to come."""
 
-    def carries(self, part: Part | None, protected: bool) -> None:
-        """The command for it is the server's next: what it carries (C{None} for a listing), and whether in TLS."""
+    @property
+    def refused(self) -> InspectedError | None:
+        """Why the file does not pass."""
+
+    def carries(self, part: Part | None, protected: bool, piece: bool = False) -> None:
+        """
+        The command for it is the server's next: what it carries (C{None} for a listing), and whether in TLS.
+
+        @param piece: the file is not all of it: it goes on where another transfer has ended.
+        """
+
+    def open(self, decided: Callable[[], object]) -> bool:
+        """
+        Whether it is not known yet if the file may pass, so that nothing is said of how its transfer went.
+
+        @param decided: called once when that may have changed.
+        """
 
     def over(self, good: bool) -> None:
         """The server has said how the transfer went; or there will be none."""
@@ -136,6 +161,12 @@ class FtpWatcher:
         """commands without a reply that may change that"""
         self._next: Channel | None = None
         """that the next transfer goes by"""
+        self._restarts = False
+        """which does not begin at the beginning"""
+        self._last_word = b""
+        """lines of the reply that ends a transfer; they pass when it is whole"""
+        self._waiting: Callable[[], None] | None = None
+        """what is to be done with it, and waits for a gate"""
 
     # what comes from the client
 
@@ -154,9 +185,9 @@ class FtpWatcher:
         except LineTooLong:
             self._refuse(f"a command of more than {MAX_LINE} bytes", LONG_LINE)
 
-    def client_ended(self) -> bool:
+    def client_ended(self, clean: bool = True) -> bool:
         """See L{sslintercept.dialogue.watcher.Watcher}."""
-        if not self._over and (line := self._commands.rest()):
+        if clean and not self._over and (line := self._commands.rest()):
             self._read_command(line)
         return True
 
@@ -180,6 +211,8 @@ class FtpWatcher:
             self._over = not self._gate.asked
         elif verb == b"CCC" and not self._clear:
             self._answer(NO_CCC)
+        elif verb == b"MODE" and argument.strip().upper() != b"S":
+            self._answer(NO_MODE)
         elif verb in _LONG:
             self._answer(NOT_SERVED)
         elif verb in (b"PORT", b"EPRT"):
@@ -191,7 +224,7 @@ class FtpWatcher:
                 self._name = _shown(argument)
             elif verb in (b"PROT", b"REIN"):
                 self._changing += 1
-            self._ask(line, _Asked(verb, argument if verb in _TRANSFERS or verb == b"PROT" else b""))
+            self._ask(line, _Asked(verb, argument if verb in _TRANSFERS or verb in (b"PROT", b"REST") else b""))
 
     def _ask(self, line: bytes, asked: _Asked) -> None:
         self._refused = 0
@@ -225,11 +258,12 @@ class FtpWatcher:
         """Everything before C{asked} has been answered: what it will do is certain."""
         if asked.verb in _TRANSFERS and not asked.next:
             asked.next = True
+            piece, self._restarts = self._restarts or asked.verb == b"APPE", False
             asked.channel, self._next = self._next, None
             if asked.channel is not None:
                 upload = _FILES.get(asked.verb)
                 part = None if upload is None else Part("ftp", "file", _shown(asked.argument), upload, self._user)
-                asked.channel.carries(part, self._protected)
+                asked.channel.carries(part, self._protected, piece)
 
     def _goes_next(self, channel: Channel) -> None:
         """The next transfer goes by C{channel}, and by no other."""
@@ -244,16 +278,23 @@ class FtpWatcher:
         if self._over:
             return
         self._replies.feed(data)
+        self._hear()
+
+    def _hear(self) -> None:
+        """Go on with what the server said."""
         try:
-            while not self._over and (line := self._replies.next()) is not None:
+            while not self._over and self._waiting is None and (line := self._replies.next()) is not None:
                 self._read_line(line)
         except LineTooLong:
             self._refuse(f"a reply with a line of more than {MAX_LINE} bytes", b"421 The reply is too long\r\n")
 
-    def server_ended(self) -> None:
+    def server_ended(self, clean: bool = True) -> bool:
         """See L{sslintercept.dialogue.watcher.Watcher}."""
-        if not self._over and (line := self._replies.rest()):
+        if self._waiting is not None:
+            return False
+        if clean and not self._over and (line := self._replies.rest()):
             self._read_line(line)
+        return self._waiting is None
 
     def _read_line(self, line: bytes) -> None:
         """One line; a reply of several ends with the code that it began with (RFC 959 4.2)."""
@@ -273,12 +314,50 @@ class FtpWatcher:
                 self._offer = True
         if not last:
             self._code = self._code or code
-            if self._code not in _CODES:
+            if self._ends_transfer(self._code) is not None:
+                self._last_word += line
+                if len(self._last_word) > MAX_LAST_WORD:
+                    self._refuse(f"a reply of more than {MAX_LAST_WORD} bytes", b"421 The reply is too long\r\n")
+            elif self._code not in _CODES:
                 # An address is one line, or nobody knows which of them a client believes.
                 self._wires.to_client(line)
             return
         self._code = b""
-        self._replied(code, line, alone)
+        asked = self._ends_transfer(code)
+        if asked is None:
+            self._replied(code, line, alone)
+            return
+        line, self._last_word = self._last_word + line, b""
+        self._transferred(asked, code, line, alone)
+
+    def _ends_transfer(self, code: bytes) -> _Asked | None:
+        """The transfer of a file that a reply with C{code} is the last word of, if it is."""
+        asked = self._whose(code)
+        ends = asked is not None and asked.begun and asked.channel is not None and code[:1] != b"1"
+        return asked if ends and asked is not None and asked.verb in _FILES else None
+
+    def _transferred(self, asked: _Asked, code: bytes, line: bytes, alone: bool) -> None:
+        """How a transfer went, unless that is open still."""
+        channel = asked.channel
+        assert channel is not None
+
+        def decided() -> None:
+            if self._waiting is not None:
+                self._waiting = None
+                self._wires.let_go(False)
+                self._transferred(asked, code, line, alone)
+                if self._waiting is None:
+                    self._hear()
+                self._wires.go_on()
+
+        if channel.open(decided):
+            self._waiting = decided
+            self._wires.hold(False)
+        elif channel.refused is not None:
+            error = channel.refused
+            self._replied(b"550", refusal("ftp", error.category, error.event), alone)
+        else:
+            self._replied(code, line, alone)
 
     def _replied(self, code: bytes, line: bytes, alone: bool) -> None:
         """The last line of a reply, which may be the only one (C{alone})."""
@@ -337,6 +416,8 @@ class FtpWatcher:
             self._changing -= 1
             if good:
                 self._user, self._protected = None, False
+        elif asked.verb == b"REST":
+            self._restarts = code == b"350" and asked.argument.strip() != b"0"
         elif asked.verb == b"FEAT" and self._clear:
             self._over = not self._wires.offered(good and self._offer)
         if asked.channel is None:
@@ -391,6 +472,7 @@ class FtpWatcher:
     def ended(self) -> None:
         """Nothing more comes; transfers under way are not said to be whole."""
         self._over = True
+        self._waiting = None
         for channel in (self._next, *(asked.channel for asked in self._queue)):
             if channel is not None:
                 channel.over(False)

@@ -74,6 +74,18 @@ def describe(facts: Facts, scope: Scope, expected: Expected) -> None:
     facts.login = expected.login
 
 
+def arrives(channel: DataChannel, vc: NetVConnection) -> None:
+    """The client's end of the data connection is there: until it is gone the transfer is not over."""
+    if not channel.come:
+        channel.come, closed = True, vc.closed
+
+        def gone(vc: NetVConnection) -> None:
+            channel.gone()
+            closed(vc)
+
+        vc.closed = gone
+
+
 class FtpAcceptor(DialogueAcceptor):
     """Serves control connections."""
 
@@ -116,6 +128,7 @@ class FtpDataAcceptor(DialogueAcceptor):
             super().accept(vc, facts, peeked)
             return
         channel, waiting = scope.transfer, Waiting(vc, peeked)
+        arrives(channel, vc)
 
         def too_late(_kind: str) -> None:
             facts.error = TimedOut("no transfer was asked for", where=CARRIES, remedy="it was closed")
@@ -274,6 +287,7 @@ class ConversationChannels:
         """
         vc.side = Side.CLIENT
         facts = self._facts_of(vc)
+        arrives(expected.channel, vc)
         scope = self._beside(Address(self._server.peer.host if self._straight else self._scope.destination.host, port))
 
         async def go_on() -> None:
@@ -281,6 +295,7 @@ class ConversationChannels:
             try:
                 server = await self._reach(facts, scope)
             except BaseException:
+                expected.channel.gone()
                 vc.close()
                 raise
             self._begin(vc, server, facts, scope, expected)
@@ -299,7 +314,9 @@ class ConversationChannels:
                 server.close()
                 raise
             vc.side = Side.CLIENT
-            self._begin(vc, server, self._facts_of(vc), self._beside(server.peer), expected)
+            facts = self._facts_of(vc)
+            arrives(expected.channel, vc)
+            self._begin(vc, server, facts, self._beside(server.peer), expected)
 
         return Deferred.fromCoroutine(go_on())
 

@@ -36,7 +36,7 @@ async def open_tunnel(proxy: HttpProxy, sm: HttpSM) -> None:
     if not _allowed(proxy.connect_ports, destination.port):
         what = f"tunnels to port {destination.port} are not allowed"
         refused = PolicyError(what, where=str(destination), remedy="see [http] connect_ports")
-        proxy.refuse(sm, 403, "Tunnel forbidden", refused, "http_request_denied")
+        proxy.refuse(sm, 403, "tunnel", refused, "http_request_denied")
         return
     facts.step("connect_received", str(destination))
     try:

@@ -10,7 +10,7 @@ from typing import Final
 from twisted.internet.error import ConnectionLost
 
 from sslintercept.errors import ClientError, MessageError
-from sslintercept.facts import Action, Address, Decision, Facts, RequestHead
+from sslintercept.facts import REFUSING, Address, Decision, Facts, RequestHead
 from sslintercept.http.fields import DEFAULT_PORTS
 from sslintercept.http.session import HttpSession
 from sslintercept.http.sm import HttpSM
@@ -59,7 +59,7 @@ class AccessLines:
             vc.tcp.sent + vc.tcp.queued - sm.sent_before,
             sm.upstream,
             sm.reused,
-            sm.decision is not None and sm.decision.action is Action.BLOCK,
+            sm.decision is not None and sm.decision.action in REFUSING and not sm.decision.consented,
             "",
             sm.error,
             facts.parent,

@@ -1,107 +1,162 @@
 """
-The responses that are the proxy's own: error and block pages, and the answer to CONNECT.
+The responses that are the proxy's own: error, block and warning pages, and the answer to CONNECT.
 
-A page says what happened, what the reader can do, and an id that finds the connection in the log; browsers get HTML,
-programs that prefer it get JSON (RFC 9457). Proxy-Status tells programs that the proxy speaks and not the origin
-(RFC 9209). Texts may quote names from the network: whatever is not ours is escaped where it is written.
+A page says what happened, what the reader can do, and an id that finds it in the logs. People get HTML; programs get
+JSON (RFC 9457); an image is answered by an image, a script or a style by nothing (L{sslintercept.http.wants}).
+Proxy-Status tells programs that the proxy speaks and not the origin (RFC 9209). Texts may quote names from the network:
+whatever is not ours is escaped where it is written.
 """
 
 from __future__ import annotations
 
-import html
 import json
 import re
-from base64 import b64encode
 from collections.abc import Sequence
-from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from sslintercept.errors import InterceptError
 from sslintercept.facts import reason_of
+from sslintercept.http.picture import sign
+from sslintercept.http.template import Language, Page, Pages
+from sslintercept.http.wants import Form, Wants
 
-MAX_ACCEPT: Final = 1024
-"""Bytes of Accept that are read."""
+EVENT: Final = "Sslintercept-Event"
+"""the field that carries the id that a page shows"""
+MOST_TEXT: Final = 2000
+"""characters of a text on a page"""
+MOST_LINK: Final = 32 * 1024
+"""characters of the link that continues"""
 
-_STYLE = (
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:12vh auto;padding:0 1.5rem;"
-    "color:#222;background:#fff}h1{font-size:1.4rem}p{overflow-wrap:anywhere}small{color:#666}"
-    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1b}small{color:#999}}"
-)
-_PAGE = f"""<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>%(title)s</title><style>{_STYLE.replace("%", "%%")}</style></head>
-<body><h1>%(title)s</h1>
-<p>%(what)s</p>
-<p>%(remedy)s</p>
-<p><small>%(status)d &middot; %(via)s &middot; %(id)s</small></p>
-</body></html>
-"""
-_STYLE_HASH = b64encode(sha256(_STYLE.encode("ascii")).digest()).decode("ascii")
-_SAFETY = (
-    f"Content-Security-Policy: default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer"
-)
+_SAFETY = "base-uri 'none'; form-action {form}; frame-ancestors 'none'"
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
-_QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
-_SPECIFICITY = {"*/*": 0, "application/*": 1, "text/*": 1}
+_UNFIT = re.compile(r"[^A-Za-z0-9._:-]")
+_PLAIN_FIELD = re.compile(r"[A-Za-z-]+: [\x21-\x7e][\x20-\x7e]*")
+
+
+class Notice(NamedTuple):
+    """
+    What is to be said.
+
+    @ivar text: for which occasion: a key of the languages' C{texts}.
+    @ivar what: what happened; C{remedy}: what to do, where the language has nothing for this occasion.
+    @ivar id: finds it in the logs: that of the event, or else of the transaction.
+    @ivar error: the error type of RFC 9209 2.3, for example C{dns_timeout} or C{http_request_denied}.
+    @ivar kind: of the page: C{error}, C{block} or C{warn}.
+    @ivar event: the id of an event, if one was written down; C{category}: of what was found.
+    @ivar rule: whose doing it was; C{host} and C{url}: what was asked for.
+    @ivar link: of a warning, where the user continues.
+    @ivar received: the status that the next hop had answered with, or 0 (RFC 9209 2.1.5).
+    """
+
+    status: int
+    text: str
+    what: str
+    remedy: str
+    id: str
+    error: str
+    kind: str = "error"
+    event: str = ""
+    category: str = ""
+    rule: str = ""
+    host: str = ""
+    url: str = ""
+    link: str = ""
+    received: int = 0
 
 
 def page(
-    status: int,
+    notice: Notice,
+    pages: Pages,
+    wants: Wants,
     *,
-    title: str,
-    what: str,
-    remedy: str,
-    id: str,
-    accept: bytes,
     close: bool,
     head_only: bool = False,
-    error: str,
     via_name: str,
-    challenges: Sequence[bytes] = (),
+    fields: Sequence[str] = (),
 ) -> bytes:
     """
     Make a whole response, head and body.
 
-    @param id: finds the connection in the log.
-    @param accept: the request's Accept, or empty.
     @param close: announce that the connection ends with this response.
     @param head_only: the request was HEAD: the head of the same page.
-    @param error: the error type of RFC 9209 2.3, for example C{dns_timeout} or C{http_request_denied}.
     @param via_name: the proxy's name in Proxy-Status, the one it has in Via.
-    @param challenges: with 407, values of Proxy-Authenticate.
-    @raise InterceptError: C{status} is not of an error, or C{error} or C{via_name} cannot be written in a field.
+    @param fields: further lines of the head, for example Proxy-Authenticate with 407.
+    @raise InterceptError: the status is not of an error, or the error, the name or a field cannot be written.
     """
-    if not 400 <= status < 600 or not _TOKEN.fullmatch(error):
+    status = notice.status
+    if not 400 <= status < 600 or not _TOKEN.fullmatch(notice.error):
         raise _unwritable("the status or the error type")
-    texts = {
-        name: _printable(text) for name, text in (("title", title), ("what", what), ("remedy", remedy), ("id", id))
-    }
-    if prefers_json(accept):
-        kind = "application/problem+json"
-        body = json.dumps(
-            {"type": "about:blank", "status": status, "title": texts["title"], "detail": texts["what"]}
-            | {"remedy": texts["remedy"], "id": texts["id"]}
-        ).encode("ascii")
+    template, language = pages.choose(notice.kind, wants.languages)
+    title, remedy = language.texts[notice.text]
+    notice = notice._replace(remedy=remedy or notice.remedy)
+    safety = _SAFETY.format(form="'self'" if notice.link else "'none'")
+    policy = f"default-src 'none'; {safety}"
+    if wants.form is Form.HTML:
+        kind, body = "text/html; charset=utf-8", _html(notice, title, template, language, pages.contact, via_name)
+        policy = f"default-src 'none'; style-src {template.policy}; img-src data:; {safety}"
+    elif wants.form is Form.JSON:
+        kind, body = "application/problem+json", _json(notice, title)
+    elif wants.form is Form.IMAGE and notice.kind != "error":
+        kind, body = "image/png", sign()
+    elif wants.form is not Form.EMPTY:
+        said = (title, notice.what, notice.remedy, pages.contact, notice.id)
+        kind, body = "text/plain; charset=utf-8", "".join(f"{printable(line)}\n" for line in said if line).encode()
     else:
-        kind = "text/html; charset=utf-8"
-        escaped: dict[str, str | int] = {name: html.escape(text) for name, text in texts.items()}
-        escaped["status"], escaped["via"] = status, html.escape(_printable(via_name))
-        body = (_PAGE % escaped).encode("utf-8")
+        kind, body = wants.type, b""
+    received = f"; received-status={notice.received}" if notice.received else ""
     lines = [
         f"HTTP/1.1 {status} {reason_of(status).decode('ascii')}",
         f"Content-Type: {kind}",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
-        f"Proxy-Status: {_item(via_name)}; error={error}",
-        _SAFETY,
+        f"Proxy-Status: {_item(via_name)}; error={notice.error}{received}",
+        f"{EVENT}: {_UNFIT.sub('?', notice.id[:100]) or '-'}",
+        f"Content-Security-Policy: {policy}",
+        "X-Content-Type-Options: nosniff",
+        "Referrer-Policy: no-referrer",
     ]
-    lines += [f"Proxy-Authenticate: {challenge.decode('ascii')}" for challenge in challenges]
+    if kind.startswith(("text/html", "text/plain")):
+        lines.append(f"Content-Language: {language.tag}")
+    for field in fields:
+        if not _PLAIN_FIELD.fullmatch(field):
+            raise _unwritable("a field")
+        lines.append(field)
     if close:
         lines.append("Connection: close")
     head = "\r\n".join([*lines, "\r\n"]).encode("ascii")
     return head if head_only else head + body
+
+
+def _html(notice: Notice, title: str, template: Page, language: Language, contact: str, via_name: str) -> bytes:
+    values = {
+        "title": title,
+        "what": notice.what,
+        "remedy": notice.remedy,
+        "id": notice.id,
+        "event": notice.event,
+        "category": notice.category,
+        "host": notice.host,
+        "url": notice.url,
+        "rule": notice.rule,
+        "contact": contact,
+        "status": str(notice.status),
+        "button": language.button,
+        "lang": language.tag,
+        "via": via_name,
+    }
+    shown = {name: printable(value) for name, value in values.items()}
+    return template.fill({**shown, "continue": printable(notice.link, MOST_LINK)})
+
+
+def _json(notice: Notice, title: str) -> bytes:
+    """A problem document with members of our own (RFC 9457 3.2)."""
+    said = {"type": "about:blank", "status": notice.status, "title": title, "detail": printable(notice.what)}
+    said |= {"remedy": printable(notice.remedy), "id": printable(notice.id)}
+    more = {"event": notice.event, "category": notice.category, "rule": notice.rule}
+    said |= {name: printable(value) for name, value in more.items() if value}
+    if notice.link:
+        said["continue"] = printable(notice.link, MOST_LINK)
+    return json.dumps(said).encode("ascii")
 
 
 def connect_established() -> bytes:
@@ -109,28 +164,9 @@ def connect_established() -> bytes:
     return b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-def prefers_json(accept: bytes) -> bool:
-    """
-    Say whether *accept* gives JSON a higher quality than HTML (RFC 9110 12.5.1).
-
-    The most specific range counts for each; without a preference the page is for people.
-    """
-    best = {"text/html": (-1, 0.0), "application/json": (-1, 0.0), "application/problem+json": (-1, 0.0)}
-    for element in accept[:MAX_ACCEPT].decode("latin-1").lower().split(","):
-        name, *parameters = (part.strip() for part in element.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                quality = float(parameter[2:]) if _QUALITY.fullmatch(parameter[2:]) else 0.0
-        for kind in best:
-            if name in (kind, "*/*", kind.partition("/")[0] + "/*"):
-                best[kind] = max(best[kind], (_SPECIFICITY.get(name, 2), quality))
-    return max(best["application/json"][1], best["application/problem+json"][1]) > best["text/html"][1]
-
-
-def _printable(text: str) -> str:
+def printable(text: str, most: int = MOST_TEXT) -> str:
     """Show controls and lone surrogates, which have no place in a page, as U+FFFD; keep it to a bounded length."""
-    return "".join(mark if mark.isprintable() else "\ufffd" for mark in text[:2000])
+    return "".join(mark if mark.isprintable() else "\ufffd" for mark in text[:most])
 
 
 def _item(name: str) -> str:

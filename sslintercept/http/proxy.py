@@ -8,7 +8,7 @@ L{HttpProxy.key_for}, L{HttpProxy.take_origin} and L{HttpProxy.ended}.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -17,17 +17,18 @@ from twisted.python.failure import Failure
 
 from sslintercept.config.schema import Settings
 from sslintercept.errors import InterceptError, LoopError, MessageError
-from sslintercept.facts import Action, Address, Decision, Facts, RequestHead, ResponseHead, Side, TlsLeg
+from sslintercept.facts import REFUSING, Action, Address, Decision, Facts, RequestHead, ResponseHead, TlsLeg
+from sslintercept.http.answer import Answering, TransactionLog
 from sslintercept.http.cache import HttpCache
 from sslintercept.http.connect import kept_ready, open_tunnel
+from sslintercept.http.consent import Consents, is_ours, take
 from sslintercept.http.head import loops
 from sslintercept.http.origin import OriginSession, Transaction
-from sslintercept.http.page import page
 from sslintercept.http.pool import OriginKey, Pool
 from sslintercept.http.session import HttpSession
 from sslintercept.http.sm import HttpSM, same_origin
+from sslintercept.http.template import Pages
 from sslintercept.net.challenge import OF_A_CONNECTION
-from sslintercept.net.parent import LoginWanted
 from sslintercept.net.route import Router
 from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
@@ -44,48 +45,6 @@ HTTP_1_1 = (b"http/1.1",)
 _LOGIN = re.compile(rb"\nauthorization:[ \t]*(?:negotiate|ntlm)")
 """schemes that log the connection in, not the request (RFC 4559), in a head of lower case"""
 
-PROXY_STATUS = {
-    "dns": (502, "dns_error", "The name could not be resolved"),
-    "connect": (502, "connection_refused", "The origin cannot be reached"),
-    "upstream": (502, "destination_unavailable", "The origin cannot be reached"),
-    "upstream_tls": (502, "tls_protocol_error", "No secure connection to the origin"),
-    "upstream_closed": (502, "connection_terminated", "The origin closed the connection"),
-    "parent": (502, "proxy_internal_response", "A proxy on the way does not open it"),
-    "certificate": (502, "tls_certificate_error", "The origin's certificate is not accepted"),
-    "http_message": (502, "http_protocol_error", "The origin's answer is malformed"),
-    "timeout": (504, "http_response_timeout", "The origin did not answer in time"),
-    "tls": (502, "tls_protocol_error", "No secure connection to the origin"),
-    "client": (400, "http_request_error", "Bad request"),
-    "forbidden": (403, "destination_ip_prohibited", "This destination is not allowed"),
-    "transform": (500, "proxy_internal_error", "The content could not be transformed"),
-    "coding": (502, "http_response_content_coding", "The origin's content cannot be decoded"),
-    "unknown_coding": (502, "http_response_content_coding", "The origin's content cannot be decoded"),
-    "cache": (504, "proxy_internal_response", "It is not in the cache"),
-    "bomb": (502, "http_response_body_size", "The origin's content unpacks to too much"),
-}
-"""for each kind of error: status, error token of Proxy-Status (RFC 9209 2.3), title"""
-CONTENT = {"coding": 400, "bomb": 413, "unknown_coding": 415}
-"""statuses for clients whose request has such a body (RFC 9110 15.5)"""
-INTERNAL = (500, "proxy_internal_error", "The request failed")
-REFUSED = {
-    408: "The request is too slow",
-    413: "The request is too large",
-    414: "The address is too long",
-    417: "An expectation that cannot be met",
-    431: "The request head is too large",
-    501: "Not implemented",
-    505: "This version of HTTP is not served",
-}
-"""titles of pages for request heads that are refused; without one it is a bad request"""
-
-
-class TransactionLog(Protocol):
-    """Who writes the line of a transaction."""
-
-    def transaction(self, sm: HttpSM) -> None: ...
-    def refused(self, session: HttpSession, error: MessageError, head: bytes, sent: int) -> None:
-        """The same for a request that could not be read, of which C{head} came; C{sent}: bytes of the answer."""
-
 
 class Forwarding(Transaction, Protocol):
     """Whose request goes to an origin."""
@@ -99,7 +58,7 @@ class Forwarding(Transaction, Protocol):
     def send(self, origin: OriginSession) -> None: ...
 
 
-class HttpProxy:
+class HttpProxy(Answering):
     """
     @ivar via: our pseudonym in Via, or C{None}.
     @ivar draining: the process is stopping; connections close after the transaction under way.
@@ -120,8 +79,12 @@ class HttpProxy:
         origins: Origins,
         probe: Probe,
         transactions: TransactionLog,
+        pages: Pages,
+        consents: Consents | None,
+        wall_clock: Callable[[], float],
     ) -> None:
         http = settings.http
+        super().__init__("sslintercept" if http.via == "off" else http.via, pages, consents, transactions, wall_clock)
         self.settings = settings
         self.rules = rules
         self.router = router
@@ -129,9 +92,7 @@ class HttpProxy:
         self.pool = pool
         self.origins = origins
         self.probe = probe
-        self.transactions = transactions
         self.via = None if http.via == "off" else http.via.encode("ascii")
-        self.name = "sslintercept" if http.via == "off" else http.via
         self.max_header = http.max_header
         self.header_timeout = http.header_timeout
         self.keep_alive_timeout = http.keep_alive_timeout
@@ -166,7 +127,7 @@ class HttpProxy:
             return True
         if self.via is not None and loops(head, self.via):
             what, remedy = "this request has passed this proxy before", "two proxies in a row need different [http] via"
-            self.refuse(sm, 508, "A loop", LoopError(what, where="request", remedy=remedy), "http_loop_detected")
+            self.refuse(sm, 508, "loop", LoopError(what, where="request", remedy=remedy), "http_loop_detected")
             return True
         if head.max_forwards == 0:
             self._answer_max_forwards(sm)
@@ -178,6 +139,7 @@ class HttpProxy:
         if not session.identity and b"authorization:" in (lower := head.raw.lower()) and _LOGIN.search(lower):
             session.identity = facts.id
             session.key = None
+        tokens = take(head) if self.consents is not None else ()
         scope = facts.scope
         if scope is None:
             decision = self._decide(facts, head)
@@ -189,13 +151,17 @@ class HttpProxy:
                 self.fail(sm, scope.failure, close=True)
                 return True
             host, port = head.authority
+            if head.beyond and decision.action is Action.WARN:
+                # What is warned of is the proxy there: no page of the request's own host can ask about it.
+                self.block(sm, decision)
+                return True
             if head.beyond:
                 decision = self._decide_beyond(facts, head)
             elif (host != scope.name or port != scope.destination.port) and not self._leads_to(session, head):
                 sm.decision = decision
                 what = f"this connection leads to {scope.name}; the request names {head.authority.host}"
                 misdirected = MessageError(what, where="request", status=421)
-                self.refuse(sm, 421, "Misdirected request", misdirected, "http_request_denied")
+                self.refuse(sm, 421, "misdirected", misdirected, "http_request_denied")
                 return True
             if self.rules.by_url and decision.action is not Action.BLOCK:
                 decision = self._decide_request(facts, head, decision)
@@ -205,7 +171,10 @@ class HttpProxy:
         if decision.action is Action.BLOCK:
             self.block(sm, decision)
             return True
-        return False
+        if self.consents is not None and is_ours(head.target):
+            self.go_on(sm, self.consents)
+            return True
+        return decision.action is Action.WARN and self.asks(sm, decision, tokens)
 
     def _ask_rules(self, facts: Facts, head: RequestHead) -> Decision:
         """The rules' word about a request, for those that look at its URL, too."""
@@ -218,9 +187,9 @@ class HttpProxy:
             facts.url = None
 
     def _decide_request(self, facts: Facts, head: RequestHead, decision: Decision) -> Decision:
-        """What the rules say of one request in a tunnel; all that is left to them is to block it."""
+        """What the rules say of one request in a tunnel; all that is left to them is to block it, or to warn of it."""
         found = self._ask_rules(facts, head)
-        return found if found.action is Action.BLOCK else decision
+        return found if found.action in REFUSING else decision
 
     def _decide(self, facts: Facts, head: RequestHead) -> Decision:
         facts.destination = head.authority
@@ -448,91 +417,7 @@ class HttpProxy:
         session.key = None
         origin.key = origin.key._replace(identity=session.identity)
 
-    # answers of our own
-
-    def fail(self, sm: HttpSM, error: InterceptError, close: bool = False) -> None:
-        """Answer with a page that names the fault."""
-        status, token, title = PROXY_STATUS.get(error.kind, INTERNAL)
-        if error.side is Side.CLIENT and error.kind in CONTENT:
-            status, token, title = CONTENT[error.kind], "http_request_error", "Content that cannot be read"
-        if isinstance(error, MessageError):
-            status = error.status
-            if status < 500:
-                token, title = "http_request_error", "Bad request"
-        sm.session.facts.step("error", error.kind)
-        self._page(sm, status, title, f"{error.where}: {error.what}", error.remedy, token, close)
-
-    def refuse(self, sm: HttpSM, status: int, title: str, error: InterceptError, token: str) -> None:
-        """Answer that the request itself is the problem."""
-        sm.error = error
-        self._page(sm, status, title, error.what, error.remedy, token)
-
-    def block(self, sm: HttpSM, decision: Decision) -> None:
-        """Answer with the page that says which rule."""
-        sm.decision = decision
-        what = f"rule {decision.rule}: {decision.reason}"
-        sm.session.facts.step("blocked", f"403 by rule {decision.rule}")
-        self._page(sm, 403, "Blocked", what, "ask whoever runs this proxy", "http_request_denied")
-
-    def challenge(self, sm: HttpSM, wanted: LoginWanted) -> None:
-        """Hand on that a proxy of the client's own wants it to log in."""
-        sm.error = wanted
-        what = f"{wanted.where}: {wanted.what}"
-        self._page(sm, 407, "Login wanted", what, wanted.remedy, "http_request_denied", challenges=wanted.challenges)
-
-    def _page(
-        self,
-        sm: HttpSM,
-        status: int,
-        title: str,
-        what: str,
-        remedy: str,
-        token: str,
-        close: bool = False,
-        challenges: Sequence[bytes] = (),
-    ) -> None:
-        head = sm.head
-        accept = next((v for n, v in head.fields if n.lower() == b"accept"), b"")
-        close = close or sm.closes
-        sm.session.facts.step("error_answered", f"{status} {token}")
-        sm.answer(
-            status,
-            page(
-                status,
-                title=title,
-                what=what,
-                remedy=remedy,
-                id=f"{sm.session.facts.id}-{sm.session.serial}",
-                accept=accept,
-                close=close,
-                head_only=head.method == b"HEAD",
-                error=token,
-                via_name=self.name,
-                challenges=challenges,
-            ),
-            close,
-        )
-
-    def refused(self, session: HttpSession, error: MessageError, head: bytes) -> None:
-        """Answer a request whose head, or what there is of it, cannot be read."""
-        facts, tcp = session.facts, session.vc.tcp
-        facts.error = error
-        facts.transactions += 1
-        sent = tcp.sent + tcp.queued
-        session.vc.write(
-            page(
-                error.status,
-                title=REFUSED.get(error.status, "Bad request"),
-                what=error.what,
-                remedy=error.remedy,
-                id=f"{facts.id}-{session.serial}",
-                accept=b"",
-                close=True,
-                error="http_request_error",
-                via_name=self.name,
-            )
-        )
-        self.transactions.refused(session, error, head, tcp.sent + tcp.queued - sent)
+    # the end
 
     def ended(self, sm: HttpSM) -> None:
         """A transaction is over: write its line."""

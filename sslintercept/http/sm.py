@@ -399,10 +399,20 @@ class HttpSM:
         self._response = head
 
     @property
+    def answered(self) -> bool:
+        """Whether the client has got a head."""
+        return self._answered
+
+    @property
     def answering(self) -> ResponseHead:
         """The head that answers."""
         assert self._response is not None
         return self._response
+
+    @property
+    def received_status(self) -> int:
+        """What the origin answered with, 0 if it did not."""
+        return self._response.status if self._response is not None and self.upstream is not None else 0
 
     def let_go_of_client(self, producer: Producer) -> None:
         """What C{producer} brings goes on to others; the client gets it another way."""

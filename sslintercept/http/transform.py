@@ -19,6 +19,7 @@ from sslintercept.http.alone import RANGES
 from sslintercept.http.head import has_body, write_request, write_response
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
+from sslintercept.inspect.body import AnsweredError
 from sslintercept.profile.profile import Bytes
 from sslintercept.transform.link import Loop
 from sslintercept.transform.message import Answer
@@ -467,7 +468,11 @@ class HttpTransform:
         if not isinstance(error, InterceptError):
             error = StageError(str(error), where="transform", remedy="see the proxy's log")
         sm.leave_origin()
-        sm.fail(error)
+        if isinstance(error, AnsweredError) and not sm.answered:
+            sm.error = error
+            self._answer(error.answer)
+        else:
+            sm.fail(error)
 
     def stop(self) -> None:
         """The transaction is over."""

@@ -38,6 +38,8 @@ def switch(
     @param messages: stages for what both say, if that is WebSocket.
     """
     client, facts = session.vc, session.facts
+    if decision.consented:
+        decision = decision._replace(action=Action.INTERCEPT)  # the user was asked, and goes on
     protocol = (upgrade or b"upgrade").decode("latin-1")
     peeked = session.taken_over()
     vc = origin.vc

@@ -113,10 +113,10 @@ class Chain:
         self._ended = True
         self._sink.finish()
 
-    def abort(self, reason: Exception) -> None:
-        """The body broke off, or nobody wants the outcome."""
+    def abort(self, reason: Exception, fault: str = "dropped") -> None:
+        """The body broke off, or nobody wants the outcome (L{sslintercept.icap.modify.Modification.abort})."""
         for modification in self._under_way:
-            modification.abort(reason)
+            modification.abort(reason, fault)
 
     def registerProducer(self, producer: Producer, streaming: bool) -> None:
         """Let C{producer}, which must push, be stopped while there is enough."""

@@ -96,9 +96,13 @@ class Modification:
         if not self._intake.ended:
             self._intake.finish()
 
-    def abort(self, reason: Exception) -> None:
-        """The body broke off, or nobody wants the outcome."""
-        self.fail(self._error(f"the body broke off ({reason})", "dropped"))
+    def abort(self, reason: Exception, fault: str = "dropped") -> None:
+        """
+        The body broke off, or nobody wants the outcome.
+
+        @param fault: C{hangs}, if the caller has waited too long: then it counts as the service's failure.
+        """
+        self.fail(self._error(f"the body broke off ({reason})", fault))
 
     def registerProducer(self, producer: Producer, streaming: bool) -> None:
         """Let C{producer}, which must push, be stopped while the service has enough."""

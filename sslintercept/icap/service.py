@@ -20,7 +20,7 @@ from sslintercept.facts import Address
 from sslintercept.icap import wire
 from sslintercept.icap.message import ModRequest
 from sslintercept.icap.modify import Modification
-from sslintercept.icap.options import Options, Tag, options, tag
+from sslintercept.icap.options import MOST_PREVIEW, Options, Tag, options, tag
 from sslintercept.icap.pool import LinePool
 from sslintercept.icap.wire import Field, Kind, ReplyHead, ReplyReader
 from sslintercept.net.breaker import Breaker
@@ -48,6 +48,7 @@ class Limits:
     @ivar first_byte: seconds for the head of an answer, once everything is said that it needs.
     @ivar idle: seconds that the service may take nothing, or give nothing of a body.
     @ivar keep: seconds that an idle connection is kept.
+    @ivar preview: bytes of a preview, if the service wants one as long; C{None} for no previews.
     @ivar most_kept: bytes of a body that is kept as a whole, so that the service may say 204 or 206 behind its end.
     """
 
@@ -58,6 +59,7 @@ class Limits:
     first_byte: float = 60.0
     idle: float = 30.0
     keep: float = 30.0
+    preview: int | None = MOST_PREVIEW
     most_kept: int = 64 * 1024
 
 
@@ -173,15 +175,21 @@ class Service:
     def _told(self, told: Options | Failure) -> None:
         self._query = None
         if not isinstance(told, Failure):
-            self._options = told
+            self._options = self._within(told)
             self._options_until = self.handler.seconds() + told.ttl
             self.tag.heard(told.tag, self.handler.seconds())
             most = self.limits.connections
             self.pool.places.most = most if told.connections is None else min(most, told.connections)
             self.pool.places.let_in()
+            told = self._options
         asking, self._asking = self._asking, []
         for asked in asking:
             asked.callback(told)  # one that was cancelled ignores it
+
+    def _within(self, told: Options) -> Options:
+        """The same, with previews as our own limits allow them (RFC 3507 4.5: a shorter one is in order)."""
+        most = self.limits.preview
+        return told._replace(preview=None if most is None or told.preview is None else min(told.preview, most))
 
     def close(self) -> None:
         """End everything that is under way."""

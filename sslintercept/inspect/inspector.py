@@ -42,11 +42,14 @@ class Look:
     A look at one part, while that comes.
 
     @ivar told: set by whoever asked; called by L{tell}. C{failed} likewise.
+    @ivar mask: set by whoever asked: overwrites bytes of the part, by offset and length, that have not passed yet; says
+        whether that was possible. For inspectors with C{changes}.
     @ivar over: it has told, failed, or was let go.
     """
 
     told: Callable[[Verdict | None], object]
     failed: Callable[[Exception], object]
+    mask: Callable[[int, int], bool]
     over = False
 
     def write(self, data: bytes) -> None:
@@ -92,14 +95,29 @@ class Inspector:
     @cvar members: whether it also wants what is taken out of parts: members of archives, attachments, texts of
         documents. One that takes apart parts itself does not.
     @cvar by_content: its verdict depends on the bytes alone, so that it is remembered by their digest.
+    @cvar heads: it wants the heads of a message of HTTP (L{Part.request_head}), and also requests without a body.
+    @ivar changes: it may answer with L{Act.REDACT} or L{Act.REPLACE}. Of what it looks at validators are weakened.
+    @ivar keeps: it may answer with L{Act.QUARANTINE}, so that content has to be kept until it has.
     """
 
     Options: type[Any] = NoOptions  # Any: each inspector has its own dataclass
     members = False
     by_content = False
+    heads = False
+    changes = False
+    keeps = False
 
     def __init__(self, options: Any = None) -> None:  # Any: an instance of C{Options}
         self.options = options
+
+    @property
+    def tag(self) -> bytes | None:
+        """Under which a verdict of now may be remembered: what changes it gives another one. C{None}: not now."""
+        return b""
+
+    def glance(self, part: Part) -> Verdict | None:
+        """Judge by what is known before any content comes; C{None} if there is nothing to say yet."""
+        return None
 
     def look(self, part: Part) -> Look | None:
         """
@@ -107,7 +125,7 @@ class Inspector:
 
         @raise InterceptError: it cannot be looked at; the section says what becomes of it.
         """
-        raise NotImplementedError
+        return None
 
     def close(self) -> None:
         """These settings are not in force any more, and nothing is under way: let go of connections."""

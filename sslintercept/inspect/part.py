@@ -32,13 +32,16 @@ class Part:
     @ivar facts: what is known of the client's connection.
     @ivar name: of the file, if somebody says so; not to be trusted.
     @ivar media_type: as declared, in lower case, without parameters; C{sniffed}: by its first bytes, empty if unknown.
-    @ivar charset: as declared, in lower case.
+    @ivar charset: as declared, in lower case; C{content_type}: all of what was declared, as it was written.
     @ivar length: bytes; C{None} if nobody knows.
     @ivar url: what it is asked of, for HTTP and WebSocket.
     @ivar host: the other end.
     @ivar sender: of a mail; C{recipients} likewise.
     @ivar user: who sends or gets it, as far as a protocol says.
     @ivar parent: the part that it was taken out of.
+    @ivar request_head: of HTTP, its heads as ICAP services want to see them: the target in absolute form, with their
+        empty line, without hop-by-hop fields, and with fields that tell of the content as it is shown: no
+        Content-Encoding that was undone. C{response_head} likewise. Empty for other carriers and for members.
     """
 
     carrier: str
@@ -55,9 +58,12 @@ class Part:
     recipients: tuple[str, ...] = ()
     user: str | None = None
     sniffed: str = ""
+    content_type: str = ""
     method: str = ""
     status: int | None = None
     parent: Part | None = field(default=None, repr=False)
+    request_head: bytes = field(default=b"", repr=False)
+    response_head: bytes = field(default=b"", repr=False)
 
     @property
     def leaves(self) -> bool:
@@ -98,5 +104,8 @@ class Part:
             charset=charset,
             length=length,
             sniffed="",
+            content_type="",
             parent=self,
+            request_head=b"",
+            response_head=b"",
         )

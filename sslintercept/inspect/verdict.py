@@ -76,6 +76,7 @@ class Verdict:
     @ivar reason: the same in words, for logs and pages; nothing secret is in it.
     @ivar engine: which engine said it; C{version}: with which rules.
     @ivar content: what takes the part's place, for L{Act.REPLACE}; C{fields}: of HTTP, the fields of its new head.
+    @ivar marks: of a mail, for L{Act.TAG}: fields that are put in front; C{subject}: what its subject begins with then.
     @ivar answer: of HTTP, what a client is told in the place of our page, for L{Act.BLOCK}.
     """
 
@@ -90,3 +91,5 @@ class Verdict:
     content: bytes | Body | None = None
     fields: tuple[tuple[bytes, bytes], ...] | None = None
     answer: Answer | None = None
+    marks: tuple[tuple[str, str], ...] = ()
+    subject: str = ""

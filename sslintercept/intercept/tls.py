@@ -28,7 +28,7 @@ from sslintercept.errors import (
     TlsError,
     UpstreamError,
 )
-from sslintercept.facts import UNKNOWN, Action, Address, ClientHello, Decision, Facts, Scope
+from sslintercept.facts import REFUSING, UNKNOWN, Action, Address, ClientHello, Decision, Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
@@ -165,7 +165,12 @@ class TlsAccept:
     def _no_hello(self, error: HelloError) -> None:
         """What looked like TLS is none: by policy, and the end on our own port or where it has to be TLS."""
         facts, scope = self._facts, self._facts.scope
-        if scope is not None and self._a.settings.probe.unknown == "tunnel" and not scope.bare and not scope.carries:
+        if (
+            scope is not None
+            and self._a.settings.probe.unknown == "tunnel"
+            and scope.decision.action is not Action.WARN
+            and not (scope.bare or scope.carries)
+        ):
             facts.step("note", error.what)
             self._run(self._tunnel(scope.decision))
             return
@@ -201,7 +206,7 @@ class TlsAccept:
             return
         scope = self._scope(hello)
         decision = scope.decision
-        if decision.action is not Action.BLOCK and a.settings.client_tls.learn:
+        if decision.action not in REFUSING and a.settings.client_tls.learn:
             bypass = a.learned.bypass(facts.client.host, scope.name, a.wall_clock())
             if bypass is not None:
                 facts.step("learned_bypass", bypass.reason)
@@ -313,6 +318,9 @@ class TlsAccept:
         if seen is not None and seen.fault is not None:
             seen = None
         # Only who says that it speaks HTTP is known to speak first; for any other the server must be heard.
+        # Where a page comes first, the origin is not asked for anything before it was read.
+        if scope.decision.action is Action.WARN:
+            order = "client-first"
         if order == "client-first" or (seen is not None and alpn == (HTTP_1_1,)):
             self._with_client(scope, hello, seen, alpn)
             return

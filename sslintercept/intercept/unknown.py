@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from sslintercept.config.schema import Settings
 from sslintercept.errors import InterceptError, PolicyError
-from sslintercept.facts import Action, Facts, Scope
+from sslintercept.facts import REFUSING, Action, Facts, Scope
 from sslintercept.net.route import Router
 from sslintercept.net.vconnection import NetVConnection
 from sslintercept.probe.entrance import Blocked
@@ -43,7 +43,7 @@ class UnknownAcceptor:
         if scope is None:
             where = f"listener {facts.listener}"
             raise PolicyError(f"nobody said where this leads ({what})", where=where, remedy="use CONNECT or SOCKS")
-        if scope.decision.action is Action.BLOCK:
+        if scope.decision.action in REFUSING:
             raise Blocked(scope.decision, scope.destination)
         if scope.bare:
             remedy = f"rule {scope.decision.rule} requires TLS"

@@ -99,7 +99,13 @@ def _terms(dictionary: Dictionary) -> Iterator[tuple[_Term, bytes]]:
 
     def term(text: str) -> _Term:
         words = fold_text(text).lower().encode().split()
-        if not words or words[0] == b"*" or len(text.encode()) > LONGEST // 2 or len(words) > 8:
+        if (
+            not words
+            or not words[0].strip(b"*")
+            or not words[-1].strip(b"*")
+            or len(text.encode()) > LONGEST // 2
+            or len(words) > 8
+        ):
             raise ConfigError(
                 f"the term {text[:40]!r} is empty or too long", where=where, remedy="write one to eight words"
             )

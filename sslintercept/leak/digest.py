@@ -8,6 +8,7 @@ in a file of its own, and both are readable for their owner only.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import sys
 from array import array
@@ -113,13 +114,28 @@ def write_secret(path: Path, data: bytes) -> None:
             raise
 
 
+def store_secret(path: Path, data: bytes) -> None:
+    """
+    The same, for whoever is told of errors in words.
+
+    @raise ConfigError: it cannot be written.
+    """
+    try:
+        write_secret(path, data)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path} ({error.strerror})", where="leak", remedy="name another file") from None
+
+
 def read_secret(path: Path, most: int = 8 + 12 * MOST_ENTRIES + _HEAD.size) -> bytes:
     """
     Read such a file.
 
-    @raise ConfigError: it cannot be read, others can read it too, or it has more than *most* bytes.
+    @raise ConfigError: it cannot be read, is no file, others can read it too, or it has more than *most* bytes.
     """
     try:
+        # Looked at first, because opening a FIFO would wait for somebody to write to it.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"{path} is not a regular file", where="leak", remedy="check the path")
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(most + 1)
@@ -130,3 +146,29 @@ def read_secret(path: Path, most: int = 8 + 12 * MOST_ENTRIES + _HEAD.size) -> b
     if len(data) > most:
         raise ConfigError(f"{path} is too large", where="leak", remedy=f"it may have {most} bytes")
     return data
+
+
+def read_key(path: Path) -> bytes:
+    """
+    Read a key.
+
+    @raise ConfigError: as L{read_secret}, or it is no key: an empty one would make hashes without any.
+    """
+    key = read_secret(path, KEY_BYTES)
+    if len(key) != KEY_BYTES:
+        what = f"{path} is no key: it has {len(key)} bytes, not {KEY_BYTES}"
+        raise ConfigError(what, where="leak", remedy="name the file of the key")
+    return key
+
+
+def read_or_make_key(path: Path) -> tuple[bytes, bool]:
+    """
+    Read a key, or make it where there is no such file; and whether it was made.
+
+    @raise ConfigError: as L{read_key}, or it cannot be written.
+    """
+    if os.path.exists(path):  # not where nobody may look: then it cannot be written, and that is told
+        return read_key(path), False
+    key = make_key()
+    store_secret(path, key)
+    return key, True

@@ -19,7 +19,7 @@ from typing import Final
 
 from sslintercept.errors import ConfigError
 from sslintercept.leak.detector import SURE
-from sslintercept.leak.digest import KEY_BYTES, DigestTable, digest, make_key, pack, read_secret, write_secret
+from sslintercept.leak.digest import DigestTable, digest, pack, read_or_make_key, store_secret
 from sslintercept.leak.fold import fold_text
 from sslintercept.leak.view import Hit, View, words_of
 
@@ -81,6 +81,8 @@ def register(key: bytes, columns: Sequence[str], rows: Iterable[Sequence[str]]) 
     """
     if not 1 <= len(columns) <= MOST_COLUMNS:
         raise ConfigError(f"{len(columns)} columns", where="exact data", remedy=f"register 1 to {MOST_COLUMNS} of them")
+    if len(set(columns)) < len(columns):
+        raise ConfigError("a column is there twice", where="exact data", remedy="name each once")
     cells: dict[int, list[int]] = {}
     begins: set[int] = set()
     lengths: set[int] = set()
@@ -119,7 +121,13 @@ def register(key: bytes, columns: Sequence[str], rows: Iterable[Sequence[str]]) 
 
 
 def register_csv(
-    path: Path, columns: Sequence[str], table: Path, key_file: Path, *, encoding: str = "utf-8-sig"
+    path: Path,
+    columns: Sequence[str],
+    table: Path,
+    key_file: Path,
+    *,
+    encoding: str = "utf-8-sig",
+    delimiter: str = ",",
 ) -> Registered:
     """
     Register columns of a CSV file with a head, into *table*; the key is read from *key_file*, or made.
@@ -128,22 +136,20 @@ def register_csv(
     """
     try:
         with path.open(encoding=encoding, newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, delimiter=delimiter)
             head = next(reader, [])
             missing = [column for column in columns if column not in head]
             if missing:
                 what = f"{path} has no column {', '.join(missing)}"
-                raise ConfigError(what, where="exact data", remedy=f"it has {', '.join(head)[:200]}")
+                told = "".join(each if each.isprintable() else " " for each in ", ".join(head)[:200])
+                raise ConfigError(what, where="exact data", remedy=f"it has {told}")
             places = [head.index(column) for column in columns]
-            if key_file.exists():
-                key = read_secret(key_file, KEY_BYTES)
-            else:
-                key = make_key()
-                write_secret(key_file, key)
+            key, _ = read_or_make_key(key_file)
             made = register(key, columns, ([row[at] if at < len(row) else "" for at in places] for row in reader))
-        write_secret(table, made.packed)
     except (OSError, UnicodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: {error}", where="exact data", remedy="check the file") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: {why}", where="exact data", remedy="check the file") from None
+    store_secret(table, made.packed)
     return made
 
 
@@ -168,6 +174,10 @@ class ExactData:
         self._key, self._table = key, DigestTable(key, packed[4 + size :], where=where)
         self.columns, self.lengths, self.digits_begin = _head(packed[4 : 4 + size], where)
         """of numbers, in digits: others need no hash; and whether cells of several words begin with a digit"""
+        if least > len(self.columns):
+            what = f"{least} columns of a row are asked for, and {len(self.columns)} are registered"
+            raise ConfigError(what, where=where, remedy="ask for fewer, or register more")
+        self.columns += [f"column {more + 1}" for more in range(len(self.columns), MOST_COLUMNS)]
         self.longest: Final = max(self.lengths, default=0)
         self._known: dict[bytes, tuple[int, ...]] = {}
         self._begins: dict[bytes, bool] = {}
@@ -204,7 +214,6 @@ def _head(raw: bytes, where: str) -> tuple[list[str], frozenset[int], bool]:
         digits_begin = bool(head["digits"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError("the head of the table is broken", where=where, remedy="register the table again") from None
-    columns += [f"column {more + 1}" for more in range(len(columns), MOST_COLUMNS)]
     return columns, lengths, digits_begin
 
 

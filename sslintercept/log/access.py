@@ -103,7 +103,7 @@ class ConnectionEntry:
     error: BaseException | None = None
 
 
-DENIALS: Final = frozenset({"blocked", "forbidden", "policy"})
+DENIALS: Final = frozenset({"blocked", "forbidden", "inspected", "policy"})
 """kinds of errors by which we refuse what a client wants, whether it could be had or not"""
 UNOPENED: Final = "tunnel"
 """the last layer of a connection that was relayed as it is, whatever the rules would have allowed"""
@@ -192,6 +192,7 @@ def json_text(text: str | None, limit: int = MAX_TEXT) -> str:
     return "null" if text is None else quoted(text[:limit])
 
 
+CONSENTED: Final = '"consented":true,'
 NO_ERROR: Final = '"error":null'
 
 
@@ -225,7 +226,7 @@ class JsonFormat:
             f'"login":{json_text(facts.login, MAX_WORD)},'
             f'"destination":{json_address(destination)},"stack":{quoted(facts.stack)},'
             f'"rule":{json_text(decision and decision.rule)},"action":{json_text(decision and decision.action.value)},'
-            f'"reason":{json_text(decision and decision.reason)},'
+            f'"reason":{json_text(decision and decision.reason)},{CONSENTED if decision and decision.consented else ""}'
             f'"probe":[{probe}],"mismatch":{json_bool(any(verdict.mismatch for verdict in verdicts))},'
             f'"ja4":{json_text(ja4)},"client_tls":{json_leg(facts.client_tls)},'
             f'"layers":[{",".join(map(json_leg, facts.layers))}],"parent":{json_text(facts.parent)},'

@@ -260,6 +260,8 @@ OTHER_STEPS: Final = (
     Step("tunnel_ended", "lvc", "rvc", "Blind Tunnel ends", "a tunnel ended; detail: bytes each way", arrow=NOTE),
     # refusals and faults
     Step("blocked", "httpsm", "Client", "Send block page", "a rule's page was written; detail: status and rule"),
+    Step("warned", "httpsm", "Client", "Send warning page", "a rule's warning was written; detail: status and rule"),
+    Step("consented", "httpsm", "httpsm", "User continues", "a user has chosen to pass a warning; detail: the rule"),
     Step("dropped", "lvc", "Client", "Close without an answer", "refused where no protocol can say why; the reason"),
     Step("error", "lvc", "rvc", "Error", "something failed; detail: the error's kind", arrow=NOTE),
     Step(

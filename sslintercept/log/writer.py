@@ -64,12 +64,17 @@ class LineWriter:
         path: str,
         notice: Callable[[int], str] = json_notice,
         report: Callable[[str], object] = report_to_log,
+        mode: int = MODE,
+        where: str = "[log] access",
     ) -> None:
         """
+        @param mode: of a file that is made.
+        @param where: the key that names the path, for errors.
         @param notice: makes the line that stands for so many dropped lines.
         @param report: gets a sentence for the operator; called by the writing thread.
         """
         self.path, self.notice, self.report = path, notice, report
+        self._mode, self._where = mode, where
         self.dropped = self.failures = self.undelivered = 0
         self._noticed = 0
         self._lines: deque[str] = deque()
@@ -97,7 +102,7 @@ class LineWriter:
         except OSError as error:
             raise ConfigError(
                 f"cannot append to {self.path} ({error.strerror})",
-                where="[log] access",
+                where=self._where,
                 remedy="make the file writable for the user who runs the proxy",
             ) from error
         self._thread = Thread(target=self._run, name=f"log {self.path}", daemon=True)
@@ -202,7 +207,7 @@ class LineWriter:
         """@raise OSError: it cannot be opened; a pipe that nobody reads is such a case, and never waited for."""
         if self.path == "-":
             return STDOUT
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, self._mode)
         os.set_blocking(fd, True)
         return fd
 

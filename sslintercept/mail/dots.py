@@ -94,3 +94,49 @@ class Content:
         self._at = at
         self.done = at is _At.END
         return b"".join(pieces), here
+
+
+class Stuffed:
+    """
+    Puts the dot-stuffing on again, for a content that was held, or replaced.
+
+    @param checked: read what comes out as every receiver might read it, so that no content of others can end the
+        message early.
+    """
+
+    __slots__ = ("_check", "_tail")
+
+    def __init__(self, checked: bool) -> None:
+        self._check = Content() if checked else None
+        self._tail = b"\r\n"  # that of the command
+        """the last two bytes of the content"""
+
+    def feed(self, data: bytes) -> bytes:
+        """
+        The next bytes of the content, as they are sent.
+
+        @raise AmbiguousEnd: nobody could say where the message ends.
+        """
+        before = self._tail
+        whole = before + data
+        self._tail = whole[-2:]
+        # A dot right behind what was sent before counts, one within it was looked at.
+        out = whole.replace(b"\r\n.", b"\r\n..")[len(before) :]
+        self._look(out)
+        return out
+
+    def end(self) -> bytes:
+        """
+        What ends the message, behind the end of its last line.
+
+        @raise AmbiguousEnd: likewise.
+        """
+        out = b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
+        self._look(out, True)
+        return out
+
+    def _look(self, out: bytes, end: bool = False) -> None:
+        if self._check is not None:
+            self._check.feed(out)
+            if self._check.done is not end:
+                raise AmbiguousEnd("a lone dot within a message")

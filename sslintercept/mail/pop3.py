@@ -4,6 +4,9 @@ Watches POP3 (RFC 1939, 2449, 2595, 5034, 6856).
 Both directions pass as they come: lines when they are whole, messages at once. A queue of what was asked tells which
 command an answer belongs to, and so whether lines follow it and what they are. What TOP gives is a message too, but
 only its beginning, so as a part it is never whole.
+
+Where a gate decides about a message its answer waits, with everything behind it, until something of it may pass; until
+then it can still become C{-ERR}. Later only cutting the connection says that it is not whole.
 """
 
 from __future__ import annotations
@@ -13,7 +16,11 @@ from typing import Final
 
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import MAX_REFUSED, Part, PartSink, Terms, Wires
+from sslintercept.dialogue.passage import Passage
+from sslintercept.dialogue.watcher import MAX_REFUSED, Cut, Part, Terms, Wires
+from sslintercept.dialogue.words import refusal
+from sslintercept.errors import InspectedError
+from sslintercept.mail.dots import Stuffed
 from sslintercept.mail.login import Login, shown
 
 MAX_COMMAND: Final = 2048
@@ -117,9 +124,15 @@ class Pop3Watcher:
         self._user: str | None = None
         self._dotted: Dotted | None = None
         """the answer that is coming in"""
-        self._sink: PartSink | None = None
+        self._message: Passage | None = None
         self._whole = False
         """the part is the whole message"""
+        self._opening = b""
+        """the first line of an answer that a gate holds"""
+        self._stuffed = Stuffed(False)
+        """content on its way from a gate to the client"""
+        self._waits = False
+        """the answer is complete, and a gate has it"""
         self._capabilities: bytes | None = None
 
     # what comes from the client
@@ -182,9 +195,9 @@ class Pop3Watcher:
         self._queue.append(_Asked(verb, own=answer))
         self._flush()
 
-    def client_ended(self) -> bool:
+    def client_ended(self, clean: bool = True) -> bool:
         """See L{sslintercept.dialogue.watcher.Watcher}."""
-        if not self._over and (line := self._commands.rest()):
+        if clean and not self._over and (line := self._commands.rest()):
             self._read_command(line)
         return True
 
@@ -193,7 +206,11 @@ class Pop3Watcher:
     def from_server(self, data: bytes) -> None:
         """Bytes of the server."""
         self._answers.feed(data)
-        while not self._over:
+        self._hear()
+
+    def _hear(self) -> None:
+        """Go on with what the server said."""
+        while not self._over and not self._waits:
             if self._dotted is not None:
                 piece = self._answers.take()
                 if not piece:
@@ -209,10 +226,13 @@ class Pop3Watcher:
                 return
             self._read_answer(line)
 
-    def server_ended(self) -> None:
+    def server_ended(self, clean: bool = True) -> bool:
         """See L{sslintercept.dialogue.watcher.Watcher}."""
-        if not self._over and (line := self._answers.rest()):
+        if self._waits:
+            return False
+        if clean and not self._over and (line := self._answers.rest()):
             self._read_answer(line)
+        return True
 
     def _read_answer(self, line: bytes) -> None:
         """The first line of an answer, which is the only one of most."""
@@ -241,7 +261,9 @@ class Pop3Watcher:
             self._over = True
         if good and asked.long:
             self._begin(asked)
-        if not self._over:
+        if self._withheld:
+            self._opening = line
+        elif not self._over:
             self._wires.to_client(line)
         if self._dotted is None:
             self._flush()
@@ -256,7 +278,11 @@ class Pop3Watcher:
         if asked.verb in (b"RETR", b"TOP"):
             name = shown(asked.argument)[:MAX_NAME]
             name = name.partition(" ")[0] + " top" if asked.verb == b"TOP" else name
-            self._sink = self._wires.part(Part("pop3", "message", name, False, self._user))
+            part = Part("pop3", "message", name, False, self._user)
+            self._stuffed = Stuffed(False)
+            self._message = Passage(
+                self._wires, part, passes=self._passes, replaces=self._passes, ends=self._message_ends
+            )
             self._whole = asked.verb == b"RETR"
         elif asked.verb == b"CAPA":
             self._capabilities = b""
@@ -265,37 +291,67 @@ class Pop3Watcher:
         """Take what of C{data} belongs to the answer."""
         content, taken = dotted.feed(data)
         self._answers.give_back(len(data) - taken)
-        if self._sink is not None and content:
-            self._sink.write(content)
+        message = self._message
+        if message is not None:
+            message.write(content)
         if self._capabilities is not None:
             self._capabilities = (self._capabilities + content)[:MAX_CAPABILITIES]
         if dotted.done:
             self._dotted = None
-            sink, self._sink = self._sink, None
-            if sink is not None:
-                sink.finish(self._whole)
+            if message is not None:
+                message.finish(self._whole)
+                self._waits = message.waits
+                self._message = message if self._waits else None
             capabilities, self._capabilities = self._capabilities, None
             if capabilities is not None and self._clear:
                 offered = b"STLS" in (line.strip().upper() for line in capabilities.split(b"\n"))
                 self._over = not self._wires.offered(offered) or self._over
-        if not self._over:
+        if not self._over and (message is None or not message.gated):
             self._wires.to_client(data[:taken])
         if dotted.done:
             self._flush()
 
+    def _passes(self, data: bytes) -> None:
+        """A gate lets this through."""
+        opening, self._opening = self._opening, b""
+        self._wires.to_client(opening + self._stuffed.feed(data))
+
+    def _message_ends(self, error: InspectedError | None) -> None:
+        """A gate has ended."""
+        opening, self._opening = self._opening, b""
+        if error is None:
+            self._wires.to_client(opening + self._stuffed.end())
+        elif opening:
+            self._wires.to_client(refusal("pop3", error.category, error.event))
+        else:
+            self._refuse(error.what, b"", error)
+        if self._waits:
+            self._waits, self._message = False, None
+            self._flush()
+            self._hear()
+
+    @property
+    def _withheld(self) -> bool:
+        """The client lacks something of a message."""
+        return self._message is not None and self._message.gated
+
     def _flush(self) -> None:
         """Say what we have to answer, as far as its turn has come."""
-        while not self._over and self._dotted is None and self._queue and self._queue[0].own:
+        while not (self._over or self._waits or self._dotted) and self._queue and self._queue[0].own:
             self._wires.to_client(self._queue.popleft().own)
 
     # the end
 
-    def _refuse(self, why: str, say: bytes) -> None:
+    def _refuse(self, why: str, say: bytes, error: InspectedError | None = None) -> None:
+        cut = Cut.BOTH if self._withheld or error is not None else Cut.NOBODY
         self.ended()
-        self._wires.refuse(why, say)
+        self._wires.refuse(why, say, error=error, cut=cut)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
         """Not POP3 any more."""
+        if self._withheld:
+            self._refuse(f"{why}, and a message is held", b"")
+            return
         self.ended()
         self._wires.opaque(why)
         self._wires.to_server(of_client + self._commands.rest())
@@ -304,6 +360,6 @@ class Pop3Watcher:
     def ended(self) -> None:
         """Nothing more comes; a message under way has broken off."""
         self._over = True
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.finish(False)
+        message, self._message = self._message, None
+        if message is not None:
+            message.abort()

@@ -12,7 +12,11 @@ the conversation: a line that does not end in CRLF, a lone dot beside a bare lin
 chunk for a server that did not offer CHUNKING, or one without a size. When the two disagree after all, the next 3xx
 reply meets a command that cannot have it, and the rest is opaque.
 
-An inspector gets content before the server does, and its end before the server gets that.
+A sink gets content before the server does, and its end before the server gets that. Where a gate decides about a
+message (L{sslintercept.dialogue.watcher.PartGate}) the server gets what the gate releases, and the end of the message
+only when the gate has ended; whatever the client says behind it waits so long. Of content in chunks the server gets
+chunks of ours, so that a refused message can be taken back with RSET. Behind DATA nothing can be taken back: the
+server's connection is cut where the message is not complete, and with it the conversation ends.
 """
 
 from __future__ import annotations
@@ -26,9 +30,12 @@ from types import MappingProxyType
 from typing import Final
 
 from sslintercept.dialogue.gate import Gate
-from sslintercept.dialogue.lines import Lines, LineTooLong
-from sslintercept.dialogue.watcher import MAX_REFUSED, Part, PartSink, Terms, Wires
-from sslintercept.mail.dots import AmbiguousEnd, Content
+from sslintercept.dialogue.lines import PIECE, Lines, LineTooLong
+from sslintercept.dialogue.passage import Passage
+from sslintercept.dialogue.watcher import MAX_REFUSED, Cut, Part, Terms, Wires
+from sslintercept.dialogue.words import refusal
+from sslintercept.errors import InspectedError
+from sslintercept.mail.dots import AmbiguousEnd, Content, Stuffed
 from sslintercept.mail.login import Login, shown
 
 MAX_COMMAND: Final = 4096
@@ -47,6 +54,8 @@ MAX_RECIPIENTS: Final = 4096
 MAX_RECIPIENT_BYTES: Final = 256 * 1024
 """Of the recipients of one message."""
 MAX_CHUNK_DIGITS: Final = 18
+MAX_SWALLOWED: Final = 128 * 1024 * 1024
+"""Bytes of a refused mail that are read on, for its client listens only when it has sent everything."""
 
 MUST_TLS: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
 TOO_MANY_RECIPIENTS: Final = b"452 4.5.3 Too many recipients\r\n"
@@ -58,6 +67,9 @@ NO_CHUNKS: Final = b"503 5.5.1 CHUNKING was not offered\r\n"
 NO_SIZE: Final = b"501 5.5.4 The size of a chunk is a number\r\n"
 SMUGGLED: Final = b"554 5.6.0 A lone dot stands beside a bare CR or LF\r\n"
 OVERRUN: Final = b"421 4.3.2 Too many commands\r\n"
+CHUNK_TAKEN: Final = b"250 2.0.0 Ok\r\n"
+CLOSES: Final = b"421 4.7.0 This session ends here\r\n"
+LEFT: Final = b"421 4.4.2 The server has left\r\n"
 BROKEN: Final = b"421 4.3.0 The reply of the server is too long\r\n"
 
 _BEFORE_TLS: Final = frozenset((b"EHLO", b"HELO", b"LHLO", b"NOOP", b"RSET", b"QUIT", b"STARTTLS"))
@@ -83,30 +95,7 @@ class _Stage(Enum):
     RESPONSE = "it says one line of SASL"
     CONTENT = "it sends the content of a message"
     CHUNK = "it sends a chunk"
-
-
-class _Message:
-    """
-    Content on its way to whoever wants to see it.
-
-    @ivar open: its end has not come, and it was not given up.
-    """
-
-    __slots__ = ("_sink", "open")
-
-    def __init__(self, sink: PartSink | None) -> None:
-        self._sink = sink
-        self.open = True
-
-    def write(self, data: bytes) -> None:
-        if self.open and self._sink is not None and data:
-            self._sink.write(data)
-
-    def finish(self, whole: bool) -> None:
-        if self.open:
-            self.open = False
-            if self._sink is not None:
-                self._sink.finish(whole)
+    HELD = "its message is complete, and a gate has it"
 
 
 @dataclass(slots=True, eq=False)
@@ -121,8 +110,10 @@ class _Asked:
     address: str = ""
     own: bytes = b""
     """the reply, where it is ours: the server was not asked"""
-    message: _Message | None = None
-    """that a chunk belongs to"""
+    message: Passage | None = None
+    """that it belongs to"""
+    silent: bool = False
+    """the client is not told: the command was ours"""
     replies: int = 0
     """of C{end}: those still to come, once the first one is there"""
 
@@ -160,8 +151,16 @@ class SmtpWatcher:
         self._recipients: list[str] = []
         self._recipient_bytes = 0
 
-        self._message: _Message | None = None
+        self._message: Passage | None = None
         """that the client is at"""
+        self._stuffed = Stuffed(True)
+        """content on its way from a gate to the server"""
+        self._next_chunk = bytearray()
+        """likewise, in chunks: what will be the next one"""
+        self._fault = b""
+        """what the server said to such a chunk, if it did not take it"""
+        self._swallowed = 0
+        """bytes of a refused message"""
         self._content = Content()
         self._left = 0
         """bytes of a chunk still to come"""
@@ -206,6 +205,8 @@ class SmtpWatcher:
                     return
                 self._read_chunk(piece)
                 continue
+            if self._stage is _Stage.HELD:
+                return
             if self._stage is _Stage.WAIT:
                 if len(self._commands) > MAX_AHEAD:
                     self._refuse("the client does not wait for a reply", NOT_YET)
@@ -222,9 +223,13 @@ class SmtpWatcher:
             new = b""
             self._read_line(line)
 
-    def client_ended(self) -> bool:
+    def client_ended(self, clean: bool = True) -> bool:
         """See L{sslintercept.dialogue.watcher.Watcher}."""
-        if not self._over and self._stage is not _Stage.WAIT and (line := self._commands.rest()):
+        if self._over or not clean:
+            return True
+        if self._stage is _Stage.HELD:
+            return False
+        if self._stage is not _Stage.WAIT and (line := self._commands.rest()):
             self._read_line(line, line.removesuffix(b"\r"))
         return self._over or not len(self._commands)
 
@@ -326,9 +331,10 @@ class SmtpWatcher:
             return
         else:
             if self._message is None:
-                self._message = self._begin(*self._expected())
-            if not self._over:
-                self._ask(line, _Asked(b"end" if self._last else b"BDAT", message=self._message))
+                self._begin(*self._expected(), chunks=True)
+            message = self._message
+            if not self._over and message is not None and not message.gated:
+                self._ask(line, _Asked(b"end" if self._last else b"BDAT", message=message))
         self._stage = _Stage.CHUNK
 
     def _read_chunk(self, piece: bytes) -> None:
@@ -340,12 +346,30 @@ class SmtpWatcher:
             return
         message = self._message
         if message is not None:
+            self._swallows(message, len(piece))
             message.write(piece)
+            if message.gated:
+                if not self._left and not self._over:
+                    self._chunk_said(message)
+                return
             if self._last and not self._left and not self._over:
                 self._message = None
                 message.finish(True)
         if piece and not self._over:
             self._wires.to_server(piece)
+
+    def _chunk_said(self, message: Passage) -> None:
+        """A chunk of a message that goes through a gate is complete: the server has not heard of it."""
+        if not self._last:
+            own = CHUNK_TAKEN if message.refused is None else self._refusal(message.refused)
+            self._queue.append(_Asked(b"", own=own))
+            self._flush()
+            return
+        message.finish(True)
+        if message.refused is not None:
+            self._take_back(self._refusal(message.refused))
+        elif message.waits and not self._over:
+            self._stage = _Stage.HELD
 
     def _read_content(self, data: bytes) -> None:
         """Take what of C{data} belongs to the message."""
@@ -355,16 +379,97 @@ class SmtpWatcher:
             self._refuse(f"{error} may end the message (SMTP smuggling)", SMUGGLED)
             return
         self._commands.give_back(len(data) - taken)
-        message = self._message
-        if message is not None:
-            message.write(content)
-            if self._content.done and not self._over:
-                self._message = None
-                message.finish(True)
-        if self._content.done:
+        message, done = self._message, self._content.done
+        if done:
             self._stage = _Stage.COMMAND
+        if message is not None:
+            self._swallows(message, len(content))
+            message.write(content)
+            if done and not self._over:
+                self._message = message if message.gated else None
+                message.finish(True)
+                if message.refused is not None:
+                    self._cut(message.refused)
+                elif message.waits and not self._over:
+                    self._stage = _Stage.HELD
+            if message.gated:
+                return
         if not self._over:
             self._wires.to_server(data[:taken])
+
+    # a message that goes through a gate
+
+    def _swallows(self, message: Passage, size: int) -> None:
+        """So many bytes of it go nowhere, if it was refused."""
+        if message.refused is not None:
+            self._swallowed += size
+            if self._swallowed > MAX_SWALLOWED:
+                self._cut(message.refused)
+
+    def _content_passes(self, data: bytes) -> None:
+        try:
+            self._wires.to_server(self._stuffed.feed(data))
+        except AmbiguousEnd as error:
+            self._refuse(f"{error} may end the message (SMTP smuggling)", SMUGGLED, cut=True)
+
+    def _content_ends(self, error: InspectedError | None) -> None:
+        """The gate of DATA has ended."""
+        if error is not None:
+            if self._stage is _Stage.HELD:
+                self._cut(error)
+            return
+        self._message = None
+        try:
+            self._wires.to_server(self._stuffed.end())
+        except AmbiguousEnd as ambiguous:
+            self._refuse(f"{ambiguous} may end the message (SMTP smuggling)", SMUGGLED, cut=True)
+            return
+        self._continue()
+
+    def _chunk_passes(self, data: bytes) -> None:
+        self._next_chunk += data
+        if len(self._next_chunk) >= PIECE:
+            self._say_chunk(b"", _Asked(b"BDAT", silent=True))
+
+    def _chunks_end(self, error: InspectedError | None) -> None:
+        """The gate of BDAT has ended."""
+        if error is not None:
+            if self._stage is _Stage.HELD:
+                self._take_back(self._refusal(error))
+        elif self._fault:
+            self._take_back(self._fault)
+        else:
+            self._message = None
+            self._say_chunk(b" LAST", _Asked(b"end"))
+            self._continue()
+
+    def _say_chunk(self, last: bytes, asked: _Asked) -> None:
+        chunk, self._next_chunk = bytes(self._next_chunk), bytearray()
+        if not self._fault:
+            self._ask(b"BDAT %d%b\r\n%b" % (len(chunk), last, chunk), asked)
+
+    def _take_back(self, reply: bytes) -> None:
+        """What the server has got of the message in chunks is forgotten, and the client gets this reply."""
+        self._message = None
+        self._next_chunk.clear()
+        self._queue.append(_Asked(b"end", own=reply))
+        self._ask(b"RSET\r\n", _Asked(b"RSET", silent=True))
+        self._flush()
+        self._continue()
+
+    def _continue(self) -> None:
+        """Go on with what the client has said meanwhile, if that waited."""
+        if self._stage is _Stage.HELD and not self._over:
+            self._stage = _Stage.COMMAND
+            self._advance(b"")
+
+    def _refusal(self, error: InspectedError) -> bytes:
+        return refusal(self._carrier, error.category, error.event)
+
+    def _cut(self, error: InspectedError) -> None:
+        """The server waits for the rest of a content that does not come: there is no other way out of DATA."""
+        replies = self._refusal(error) * (len(self._recipients) if self._carrier == "lmtp" else 1)
+        self._refuse(error.what, replies + CLOSES, error=error, cut=True)
 
     # what comes from the server
 
@@ -381,10 +486,13 @@ class SmtpWatcher:
         if not self._over and b"\0" in data[data.rfind(b"\n") + 1 :]:
             self._lost("the server does not speak SMTP")
 
-    def server_ended(self) -> None:
+    def server_ended(self, clean: bool = True) -> bool:
         """See L{sslintercept.dialogue.watcher.Watcher}."""
-        if not self._over and (line := self._replies.rest()):
+        if clean and not self._over and (line := self._replies.rest()):
             self._read_reply(line)
+        if not self._over and self._withheld:
+            self._refuse("the server has left, and a message is held", LEFT, cut=True)
+        return True
 
     def _read_reply(self, line: bytes) -> None:
         """One line of a reply; only the last one counts, but for EHLO."""
@@ -403,7 +511,8 @@ class SmtpWatcher:
                     {b"STARTTLS", b"CHUNKING"}.intersection((match[3] or b"").upper().split(None, 1)[:1])
                 )
         if self._code:
-            self._wires.to_client(line)
+            if asked is None or not asked.silent:
+                self._wires.to_client(line)
         elif asked is not None:
             self._settle(asked, code, line)
         elif code == b"421":
@@ -417,6 +526,15 @@ class SmtpWatcher:
             self._lost(f"the server asks for more behind a command that has no more ({code.decode()})", of_server=line)
             return
         waited = self._stage is _Stage.WAIT
+        if asked.silent and code == b"421":
+            self._refuse("the server leaves", line, cut=True)
+            return
+        if asked.message is not None and asked.message is self._message and asked.verb == b"end" and self._withheld:
+            # Before the end of the message: it gives up, or is no server.
+            self._refuse("the server replies to a message that is held", line, cut=True)
+            return
+        if asked.silent and asked.verb == b"BDAT" and code[:1] != b"2":
+            self._fault = self._fault or line
         if asked.verb == b"STARTTLS":
             self._stage = _Stage.COMMAND
             agreed = code == b"220"
@@ -426,7 +544,8 @@ class SmtpWatcher:
             done = asked.verb not in _REPLIES or _REPLIES[asked.verb](self, asked, code)
             if self._over:
                 return
-            self._wires.to_client(line)
+            if not asked.silent:
+                self._wires.to_client(line)
         if done:
             self._queue.popleft()
             self._flush()
@@ -438,7 +557,11 @@ class SmtpWatcher:
     def _flush(self) -> None:
         """Say what we have to answer, as far as its turn has come."""
         while not self._over and self._queue and self._queue[0].own:
-            self._wires.to_client(self._queue.popleft().own)
+            asked = self._queue.popleft()
+            own = asked.own
+            if asked.verb == b"end":
+                own *= max(len(self._recipients), 1) if self._carrier == "lmtp" else 1
+            self._wires.to_client(own)
 
     # what a reply means: each says whether it was the last one to its command
 
@@ -487,13 +610,14 @@ class SmtpWatcher:
         self._give_up()
         asked.verb = b"end"
         self._stage, self._content = _Stage.CONTENT, Content()
-        self._message = self._begin(self._sender, self._recipients)
+        self._begin(self._sender, self._recipients)
+        asked.message = self._message
         return False
 
     def _chunk_taken(self, asked: _Asked, code: bytes) -> bool:
         """The rest of a message of which the server refused a chunk goes nowhere."""
         if code[:1] != b"2" and asked.message is not None:
-            asked.message.finish(False)
+            asked.message.abort()
         return True
 
     def _ended(self, asked: _Asked, code: bytes) -> bool:
@@ -522,23 +646,36 @@ class SmtpWatcher:
                 recipients.append(asked.address)
         return sender, recipients
 
-    def _begin(self, sender: str | None, recipients: list[str]) -> _Message:
+    def _begin(self, sender: str | None, recipients: list[str], chunks: bool = False) -> None:
         part = Part(self._carrier, "message", "", True, self._user, sender or "", tuple(recipients))
-        return _Message(self._wires.part(part))
+        self._stuffed, self._fault, self._swallowed = Stuffed(True), b"", 0
+        self._next_chunk.clear()
+        passes = self._chunk_passes if chunks else self._content_passes
+        ends = self._chunks_end if chunks else self._content_ends
+        self._message = Passage(self._wires, part, passes=passes, replaces=passes, ends=ends)
 
     def _give_up(self) -> None:
         message, self._message = self._message, None
         if message is not None:
-            message.finish(False)
+            message.abort()
+
+    @property
+    def _withheld(self) -> bool:
+        """The server lacks something of a message."""
+        return self._message is not None and self._message.gated
 
     # the end
 
-    def _refuse(self, why: str, say: bytes) -> None:
+    def _refuse(self, why: str, say: bytes, error: InspectedError | None = None, cut: bool = False) -> None:
+        whose = Cut.SERVER if cut or self._withheld else Cut.NOBODY
         self.ended()
-        self._wires.refuse(why, say)
+        self._wires.refuse(why, say, error=error, cut=whose)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
         """Not SMTP any more."""
+        if self._withheld:
+            self._refuse(f"{why}, and a message is held", LEFT, cut=True)
+            return
         self.ended()
         self._wires.opaque(why)
         of_client += self._commands.rest()

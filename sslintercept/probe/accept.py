@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sslintercept.errors import ClientError, InterceptError, PolicyError, TimedOut
-from sslintercept.facts import Action, Decision, Facts, Scope, Verdict
+from sslintercept.facts import REFUSING, Action, Decision, Facts, Scope, Verdict
 from sslintercept.net.upstream import Secured
 from sslintercept.net.vconnection import NEVER, NetVConnection
 from sslintercept.probe.port import greets_first, hint_of
@@ -187,6 +187,8 @@ class Probe:
         """opens the way to the server of a tunnel, with TLS on it if TLS stands around the client's layer"""
         self.settle: Callable[[Facts], Decision | None] = lambda facts: None
         """asked for the last word of the rules when a tunnel turns out to carry no TLS"""
+        self.foreign: set[str] = set()
+        """verdicts that plugins serve: what rules refuse does not come to them"""
 
     def register(self, acceptor: Acceptor, replace: bool = False) -> None:
         """
@@ -221,7 +223,8 @@ class Probe:
             if verdict.protocol != "tls":
                 if not scope.decided:
                     self._decide(facts, scope)
-                if scope.decision.action is Action.TUNNEL:
+                action = scope.decision.action
+                if action is Action.TUNNEL or (action in REFUSING and verdict.protocol in self.foreign):
                     acceptor = None
             acceptor = acceptor or self.acceptors.get("unknown")
         if acceptor is None:
@@ -300,6 +303,10 @@ class ProbeAccept:
         vc.resumeProducing()
         if self._carries is not None:
             return  # both sides have agreed that a ClientHello comes next; nothing else passes
+        if scope is not None and scope.decision.action is Action.WARN:
+            # Nobody hears the server before a page was read; where it would speak first, there will be none.
+            self._look(silent=greets_first(self._port, secure=self._secure))
+            return
         server = hung(vc)
         bare = server is None or (self._secure and server.secured is None)
         if greets_first(self._port, secure=self._secure):

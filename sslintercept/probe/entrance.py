@@ -39,7 +39,7 @@ class Entered(NamedTuple):
 
     scope: Scope
     server: NetVConnection | None
-    """the way to it; C{None} where an idle verified connection proves that it can be reached"""
+    """the way to it; C{None} where an idle verified connection proves that it can be reached, or a page comes first"""
 
 
 class Entrance:
@@ -73,8 +73,10 @@ class Entrance:
         """
         Ask the rules.
 
-        @raise Blocked: one says so.
+        @raise Blocked: one says so, or warns of the tunnel that this is said in: what is inside of it is no page.
         """
+        if facts.scope is not None and facts.scope.decision.action is Action.WARN:
+            raise Blocked(facts.scope.decision, facts.scope.destination)
         facts.destination = destination
         # What is inside is another layer: nothing is known of it yet.
         facts.server_name = facts.client_hello = facts.protocol = UNKNOWN
@@ -105,6 +107,8 @@ class Entrance:
         scope = self.decide(facts, destination)
         if outer is None and scope.decision.action is Action.INTERCEPT and self._ready(facts, destination):
             return Entered(scope, None)
+        if outer is None and scope.decision.action is Action.WARN:
+            return Entered(scope, None)  # nobody is reached before the user has read the page
         server = None
         if outer is not None:
             scope.asked, scope.login = proxy, login

@@ -51,6 +51,8 @@ class RuleSettings(Matching, Protocol):
     def cache(self) -> bool: ...
     @property
     def pin(self) -> float | None: ...
+    @property
+    def warn_for(self) -> float: ...
 
 
 def place(kind: str, settings: Matching) -> str:
@@ -81,6 +83,7 @@ class Rule(NamedTuple):
     line: int
     cache: bool
     pin: float
+    warn_for: float
 
     @classmethod
     def of(cls, settings: RuleSettings, sites: Sites) -> Rule:
@@ -97,6 +100,7 @@ class Rule(NamedTuple):
                 settings.line,
                 settings.cache,
                 settings.pin or 0.0,
+                settings.warn_for,
             )
         except ValueError as error:
             raise ConfigError(str(error), where=place("rule", settings), remedy="correct this rule") from error
@@ -112,6 +116,7 @@ class Rule(NamedTuple):
             self.dns_answer,
             self.cache,
             self.pin,
+            self.warn_for,
         )
 
 
@@ -123,14 +128,16 @@ class Rules:
     @ivar needs: the attributes of L{Facts} that a rule may wait for. Without C{"server_name"} and C{"client_hello"}
         in it, a decision never has to wait for a ClientHello.
     @ivar by_url: whether a rule may say something else of a request than of its connection.
+    @ivar warned: for each rule that warns, the seconds for which it is not asked again.
     """
 
-    __slots__ = ("by_url", "needs", "rules")
+    __slots__ = ("by_url", "needs", "rules", "warned")
 
     def __init__(self, rules: Sequence[RuleSettings], sites: Sites = NOTHING_LISTED) -> None:
         """@raise ConfigError: a rule cannot be used."""
         self.rules = tuple(Rule.of(rule, sites) for rule in rules)
         self.by_url = any(condition.name == CATEGORY for rule in self.rules for condition in rule.match.conditions)
+        self.warned = {rule.name: rule.warn_for for rule in self.rules if rule.action is Action.WARN}
         self.needs: frozenset[str] = frozenset().union(*(rule.match.needs for rule in self.rules))
 
     def decide(self, facts: Facts, final: bool = False) -> Decision | None:

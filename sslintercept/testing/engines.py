@@ -77,8 +77,8 @@ def clamd(folder: Path, port: int, most: str = "1M") -> Iterator[Path]:
     base.mkdir()
     (base / "own.ndb").write_text(f"Eicar-Test:0:0:{EICAR.hex()}\n")
     config.write_text(
-        f"Foreground yes\nLocalSocket {sock}\nTCPSocket {port}\nTCPAddr 127.0.0.1\nDatabaseDirectory {base}\n"
-        f"TemporaryDirectory {folder}\nUser {USER}\nMaxThreads 4\nStreamMaxLength {most}\n"
+        f"Foreground yes\nPidFile {folder}/clamd.pid\nLocalSocket {sock}\nTCPSocket {port}\nTCPAddr 127.0.0.1\n"
+        f"DatabaseDirectory {base}\nTemporaryDirectory {folder}\nUser {USER}\nMaxThreads 4\nStreamMaxLength {most}\n"
     )
     with running(["clamd", "-c", str(config)], folder / "clamd.log", lambda: answers(port)):
         yield sock

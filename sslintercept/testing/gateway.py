@@ -34,6 +34,7 @@ from sslintercept.dialogue.session import Offers, PartHandler
 from sslintercept.dialogue.watcher import Part
 from sslintercept.dns.answer import Answer
 from sslintercept.errors import ConnectError, ResolveError, UpstreamError
+from sslintercept.event.record import Event
 from sslintercept.facts import Address, Facts, Side
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, site_lists
@@ -55,6 +56,7 @@ from sslintercept.testing.store import MemoryStore
 from sslintercept.testing.talk import Kept
 from sslintercept.tls.authority import Authority
 from sslintercept.tls.leaf import LeafSource
+from sslintercept.worker.pool import Workers
 
 LISTENER = "proxy"
 OWN_NAMES = ("proxy.test", "127.0.0.1")
@@ -250,6 +252,10 @@ class Table:
         """The same for those who ask us for names."""
         return ["192.0.2.7"]
 
+    def query(self, name: str, rtype: int, deadline: float) -> Deferred[Answer]:
+        """Nobody is asked."""
+        return fail(ResolveError("nobody knows", where="a test", remedy="none"))
+
     def raw(self, name: bytes, rtype: int, cls: int, deadline: float, *, flags: int, signed: bool) -> Deferred[Answer]:
         """Never asked."""
         return fail(ResolveError("nobody knows", where="a test", remedy="none"))
@@ -267,19 +273,59 @@ class Collector:
         return self._parts[-1]
 
 
+class MemoryCopies:
+    """
+    A quarantine in memory.
+
+    @ivar kept: the contents by their ids.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def keep(self, content: Iterable[bytes], event: Event) -> Deferred[str]:
+        """Keep it at once (L{sslintercept.event.quarantine.Quarantine.keep})."""
+        self.kept[event.id] = b"".join(content)
+        return succeed(event.id)
+
+
+class MemoryEvents:
+    """
+    Collects what is told (L{sslintercept.event.log.EventLog}).
+
+    @ivar told: the events so far.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.quarantine = MemoryCopies()
+
+    def tell(self, event: Event) -> None:
+        """Keep it."""
+        self.told.append(event)
+
+    def tell_with_copy(self, event: Event, content: Iterable[bytes]) -> Deferred[str]:
+        """Keep both."""
+        kept = self.quarantine.keep(content, event)
+        self.tell(replace(event, quarantine=event.id))
+        return kept
+
+
 class MemoryGateway:
     """
     A process in memory: one generation of settings, everything it makes, and the log of it.
 
     @param ini: the settings as text; what it does not say has its default.
+    @param handlers: of parts, beside the one that keeps them.
     @ivar log: the access log, parsed.
     @ivar sequences: the recorded steps of each connection, in the order of their beginnings.
     @ivar facts: and what was known of it.
     @ivar store: what the cache keeps, if C{[cache] path} is set.
+    @ivar events: what inspectors told, and the copies that were kept.
     @ivar parts: every message and file that passed, with its content.
     """
 
-    def __init__(self, loop: Loop, ini: str = "") -> None:
+    def __init__(self, loop: Loop, ini: str = "", handlers: Iterable[PartHandler] = ()) -> None:
         self.loop = loop
         self.handler = loop.handler
         settings = settings_of(ini)
@@ -292,10 +338,11 @@ class MemoryGateway:
         self.authority = self.ca = _authority(_folder())
         self.keylog: Callable[[bytes], object] | None = None
         self.names: Iterable[str] = OWN_NAMES
-        self.part_handlers: Iterable[PartHandler] = [Collector(self.parts)]
+        self.part_handlers: Iterable[PartHandler] = [Collector(self.parts), *handlers]
         self.offers = Offers()
         self.expectations = Expectations()
         self.cookies = Cookies(b"memory")
+        self.events = MemoryEvents()
         self.resolver = Table()
         self.answers = AnswerTable(stale=0.0, strip_ech=True)
         self.asked = Counters()
@@ -316,7 +363,9 @@ class MemoryGateway:
                 memory=settings.cache.memory,
                 largest=settings.cache.largest,
             )
+        self.workers = Workers(loop.handler, 1)
         self.gateway = Gateway(self.settings, self)
+        self.inspection = self.gateway.inspection
         self.pool = self.gateway.pool
         self.learned = self.gateway.learned
         self.proxy = self.gateway.proxy
@@ -340,6 +389,10 @@ class MemoryGateway:
     def in_thread(self, call: Callable[[], bool]) -> Deferred[bool]:
         """There are no threads in memory."""
         return succeed(call())
+
+    def secret(self, name: str) -> bytes:
+        """The same in all gateways, as in all processes."""
+        return name.encode().ljust(32, b".")
 
     def wall_clock(self) -> float:
         """Seconds since the epoch; they pass when the loop's do."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from sslintercept.dialogue.watcher import MakeWatcher, Part, Terms, Watcher
+from sslintercept.dialogue.watcher import Cut, MakeWatcher, Part, PartGate, PartSink, Terms, Watcher
+from sslintercept.errors import InspectedError
 
 PLAIN = Terms()
 
@@ -36,10 +37,19 @@ class Talk:
     @ivar server: every byte handed on to the server; C{client}: to the client.
     @ivar parts: those shown, in the order of their beginnings.
     @ivar refused: why the conversation was ended, or C{None}; likewise C{unseen}: why it became opaque.
+    @ivar error: which inspector refused it; C{cut}: and whose connection was reset.
+    @ivar holds: how often each side is not read; the client's under true.
     @ivar upgraded: whether TLS has begun; C{peeked}: what the client said of it already.
     """
 
-    def __init__(self, make: MakeWatcher, terms: Terms = PLAIN, *, strict_offer: bool = False) -> None:
+    def __init__(
+        self,
+        make: MakeWatcher,
+        terms: Terms = PLAIN,
+        *,
+        strict_offer: bool = False,
+        wants: Callable[[Part], PartSink | PartGate | None] | None = None,
+    ) -> None:
         self.server = b""
         self.client = b""
         self.parts: list[Kept] = []
@@ -47,6 +57,10 @@ class Talk:
         """who has logged in"""
         self.offers: list[bool] = []
         self.refused: str | None = None
+        self.error: InspectedError | None = None
+        self.cut = Cut.NOBODY
+        self.holds = {True: 0, False: 0}
+        self._wants = wants
         self.unseen: str | None = None
         self.upgraded = False
         self.peeked = b""
@@ -108,12 +122,32 @@ class Talk:
         else:
             self.unseen = why
 
-    def refuse(self, why: str, to_client: bytes = b"", to_server: bytes = b"") -> None:
+    def refuse(
+        self,
+        why: str,
+        to_client: bytes = b"",
+        to_server: bytes = b"",
+        *,
+        error: InspectedError | None = None,
+        cut: Cut = Cut.NOBODY,
+    ) -> None:
         """Ended."""
         if self.refused is None:
             self.client += to_client
             self.server += to_server
-            self.refused = why
+            self.refused, self.error, self.cut = why, error, cut
+
+    def hold(self, client: bool) -> None:
+        """A side is not read."""
+        self.holds[client] += 1
+
+    def let_go(self, client: bool) -> None:
+        """It is read again."""
+        self.holds[client] -= 1
+        assert self.holds[client] >= 0, "let go more often than held"
+
+    def go_on(self) -> None:
+        """Nothing ends here but by a test."""
 
     def offered(self, tls: bool) -> bool:
         """Whether TLS is on offer."""
@@ -127,8 +161,10 @@ class Talk:
         """Somebody has."""
         self.users.append(user)
 
-    def part(self, part: Part) -> Kept:
-        """Everybody wants to see it."""
+    def part(self, part: Part) -> PartSink | PartGate | None:
+        """Everybody wants to see it, or a test says who does."""
+        if self._wants is not None:
+            return self._wants(part)
         kept = Kept(part)
         self.parts.append(kept)
         return kept

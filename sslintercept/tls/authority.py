@@ -11,6 +11,7 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from sslintercept.errors import ConfigError
 LIFETIME = timedelta(days=3650)
 BACKDATED = timedelta(days=1)
 """for clients whose clocks are behind"""
+SECRET = 32
+"""bytes of a secret that processes share"""
 LOOSE = stat.S_IRWXG | stat.S_IRWXO
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -85,6 +88,27 @@ def write_secret(path: Path, data: bytes) -> None:
         os.link(temporary, path)
     finally:
         os.unlink(temporary)
+
+
+def shared_secret(path: Path, where: str) -> bytes:
+    """
+    The 32 bytes in a file that only we can read; it is made if it is not there.
+
+    @raise ConfigError: it cannot be read or made, others may read it, or it holds something else.
+    """
+    try:
+        if not is_there(path, where):
+            with suppress(FileExistsError):  # another process was faster
+                write_secret(path, secrets.token_bytes(SECRET))
+        loose, found = path.stat().st_mode & LOOSE, path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot use {path} ({error.strerror})", where=where, remedy="make its folder ours, or remove the file"
+        ) from None
+    if loose or len(found) != SECRET:
+        what = "can be read by others than its owner" if loose else f"does not hold {SECRET} bytes"
+        raise ConfigError(f"{path} {what}", where=where, remedy="remove it; another one is made at the next start")
+    return found
 
 
 def private_pem(key: SigningKey) -> bytes:

@@ -101,16 +101,19 @@ class _Fault(Exception):
         self.fault, self.detail = fault, detail
 
 
-def load_roots(trust: str | Path, extra: Path | None) -> tuple[list[x509.Certificate], list[str]]:
+def load_roots(
+    trust: str | Path, extra: Path | None, where: str = "[upstream-tls] trust"
+) -> tuple[list[x509.Certificate], list[str]]:
     """
     The roots that origins are held against, and what could not be used of them.
 
     @param trust: C{system}, or a PEM file.
+    @param where: the key that names it, for errors.
     @raise ConfigError: a file cannot be read, or holds no usable certificate.
     """
     system = trust == "system"
     path = Path(trust) if not system else SYSTEM_ROOTS if SYSTEM_ROOTS.exists() else Path(certifi.where())
-    roots, warnings = _read_roots(path, "[upstream-tls] trust")
+    roots, warnings = _read_roots(path, where)
     if extra is not None:
         more, other = _read_roots(extra, "[upstream-tls] extra_trust")
         roots, warnings = roots + more, warnings + other

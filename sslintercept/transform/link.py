@@ -232,7 +232,7 @@ class Link:
     # patience
 
     def _watch(self) -> None:
-        if self._timer is None and not self.finished:
+        if self._timer is None and not self.finished and self.stage.limited:
             given = self.given
             self._timer = self._chain.loop.later(self._chain.patience, lambda: self._look(given))
 

@@ -5,13 +5,12 @@ What C{use =} in a C{[transform:NAME]} section may name: a transform that ships,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 from typing import Any, Final, Protocol
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from sslintercept.config.reader import nearest
+from sslintercept.config import use as uses
 from sslintercept.interfaces import ITransformPlugin
 from sslintercept.transform.processor import NoOptions, Transformer
 
@@ -66,32 +65,4 @@ def find(use: str, shipped: Mapping[str, Use], plugins: Iterable[Plugin]) -> Use
 
     @raise ValueError: nobody, or more than one, or a module that cannot be loaded.
     """
-    if ":" in use:
-        return TransformPlugin(use, _load(use))
-    found: list[Use] = [plugin for plugin in plugins if plugin.name == use]
-    if use in shipped:
-        found.append(shipped[use])
-    if not found:
-        names = sorted({*shipped, *(plugin.name for plugin in plugins)})
-        near = nearest(use[:80], names)
-        hint = f"did you mean {near}?" if near else "is its distribution installed?"
-        raise ValueError(f"there is no such transform; {hint} There are {', '.join(names)}, and module:factory")
-    if len(found) > 1:
-        raise ValueError("more than one transform has this name; name the one you mean by module:factory")
-    return found[0]
-
-
-def _load(use: str) -> Factory:
-    module, _, name = use.partition(":")
-    try:
-        factory = getattr(import_module(module), name)
-    except AttributeError:
-        raise ValueError(f"module {module} has no {name}") from None
-    except ImportError as error:
-        raise ValueError(f"module {module} cannot be imported ({error})") from None
-    except Exception as error:
-        raise ValueError(f"module {module} fails when it is imported ({type(error).__name__}: {error})") from error
-    if not callable(factory):
-        raise ValueError(f"{use} cannot be called")
-    made: Factory = factory
-    return made
+    return uses.find(use, "transform", shipped, plugins, TransformPlugin)

@@ -97,12 +97,18 @@ class Given(NamedTuple):
     @property
     def changes(self) -> bool:
         """Whether it may change the content."""
-        return isinstance(self.part, Transform) and self.entry.transformer.changes
+        part = self.part
+        if not isinstance(part, Transform):
+            return False
+        return self.entry.transformer.changes if part.changes is None else part.changes
 
     @property
     def sees(self) -> Sees:
         """What it wants to get."""
-        return self.entry.transformer.sees if isinstance(self.part, Transform) else Sees.CONTENT
+        part = self.part
+        if not isinstance(part, Transform):
+            return Sees.CONTENT
+        return self.entry.transformer.sees if part.sees is None else Sees(part.sees)
 
 
 class Stages(NamedTuple):
@@ -158,15 +164,26 @@ class TransformProcessor:
     The transforms of one generation of settings.
 
     @param patience: seconds that a stage may hold a body without giving a byte.
+    @param nearest: stands nearest to the server: it gets requests last, and responses first.
     """
 
-    def __init__(self, entries: Sequence[Entry], bounds: Bounds, loop: Loop, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        bounds: Bounds,
+        loop: Loop,
+        patience: float = PATIENCE,
+        nearest: Entry | None = None,
+    ) -> None:
         self.entries = tuple(entries)
         self.patience = patience
         self.bounds = bounds
         self.loop = loop
         self._requests = [entry for entry in entries if may_match(entry.match, Direction.REQUEST)]
         self._responses = [entry for entry in entries if may_match(entry.match, Direction.RESPONSE)]
+        if nearest is not None:
+            self._requests.append(nearest)
+            self._responses.insert(0, nearest)
         self._asked = Prospect(Direction.REQUEST)
         self._awaited = Prospect(Direction.RESPONSE)
 

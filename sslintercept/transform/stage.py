@@ -69,10 +69,16 @@ class Transform:
     Every stage hears L{begin} once, first. Then it hears of the input with L{write} and L{finish}, or L{abort} once at
     any time before its output has finished; nothing comes after that. What it raises breaks its chain and nothing else.
 
+    @cvar sees: what it gets, C{None}: as its transformer says (L{sslintercept.transform.processor.Transformer}).
+        C{changes}: whether it may change content, likewise.
+    @cvar limited: it breaks its chain when it holds a body for too long; one that takes care of that itself is not.
     @cvar takes_views: it gets memoryviews of shared buffers, valid until its L{write} returns, where others get bytes.
     """
 
     takes_views = False
+    sees: int | None = None
+    changes: bool | None = None
+    limited = True
     output: Output
 
     def begin(self, output: Output) -> None:

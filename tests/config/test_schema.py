@@ -55,7 +55,18 @@ def test_every_section_is_an_attribute_of_the_settings() -> None:
     process = {key.name for key in schema.PROCESS.keys}
     single = {section.attribute for section in SECTIONS if not section.named and section is not schema.PROCESS}
     assert attributes == process | single | {
-        *("path", "generation", "listeners", "rules", "parents", "split_dns", "changes", "sites", "warnings")
+        *(
+            "path",
+            "generation",
+            "listeners",
+            "rules",
+            "parents",
+            "split_dns",
+            "changes",
+            "sites",
+            "inspectors",
+            "warnings",
+        )
     }
 
 
@@ -74,5 +85,5 @@ def test_named_sections_say_so_in_their_heading() -> None:
         "[sites:NAME]",
         "[rule:NAME]",
         "[transform:NAME]",
+        "[inspect:NAME]",
     ]
-    assert not set(schema.NOT_YET) & {section.name for section in SECTIONS}

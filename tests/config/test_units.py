@@ -130,6 +130,12 @@ def test_a_phrase_is_one_line_of_so_many_bytes() -> None:
     assert refusal(unit, "a\nb") == "more than one line; allowed: four bytes"
 
 
+def test_a_language_is_a_tag_in_lower_case() -> None:
+    assert units.language()("pt-BR") == "pt-br"
+    for text in ("", "d", "de_AT", "../x", "de-", "a-b-c-d-e"):
+        assert refusal(units.language(), text).startswith("not a tag of a language")
+
+
 def test_a_token_has_no_white_space_and_no_separators() -> None:
     assert units.token()("gate-1.example") == "gate-1.example"
     for text in ("a b", "a/b", "a:1", "ü", "a" * 65):

@@ -243,6 +243,16 @@ def test_dtls_is_decided_by_its_server_name_and_replayed_from_its_first_datagram
     assert facts.client_hello
 
 
+@pytest.mark.parametrize("first", [QUIC, hello("a.example")], ids=["quic", "dtls"])
+def test_datagrams_carry_no_page_so_what_is_warned_of_is_dropped(loop: Loop, first: bytes) -> None:
+    site = Site(loop, Action.WARN)
+    client = site.client()
+    client.send(first)
+    assert site.received(site.origin) == []
+    assert site.received(client) == []
+    site.close()
+
+
 def test_dtls_with_a_blocked_name_is_dropped(loop: Loop) -> None:
     site = Site(loop, by_name)
     client = site.client()

@@ -17,12 +17,13 @@ class Nobody:
     def from_server(self, data: bytes) -> None:
         """Nothing."""
 
-    def client_ended(self) -> bool:
+    def client_ended(self, clean: bool = True) -> bool:
         """Nothing."""
         return True
 
-    def server_ended(self) -> None:
+    def server_ended(self, clean: bool = True) -> bool:
         """Nothing."""
+        return True
 
     def ended(self) -> None:
         """Nothing."""

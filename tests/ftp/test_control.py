@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sslintercept.dialogue.watcher import Part, Terms, Watcher, Wires
+from sslintercept.errors import InspectedError
 from sslintercept.facts import Address
 from sslintercept.ftp.address import write_six
 from sslintercept.ftp.control import (
@@ -32,9 +35,17 @@ class Transfer:
         self.part: Part | None = None
         self.announced = False
         self.good: bool | None = None
+        self.piece = False
+        self.refused: InspectedError | None = None
+        self.undecided = False
+        self.decided: Callable[[], object] | None = None
 
-    def carries(self, part: Part | None, protected: bool) -> None:
-        self.part, self.announced, self.protected = part, True, protected
+    def carries(self, part: Part | None, protected: bool, piece: bool = False) -> None:
+        self.part, self.announced, self.protected, self.piece = part, True, protected, piece
+
+    def open(self, decided: Callable[[], object]) -> bool:
+        self.decided = decided
+        return self.undecided
 
     def over(self, good: bool) -> None:
         self.good = good

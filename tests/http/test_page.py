@@ -1,13 +1,21 @@
 """The proxy's own responses: well framed, harmless, and told apart from an origin's."""
 
 import json
+from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from httptools import HttpResponseParser
 
+from sslintercept.config.schema import PagesSettings
 from sslintercept.errors import InterceptError
 from sslintercept.http.head import find_end, read_response
-from sslintercept.http.page import connect_established, page, prefers_json
+from sslintercept.http.page import EVENT, Notice, connect_established, page
+from sslintercept.http.template import BUILT_IN, KINDS, PLACEHOLDERS, Pages, language
+from sslintercept.http.wants import Form, Wants, wants
+
+PAGES = Pages(PagesSettings())
+HTML = Wants()
 
 
 def made(
@@ -20,18 +28,9 @@ def made(
     error: str = "dns_error",
     via_name: str = "gw",
 ) -> bytes:
-    return page(
-        status,
-        title="Cannot reach the site",
-        what=what,
-        remedy="Check the name.",
-        id="c42",
-        accept=accept,
-        close=close,
-        head_only=head_only,
-        error=error,
-        via_name=via_name,
-    )
+    notice = Notice(status, "unreachable", what, "Check the name.", "c42", error)
+    wanted = wants([(b"Accept", accept)])
+    return page(notice, PAGES, wanted, close=close, head_only=head_only, via_name=via_name)
 
 
 def parsed(response: bytes) -> tuple[dict[bytes, bytes], bytes]:
@@ -55,7 +54,7 @@ def test_a_page_is_one_complete_response() -> None:
 def test_a_page_says_what_happened_what_to_do_and_its_id() -> None:
     fields, body = parsed(made())
     assert fields[b"content-type"] == b"text/html; charset=utf-8"
-    for text in (b"Cannot reach the site", b"The name has no address.", b"Check the name.", b"c42", b"502"):
+    for text in (b"The origin cannot be reached", b"The name has no address.", b"Check the name.", b"c42", b"502"):
         assert text in body
 
 
@@ -98,34 +97,12 @@ def test_a_program_that_prefers_json_gets_a_problem_document() -> None:
     assert fields[b"content-type"] == b"application/problem+json"
     assert json.loads(body) == {
         "type": "about:blank",
-        "title": "Cannot reach the site",
+        "title": "The origin cannot be reached",
         "status": 502,
         "detail": 'a "b" <c>',
         "remedy": "Check the name.",
         "id": "c42",
     }
-
-
-@pytest.mark.parametrize(
-    ("accept", "json_wins"),
-    [
-        (b"", False),
-        (b"*/*", False),
-        (b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
-        (b"application/json", True),
-        (b"application/problem+json", True),
-        (b"application/json, text/plain, */*", False),
-        (b"application/json, */*;q=0.5", True),
-        (b"application/*;q=0.9, text/*;q=0.8", True),
-        (b"text/html;q=0.2, application/json;q=0.3", True),
-        (b"application/json;q=2, text/html;q=0.1", False),
-        (b"text/html;q=0, */*", True),
-        (b"APPLICATION/JSON; charset=utf-8 ; q=1.0", True),
-        (b"image/png, ;;q=, \xff", False),
-    ],
-)
-def test_accept_chooses_between_html_and_json(accept: bytes, json_wins: bool) -> None:
-    assert prefers_json(accept) is json_wins
 
 
 def test_close_is_announced_only_when_meant() -> None:
@@ -154,3 +131,170 @@ def test_a_page_that_cannot_be_written_is_our_error(status: int, error: str, via
 def test_the_answer_to_connect_has_no_fields() -> None:
     assert read_response(connect_established(), b"CONNECT").length == 0
     assert connect_established() == b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+# what else a page says
+
+
+BLOCKED = Notice(
+    403,
+    "malware",
+    "[inspect:av]: Eicar",
+    "never shown",
+    "e-17",
+    "http_request_denied",
+    "block",
+    event="e-17",
+    category="malware",
+    rule="r1",
+    host="bad.test",
+    url="http://bad.test/x?y",
+)
+
+
+def shown(notice: Notice, wanted: Wants = HTML, pages: Pages = PAGES) -> tuple[dict[bytes, bytes], bytes]:
+    return parsed(page(notice, pages, wanted, close=False, via_name="gw"))
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_the_id_is_in_a_field_whatever_the_form(form: Form) -> None:
+    fields, _ = shown(BLOCKED, Wants(form, "text/css"))
+    assert fields[EVENT.lower().encode()] == b"e-17"
+    assert (fields[b"cache-control"], fields[b"x-content-type-options"]) == (b"no-store", b"nosniff")
+    assert fields[b"referrer-policy"] == b"no-referrer"
+    assert b"frame-ancestors 'none'" in fields[b"content-security-policy"]
+
+
+def test_an_id_that_no_field_may_have_is_made_harmless() -> None:
+    fields, body = shown(BLOCKED._replace(id="1\r\nSet-Cookie: a=b <i>"))
+    assert fields[EVENT.lower().encode()] == b"1??Set-Cookie:?a?b??i?"
+    assert b"set-cookie" not in fields
+    assert b"<i>" not in body
+
+
+def test_json_tells_programs_event_category_and_rule() -> None:
+    _, body = shown(BLOCKED, Wants(Form.JSON))
+    assert json.loads(body) == {
+        "type": "about:blank",
+        "title": "Malware was found",
+        "status": 403,
+        "detail": "[inspect:av]: Eicar",
+        "remedy": "It was not passed on. Ask whoever runs this proxy.",
+        "id": "e-17",
+        "event": "e-17",
+        "category": "malware",
+        "rule": "r1",
+    }
+
+
+def test_an_image_is_answered_by_a_sign() -> None:
+    fields, body = shown(BLOCKED, Wants(Form.IMAGE))
+    assert fields[b"content-type"] == b"image/png"
+    assert body.startswith(b"\x89PNG\r\n\x1a\n")
+    assert b"malware" not in body
+
+
+def test_an_image_that_cannot_be_had_stays_one_that_cannot_be_shown() -> None:
+    fields, body = shown(BLOCKED._replace(kind="error"), Wants(Form.IMAGE))
+    assert fields[b"content-type"] == b"text/plain; charset=utf-8"
+    assert b"Eicar" in body
+
+
+def test_a_script_is_answered_by_nothing() -> None:
+    fields, body = shown(BLOCKED, Wants(Form.EMPTY, "text/javascript"))
+    assert (fields[b"content-type"], body) == (b"text/javascript", b"")
+
+
+def test_plain_text_is_lines() -> None:
+    pages = Pages(PagesSettings(contact="help@corp.test"))
+    _, body = shown(BLOCKED, Wants(Form.TEXT), pages)
+    assert body.decode().splitlines() == [
+        "Malware was found",
+        "[inspect:av]: Eicar",
+        "It was not passed on. Ask whoever runs this proxy.",
+        "help@corp.test",
+        "e-17",
+    ]
+
+
+def test_what_the_origin_had_answered_is_in_proxy_status() -> None:
+    fields, _ = shown(BLOCKED._replace(received=200))
+    assert fields[b"proxy-status"] == b"gw; error=http_request_denied; received-status=200"
+
+
+def test_a_further_field_that_would_be_two_is_our_error() -> None:
+    with pytest.raises(InterceptError):
+        page(BLOCKED, PAGES, HTML, close=False, via_name="gw", fields=["A: b\r\nC: d"])
+    assert b"\r\nA: b\r\n" in page(BLOCKED, PAGES, HTML, close=False, via_name="gw", fields=["A: b"])
+
+
+# escaping
+
+HOSTILE = "\"><script>alert(1)</script>' onload=x <!-- $title ${what} & {{7*7}} \u202e \r\n"
+
+
+class Structure(HTMLParser):
+    """The tags of a page with the names of their attributes."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, list[str]]] = []
+        self.feed(body.decode())
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, [name for name, _ in attrs]))
+
+    def handle_comment(self, data: str) -> None:
+        self.tags.append(("!", []))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["what", "remedy", "id", "event", "category", "rule", "host", "url", "link"])
+def test_whatever_a_value_is_it_stays_text(name: str, kind: str, tmp_path: Path) -> None:
+    places = "".join(f"<p title='${one}'>${one}</p>" for one in sorted(PLACEHOLDERS))
+    (tmp_path / f"{kind}.html").write_text(places)
+    notice = BLOCKED._replace(kind=kind, text="name")
+    for pages in (PAGES, Pages(PagesSettings(folder=tmp_path))):
+        changed = Notice(**{**notice._asdict(), name: HOSTILE})
+        harmless, hostile = (shown(one, pages=pages)[1] for one in (notice, changed))
+        assert Structure(hostile).tags == Structure(harmless).tags
+        assert "\u202e".encode() not in hostile
+        assert b"{{7*7}}" in hostile or pages is PAGES
+
+
+def test_a_contact_is_escaped_too() -> None:
+    _, body = shown(BLOCKED, pages=Pages(PagesSettings(contact='<a href="x">ask</a>')))
+    assert b"&lt;a href=&quot;x&quot;&gt;ask&lt;/a&gt;" in body
+
+
+def test_a_very_long_text_is_cut() -> None:
+    _, body = shown(BLOCKED._replace(what="w" * 10_000))
+    assert b"w" * 2000 in body
+    assert b"w" * 2001 not in body
+
+
+# languages
+
+
+@pytest.mark.parametrize("tag", BUILT_IN)
+def test_every_language_has_the_same_texts(tag: str) -> None:
+    assert list(language(tag).texts) == list(language("en").texts)
+    assert all(title for title, _ in language(tag).texts.values())
+    # Only the errors themselves are in English.
+    assert tag == "en" or all(remedy for _, remedy in language(tag).texts.values())
+
+
+@pytest.mark.parametrize(
+    ("tag", "title"), [("de", "Gesperrt"), ("fr", "Bloqué"), ("es", "Bloqueado"), ("zh", "已被阻止"), ("en", "Blocked")]
+)
+def test_a_page_is_in_the_language_of_its_reader(tag: str, title: str) -> None:
+    fields, body = shown(BLOCKED._replace(text="blocked"), Wants(languages=(tag,)))
+    assert f"<h1>{title}</h1>".encode() in body
+    assert fields[b"content-language"] == language(tag).tag.encode()
+    assert f'<html lang="{language(tag).tag}">'.encode() in body
+
+
+def test_a_language_may_be_fixed() -> None:
+    _, body = shown(BLOCKED, Wants(languages=("de",)), Pages(PagesSettings(language="fr")))
+    assert "Logiciel malveillant détecté".encode() in body

@@ -110,7 +110,7 @@ def test_a_dictionary_that_is_worth_less_than_the_policy_asks_says_nothing() -> 
     assert scan.feed("secret") + scan.finish() == []
 
 
-@pytest.mark.parametrize("term", ["", "  ", "*", "a " * 9, "x" * 300])
+@pytest.mark.parametrize("term", ["", "  ", "*", "**", "merger *", "a " * 9, "x" * 300])
 def test_a_term_that_is_empty_or_too_long_is_refused(term: str) -> None:
     with pytest.raises(ConfigError, match="empty or too long"):
         Dictionaries([Dictionary("x", {term: 1})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 
 from sslintercept.errors import ConfigError
 from sslintercept.leak import digest as digests
-from sslintercept.leak.digest import DigestTable, digest, make_key, pack, read_secret, write_secret
+from sslintercept.leak.digest import (
+    DigestTable,
+    digest,
+    make_key,
+    pack,
+    read_key,
+    read_or_make_key,
+    read_secret,
+    store_secret,
+    write_secret,
+)
 
 KEY = bytes(32)
 ENTRIES = st.lists(st.tuples(st.integers(0, 50) | st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1)), max_size=30)
@@ -61,6 +72,33 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, mon
     with pytest.raises(OSError, match="No space"):
         write_secret(tmp_path / "key", b"one")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot write .*/none/key \(No such file or directory\); name another file"):
+        store_secret(tmp_path / "none" / "key", b"one")
+
+
+def test_a_key_is_made_once_and_read_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    key, made = read_or_make_key(path)
+    assert (len(key), made, path.stat().st_mode & 0o777) == (32, True, 0o600)
+    assert read_or_make_key(path) == (key, False)
+    assert read_key(path) == key
+
+
+@pytest.mark.parametrize("size", [0, 31])
+def test_a_key_of_another_length_is_refused(tmp_path: Path, size: int) -> None:
+    write_secret(tmp_path / "key", bytes(size))
+    for read in (read_key, read_or_make_key):
+        with pytest.raises(ConfigError, match=f"is no key: it has {size} bytes, not 32"):
+            read(tmp_path / "key")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_secret(tmp_path / "fifo")
 
 
 def test_more_hashes_than_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,13 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
         register_csv(source, ["street"], tmp_path / "t", tmp_path / "k")
 
 
+def test_cells_may_have_something_else_between_them(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("name;account\nBerg, Anna;12345678\n")
+    made = register_csv(source, ["name", "account"], tmp_path / "t", tmp_path / "k", delimiter=";")
+    assert (made.columns, made.rows, made.cells) == (("name", "account"), 1, 2)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="check the file"):
         register_csv(tmp_path / "none.csv", ["a"], tmp_path / "t", tmp_path / "k")
@@ -140,7 +147,12 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("columns", "rows", "what"),
-    [((), [], "0 columns"), (("a",) * 33, [], "33 columns"), (("a", "b"), [("x",)], "row 1 has 1 cells")],
+    [
+        ((), [], "0 columns"),
+        (("a",) * 33, [], "33 columns"),
+        (("a", "a"), [], "twice"),
+        (("a", "b"), [("x",)], "row 1 has 1 cells"),
+    ],
 )
 def test_a_table_out_of_bounds_is_refused(columns: tuple[str, ...], rows: list[tuple[str, ...]], what: str) -> None:
     with pytest.raises(ConfigError, match=what):
@@ -153,6 +165,13 @@ def test_a_table_out_of_bounds_is_refused(columns: tuple[str, ...], rows: list[t
 def test_bytes_that_are_no_registered_table_are_refused(packed: bytes) -> None:
     with pytest.raises(ConfigError, match="exact data x"):
         ExactData("x", KEY, packed)
+
+
+def test_more_columns_than_are_registered_cannot_be_asked_for() -> None:
+    packed = register(KEY, ("name",), [("Anna Berg",)]).packed
+    with pytest.raises(ConfigError, match="2 columns of a row are asked for, and 1 are registered"):
+        ExactData("x", KEY, packed)
+    assert ExactData("x", KEY, packed, least=1).columns[:2] == ["name", "column 2"]
 
 
 def test_only_the_rows_seen_lately_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from sslintercept.dialogue.watcher import Terms, Watcher, Wires
+from sslintercept.dialogue.watcher import Part, Terms, Watcher, Wires
+from sslintercept.testing.gate import Does, Gates, ScriptedGate
 from sslintercept.testing.talk import PLAIN, Talk, in_pieces
 
 Script = list[tuple[str, bytes]]
@@ -55,3 +56,34 @@ def passes(make: Make, script: Script, terms: Terms = PLAIN) -> Talk:
     assert talk.server == said(script, "C")
     assert talk.client == said(script, "S")
     return talk
+
+
+def gated(
+    make: Make,
+    script: Script,
+    does: Does,
+    instead: bytes = b"",
+    terms: Terms = PLAIN,
+    *,
+    category: str = "malware",
+    wants: Callable[[Part], bool] = lambda part: True,
+) -> tuple[Talk, list[ScriptedGate]]:
+    """Play a script in every way through gates that decide at once, and later; all ways must be alike."""
+    talk = None
+    before = None
+    gates = Gates(does)
+    for later in (False, True):
+        for version in every_cut(script):
+            gates = Gates(does, instead, later=later, category=category, wants=wants)
+            talk = Talk(make, terms, wants=gates)
+            for who, data in version:
+                talk.plays([(who, data)])
+                while gates.decide():
+                    pass
+            found = (talk.server, talk.client, talk.refused, talk.error is None, talk.cut, talk.unseen, talk.holds)
+            # How much comes before an early refusal hangs on the cuts.
+            came = [(g.part, g.content, g.whole, g.aborted) for g in gates.all if does is not Does.EARLY]
+            assert before is None or (found, came) == before, (later, version)
+            before = found, came
+    assert talk is not None
+    return talk, gates.all

@@ -20,6 +20,7 @@ class Section:
     dns_answer: tuple[str, ...] | None = None
     cache: bool = True
     pin: float | None = None
+    warn_for: float = 0.0
 
 
 def rules(*sections: tuple[str, str, str]) -> Rules:
@@ -130,6 +131,15 @@ def test_a_rule_that_cannot_be_used_says_where_it_stands() -> None:
         rules(("banks", "hots:a.example", "tunnel"))
     with pytest.raises(ConfigError, match=r"^\[rule:banks\]: 'allow' is not a valid Action"):
         Rules([Section("banks", "", "allow")])
+
+
+def test_a_rule_that_warns_says_for_how_long_it_is_not_asked_again() -> None:
+    made = Rules([Section("a", "host:a.test", "warn", warn_for=60.0), Section("b", "", "block", warn_for=1.0)])
+    assert made.warned == {"a": 60.0}
+    decision = made.decide(facts("a.test"))
+    assert decision is not None
+    assert (decision.action, decision.warn_for, decision.consented) == (Action.WARN, 60.0, False)
+    assert made.trail(facts("a.test"))[0] == "rule a, warn: decides, because host a.test matches a.test"
 
 
 def test_a_match_can_be_checked_by_itself() -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from sslintercept.errors import ConfigError
-from sslintercept.tls.authority import Authority, private_pem, write_secret
+from sslintercept.tls.authority import Authority, private_pem, shared_secret, write_secret
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -199,6 +199,41 @@ def test_a_secret_is_never_written_over_a_file_that_is_there(tmp_path: Path) -> 
         write_secret(tmp_path / "key", b"second")
     assert (tmp_path / "key").read_bytes() == b"first"
     assert [file.name for file in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_shared_secret_is_made_once_for_us_alone(tmp_path: Path) -> None:
+    first = shared_secret(tmp_path / "state" / "a.secret", "[x]")
+    assert len(first) == 32
+    assert shared_secret(tmp_path / "state" / "a.secret", "[x]") == first
+    assert shared_secret(tmp_path / "state" / "b.secret", "[x]") != first
+    assert (tmp_path / "state" / "a.secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_of_two_processes_the_slower_one_takes_the_secret_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.secret"
+    first = shared_secret(path, "[x]")
+    monkeypatch.setattr("sslintercept.tls.authority.is_there", lambda path, where: False)
+    assert shared_secret(path, "[x]") == first
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "what"),
+    [(b"x" * 32, 0o644, "can be read by others"), (b"short", 0o600, "does not hold 32 bytes")],
+)
+def test_a_shared_secret_that_is_none_is_refused(tmp_path: Path, data: bytes, mode: int, what: str) -> None:
+    path = tmp_path / "a.secret"
+    path.write_bytes(data)
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"\[x\]: .*{what}.*; remove it"):
+        shared_secret(path, "[x]")
+
+
+def test_a_shared_secret_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot use"):
+        shared_secret(tmp_path / "file" / "a.secret", "[x]")
 
 
 def test_of_two_processes_that_start_at_once_the_second_takes_the_firsts_ca(

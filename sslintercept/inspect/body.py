@@ -1,0 +1,354 @@
+"""
+Bodies of HTTP under inspection: a stage among the transforms of a message.
+
+The body is held back as it came, with its codings, and its content is shown to the inspectors; only where one of them
+may change it are codings taken off and put on again. A head does not leave before the first byte of its body, so what
+is decided by then still can be answered with a page; what is decided later breaks the transfer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from sslintercept.errors import EngineError, InspectedError
+from sslintercept.facts import HOP_BY_HOP, Side
+from sslintercept.inspect.conversation import InspectMessages
+from sslintercept.inspect.entry import Decision, Entry, Found, failure
+from sslintercept.inspect.hold import Hold
+from sslintercept.inspect.part import MOST_NAME, Part
+from sslintercept.inspect.processor import InspectProcessor
+from sslintercept.inspect.verdict import Act, Verdict
+from sslintercept.profile.profile import Bytes
+from sslintercept.rule.match import Match
+from sslintercept.transform.accept import codings_of
+from sslintercept.transform.arrange import Bounds, Sees
+from sslintercept.transform.coding import CODINGS, MAX_CODINGS, Decoder
+from sslintercept.transform.message import FRAMING, Answer, Direction, Message
+from sslintercept.transform.processor import Entry as TransformEntry
+from sslintercept.transform.processor import Transformer
+from sslintercept.transform.stage import Transform
+from sslintercept.websocket.stage import MessageStage
+
+_UNSHOWN: Final = HOP_BY_HOP | {b"content-length", b"content-encoding", b"proxy-authorization"}
+TAG: Final = b"X-Sslintercept-Inspection"
+_FILENAME: Final = re.compile(
+    rb"filename\*?[ \t]*=[ \t]*(?:utf-8''([^\s;\"]{1,1024})|\"((?:[^\"\\]|\\.){0,1024})\"|([^\s;]{1,1024}))",
+    re.IGNORECASE,
+)
+"""RFC 6266 4.1"""
+
+
+class AnsweredError(InspectedError):
+    """
+    An inspector's engine has said what a client is told.
+
+    @ivar answer: that.
+    """
+
+    answer: Answer
+
+    @classmethod
+    def of(cls, error: InspectedError, answer: Answer) -> AnsweredError:
+        """The same error with an answer."""
+        made = cls(error.what, where=error.where, remedy=error.remedy, category=error.category, event=error.event)
+        made.answer = answer
+        return made
+
+
+class AnyOf(Match[Message]):
+    """Whether any of the inspectors wants a message, or the conversation that it may begin."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        super().__init__(())
+        self._entries = entries
+
+    def judge(self, facts: Message, final: bool = False) -> bool | None:
+        """See L{Match.judge}."""
+        answer: bool | None = False
+        for entry in self._entries:
+            holds = entry.bodies.judge(facts, final)
+            if holds is not True and facts.request.upgrade is not None:
+                conversation = entry.conversations.judge(facts, final)
+                holds = conversation if holds is False or conversation else holds
+            if holds:
+                return True
+            if holds is None:
+                answer = None
+        return answer
+
+
+class InspectBodies(Transformer):
+    """All inspectors of a generation, as one transform."""
+
+    def __init__(self, processor: InspectProcessor, bounds: Bounds) -> None:
+        super().__init__()
+        self._processor = processor
+        self._bounds = bounds
+
+    def entry(self) -> TransformEntry:
+        """Its place among the transforms."""
+        return TransformEntry("inspection", AnyOf(self._processor.entries), self, respect_no_transform=False)
+
+    def transform(self, message: Message) -> Transform | None:
+        """See L{Transformer.transform}."""
+        processor = self._processor
+        entries = [entry for entry in processor.entries if entry.bodies.judge(message, True)]
+        if not entries:
+            return None
+        part = part_of(message)
+        if any(entry.inspector.heads for entry in entries):
+            part.request_head, part.response_head = heads_of(message)
+        decision = processor.glance(part, entries)
+        if decision.found:
+            refuse(processor.settle(part, decision), decision)
+        if message.direction is Direction.REQUEST and any(entry.inspector.heads for entry in entries):
+            # Who judges requests wants to see those without a body, too.
+            message.has_body = True
+        if not message.has_body:
+            return None
+        codings = codings_of(message.all(b"Content-Encoding"))
+        if len(codings) > MAX_CODINGS or any(coding not in CODINGS for coding in codings):
+            self._unreadable(part, entries, codings)
+            return None
+        changes = any(entry.inspector.changes for entry in entries)
+        decoder = None
+        if codings and not changes and not message.partial:
+            side = Side.CLIENT if message.direction is Direction.REQUEST else Side.UPSTREAM
+            decoder = Decoder(codings, ratio=self._bounds.ratio, limit=self._bounds.limit, side=side)
+        return InspectStage(processor, part, entries, message, decoder, changes=changes)
+
+    def _unreadable(self, part: Part, entries: Sequence[Entry], codings: Sequence[str]) -> None:
+        """@raise InspectedError: the settings say that what cannot be read does not pass."""
+        what = f"content coding {codings[0][:40]} cannot be taken off"
+        error = EngineError(what, where="inspection", remedy="see unreadable", fault="unreadable")
+        found = []
+        for entry in entries:
+            verdict = failure(entry, error)
+            act = Act.BLOCK if entry.unreadable_closed else Act.REPORT
+            found.append(Found(entry, part, Verdict(act, verdict.kind, "unknown_coding", what)))
+        decision = Decision(tuple(found), max(found, key=lambda each: each.verdict.act))
+        refuse(self._processor.settle(part, decision), decision)
+
+    def messages(self, message: Message) -> MessageStage | None:
+        """See L{Transformer.messages}."""
+        entries = [entry for entry in self._processor.entries if entry.conversations.judge(message, True)]
+        return InspectMessages(self._processor, message, entries) if entries else None
+
+
+def refuse(error: InspectedError | None, decision: Decision) -> None:
+    """@raise InspectedError: the part does not pass."""
+    if error is None:
+        return
+    answer = None if decision.worst is None else decision.worst.verdict.answer
+    raise error if answer is None else AnsweredError.of(error, answer)
+
+
+class InspectStage(Transform):
+    """
+    One body.
+
+    @param decoder: takes off the codings that it is held with.
+    """
+
+    limited = False
+
+    def __init__(
+        self,
+        processor: InspectProcessor,
+        part: Part,
+        entries: Sequence[Entry],
+        message: Message,
+        decoder: Decoder | None,
+        *,
+        changes: bool,
+    ) -> None:
+        self.sees = Sees.CONTENT if changes else Sees.CODED
+        self.changes = changes
+        self._processor = processor
+        self._message = message
+        self._decoder = decoder
+        self._length: int | None = None
+        self._over = False
+        self._ended = False
+        self._body: Any = None  # Any: a Body, which two protocols of Twisted describe in part
+        self._hold = Hold(processor.limits.hold, self._release)
+        self._inspection = processor.inspect(part, entries, self._decided)
+        self._inspection.mask = self._hold.mask
+
+    def begin(self, output: Any) -> None:  # Any: an Output
+        """See L{Transform.begin}."""
+        super().begin(output)
+        self._inspection.stop, self._inspection.go = output.pause, output.resume
+
+    def expect(self, length: int) -> None:
+        """The length is given on with the first byte: until then another body may take this one's place."""
+        self._length = length
+
+    def write(self, data: bytes) -> None:
+        """See L{Transform.write}."""
+        inspection = self._inspection
+        if inspection.over:
+            if not self._over:
+                self._pass(data)
+            return
+        self._hold.write(data)
+        decoder = self._decoder
+        if decoder is None:
+            inspection.write(data)
+            return
+        decoder.feed(data)
+        while (piece := decoder.more()) and not inspection.over:
+            inspection.write(piece)
+
+    def finish(self) -> None:
+        """See L{Transform.finish}."""
+        self._ended = True
+        if self._inspection.over:
+            if not self._over:
+                self._over = True
+                self.output.finish()
+            return
+        if self._decoder is not None:
+            self._decoder.finish()
+        self._inspection.finish()
+
+    def drained(self) -> None:
+        """See L{Transform.drained}."""
+        if self._body is not None:
+            self._body.resumeProducing()
+
+    def abort(self, reason: Exception) -> None:
+        """See L{Transform.abort}."""
+        self._over = True
+        self._inspection.cancel()
+        self._hold.take()
+        body, self._body = self._body, None
+        if body is not None:
+            body.stopProducing()
+
+    # what passes
+
+    def _release(self, data: bytes) -> None:
+        self._pass(data)
+
+    def _pass(self, data: Bytes) -> None:
+        length, self._length = self._length, None
+        if length is not None:
+            self.output.expect(length)
+        self.output.write(data)
+
+    def _decided(self, decision: Decision) -> None:
+        error = self._processor.settle(self._inspection.part, decision)
+        if error is not None:
+            answer = None if decision.worst is None else decision.worst.verdict.answer
+            self._over = True
+            self._hold.take()
+            self.output.fail(error if answer is None else AnsweredError.of(error, answer))
+            return
+        if decision.worst is not None:
+            if decision.act is Act.REPLACE:
+                self._replace(decision.worst)
+                return
+            if decision.act is Act.TAG and not self._hold.released:
+                self._message.set(TAG, _marked(decision.worst.verdict))
+        self._hold.let_go()
+        if self._ended:
+            self._over = True
+            if self._length is not None:
+                self.output.expect(self._length)
+            self.output.finish()
+
+    def _replace(self, found: Found) -> None:
+        """Something else takes the place of what has not passed; once some of it has, that is too late."""
+        verdict = found.verdict
+        self._over = True
+        self._hold.take()
+        if self._hold.released:
+            self.output.fail(self._processor.late(found.part, found.entry))
+            return
+        if verdict.fields is not None:
+            kept = [field for field in self._message.head.fields if field[0].lower() in FRAMING]
+            given = [field for field in verdict.fields if field[0].lower() not in FRAMING]
+            self._message.head.fields = kept + given
+        content = verdict.content
+        if content is None or isinstance(content, bytes):
+            self.output.expect(len(content or b""))
+            self.output.write(content or b"")
+            self.output.finish()
+            return
+        self._body = content
+        content.read_to(self._from_body, self._body_ended, self.output.fail)
+
+    def _from_body(self, data: Bytes) -> None:
+        self.output.write(data)
+        if self.output.full and self._body is not None:
+            self._body.pauseProducing()
+
+    def _body_ended(self) -> None:
+        self._body = None
+        self.output.finish()
+
+
+def _marked(verdict: Verdict) -> bytes:
+    text = f"{verdict.kind}; {verdict.name}; score={verdict.score}"
+    return "".join(mark if " " <= mark <= "~" else "?" for mark in text).encode("ascii")[:MOST_NAME]
+
+
+def part_of(message: Message) -> Part:
+    """What a message's body is to an inspector."""
+    facts, request = message.facts, message.request
+    return Part(
+        carrier="http",
+        kind="body",
+        direction=message.direction,
+        facts=facts,
+        name=name_of(message),
+        media_type=message.media_type,
+        charset=message.charset,
+        content_type=(message.get(b"Content-Type") or b"")[:MOST_NAME].decode("latin-1"),
+        length=message.length,
+        url=message.url,
+        host=request.authority.host,
+        user=facts.user,
+        method=request.method.decode("latin-1"),
+        status=None if message.response is None else message.response.status,
+    )
+
+
+def heads_of(message: Message) -> tuple[bytes, bytes]:
+    """
+    The heads of a request and of a response, as somebody wants to see them who is shown plain content: the target in
+    absolute form, no fields for one hop, and no Content-Encoding. Without a response its head is empty.
+    """
+    request, response = message.request, message.response
+    start = b"%b %b HTTP/1.1" % (request.method, message.url.encode("latin-1", "replace"))
+    coded = response is None and bool(message.all(b"Content-Encoding"))
+    first = _shown(start, request.fields, None if coded else request.length)
+    if response is None:
+        return first, b""
+    coded = bool(message.all(b"Content-Encoding"))
+    start = b"HTTP/1.1 %d %b" % (response.status, response.reason)
+    return first, _shown(start, response.fields, None if coded else response.length)
+
+
+def _shown(start: bytes, fields: Sequence[tuple[bytes, bytes]], length: int | None) -> bytes:
+    lines = [start]
+    lines += [b"%b: %b" % field for field in fields if field[0].lower() not in _UNSHOWN]
+    if length is not None and length > 0:
+        lines.append(b"Content-Length: %d" % length)
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def name_of(message: Message) -> str:
+    """The file's name, as Content-Disposition or the last segment of the path says it; not to be trusted."""
+    disposition = message.get(b"Content-Disposition")
+    if disposition is not None and (match := _FILENAME.search(disposition[:4096])) is not None:
+        raw = unquote_to_bytes(match[1]) if match[1] is not None else match[2] if match[2] is not None else match[3]
+    else:
+        raw = unquote_to_bytes(message.path.rpartition("/")[2].encode("latin-1", "replace"))
+    return raw.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2][:MOST_NAME]

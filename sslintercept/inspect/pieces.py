@@ -1,0 +1,240 @@
+"""
+What is taken out of a part: each piece is a part of its own, shown to the inspectors that want pieces.
+
+A worker process takes the part apart (L{sslintercept.unpack}); what it gives is looked at one after the other, for some
+milliseconds in a turn of the reactor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from sslintercept.errors import EngineError, InterceptError
+from sslintercept.inspect.entry import Entry, Found, failure
+from sslintercept.inspect.inspector import Look, Source
+from sslintercept.inspect.part import HEAD, Part, sniff
+from sslintercept.inspect.verdict import FAILURE, Act, Verdict
+
+if TYPE_CHECKING:
+    from sslintercept.inspect.processor import InspectProcessor
+
+TURN: Final = 0.005
+"""seconds of a turn of the reactor"""
+MOST_FOUND: Final = 256
+"""findings in the pieces of one part"""
+BOMBS: Final = frozenset(("depth", "entries", "ratio", "size", "time"))
+"""limits that only what is made to be hard to look at reaches; other notes say that something cannot be read"""
+
+
+class Piece(NamedTuple):
+    """
+    Something that was taken out of a part.
+
+    @ivar path: the names of what it lies in, outermost first, and its own.
+    @ivar kind: C{member}, C{attachment}, C{field}, C{text} or C{headers}.
+    @ivar notes: what is wrong with it, a word each (L{sslintercept.unpack}).
+    """
+
+    path: tuple[str, ...]
+    kind: str
+    name: str
+    media_type: str
+    charset: str | None
+    content: bytes
+    notes: tuple[str, ...] = ()
+
+
+class Pieces:
+    """
+    The pieces of one part.
+
+    @ivar found: what was found in them; C{done}: nothing more comes.
+
+    @param taken: fires with the pieces.
+    @param over: called once, when all are looked at, or one does not pass.
+    """
+
+    def __init__(
+        self,
+        processor: InspectProcessor,
+        part: Part,
+        entries: Sequence[Entry],
+        taken: Deferred[Sequence[Piece]],
+        over: Callable[[], object],
+    ) -> None:
+        self._processor = processor
+        self._part = part
+        self._entries = entries
+        self._over = over
+        self._taken: Deferred[Any] = taken  # Any: it is not asked for a result here
+        self._left: list[Piece] = []
+        self._parents: dict[tuple[str, ...], Part] = {}
+        self._looks: list[tuple[Entry, Look]] = []
+        self._running = False
+        self.found: list[Found] = []
+        self.done = False
+        taken.addCallbacks(self._came, self._failed)
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        if not self.done:
+            self.done = True
+            self._let_go()
+            self._left = []
+            self._taken.cancel()
+
+    def _came(self, pieces: Sequence[Piece]) -> None:
+        self._left = list(reversed(pieces))
+        if not self.done:
+            self._go_on()
+
+    def _failed(self, failure: Failure) -> None:
+        if self.done:
+            return
+        error = failure.value
+        fault = error.fault if isinstance(error, EngineError) else "broken"
+        what = error.what if isinstance(error, InterceptError) else type(error).__name__
+        self._note(self._part, fault, f"it cannot be taken apart: {what}", closed=lambda entry: entry.closed)
+        self._end()
+
+    # one after the other
+
+    def _go_on(self) -> None:
+        if self._running:
+            return
+        self._running = True
+        seconds = self._processor.loop.seconds
+        until = seconds() + TURN
+        try:
+            while self._left and not self._looks and not self.done:
+                if seconds() > until:
+                    self._processor.loop.later(0, self._go_on)
+                    return
+                self._look(self._left.pop())
+        finally:
+            self._running = False
+        if not self._left and not self._looks:
+            self._end()
+
+    def _look(self, piece: Piece) -> None:
+        part = self._place(piece)
+        for note in piece.notes:
+            bomb = note in BOMBS
+            what = f"a limit is reached ({note})" if bomb else f"it cannot be read ({note})"
+            self._note(part, note, what, closed=_closed if bomb else _unreadable)
+        if self.done or not piece.content:
+            return
+        part.sniffed = sniff(piece.content[:HEAD])
+        for entry in self._entries:
+            try:
+                look = entry.inspector.look(part)
+                if look is not None:
+                    self._begin(entry, look, part, piece.content)
+            except Exception as error:
+                self._add(entry, part, failure(entry, error))
+            if self.done:
+                return
+
+    def _begin(self, entry: Entry, look: Look, part: Part, content: bytes) -> None:
+        self._looks.append((entry, look))
+        timer = None
+
+        def told(verdict: Verdict | None) -> None:
+            if timer is not None and timer.active():
+                timer.cancel()
+            self._looks.remove((entry, look))
+            if verdict is not None:
+                self._add(entry, part, verdict)
+            if not self.done and not self._looks:
+                self._go_on()
+
+        def failed(error: Exception) -> None:
+            told(failure(entry, error))
+
+        look.told, look.failed, look.mask = told, failed, _not_here
+        look.registerProducer(_Nobody(), True)
+        look.write(content)
+        if not look.over:
+            look.finish()
+        if not look.over:
+
+            def late() -> None:
+                look.over = True
+                look.abort()
+                failed(
+                    EngineError(f"no verdict within {entry.timeout:g} s", where=entry.name, remedy="", fault="hangs")
+                )
+
+            timer = self._processor.loop.later(entry.timeout, late)
+
+    def _place(self, piece: Piece) -> Part:
+        """The part that the piece is, below those that it lies in."""
+        parent = self._part
+        for depth in range(1, len(piece.path)):
+            key = piece.path[:depth]
+            known = self._parents.get(key)
+            if known is None:
+                known = self._parents[key] = parent.member("member", key[-1], "", 0)
+            parent = known
+        part = parent.member(piece.kind, piece.name, piece.media_type, len(piece.content), piece.charset)
+        if len(self._parents) < MOST_FOUND:
+            self._parents.setdefault(piece.path, part)
+        return part
+
+    # what comes of it
+
+    def _note(self, part: Part, name: str, what: str, closed: Callable[[Entry], bool]) -> None:
+        for entry in self._entries:
+            if not self.done:
+                self._add(entry, part, Verdict(Act.BLOCK if closed(entry) else Act.REPORT, FAILURE, name, what))
+
+    def _add(self, entry: Entry, part: Part, verdict: Verdict) -> None:
+        if verdict.act in (Act.REDACT, Act.REPLACE):
+            raise ValueError(f"{entry.name} cannot change a piece")
+        if len(self.found) < MOST_FOUND:
+            self.found.append(Found(entry, part, verdict))
+        elif verdict.act >= Act.BLOCK:
+            self.found[-1] = Found(entry, part, verdict)
+        if verdict.act >= Act.BLOCK:
+            self._end()
+
+    def _let_go(self) -> None:
+        looks, self._looks = self._looks, []
+        for _, look in looks:
+            if not look.over:
+                look.over = True
+                look.abort()
+
+    def _end(self) -> None:
+        if not self.done:
+            self.done = True
+            self._let_go()
+            self._left = []
+            self._over()
+
+
+def _closed(entry: Entry) -> bool:
+    return entry.closed
+
+
+def _unreadable(entry: Entry) -> bool:
+    return entry.unreadable_closed
+
+
+def _not_here(_offset: int, _length: int) -> bool:
+    """A piece is a copy: nothing of the part changes with it."""
+    return False
+
+
+class _Nobody(Source):
+    """All of a piece is there; who has enough gets it nevertheless."""
+
+    def pauseProducing(self) -> None:
+        """There is nobody to stop."""
+
+    def resumeProducing(self) -> None:
+        """Nobody was stopped."""

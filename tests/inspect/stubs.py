@@ -1,0 +1,107 @@
+"""Inspectors that do as a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sslintercept.config import units
+from sslintercept.config.key import setting
+from sslintercept.inspect.inspector import Inspector, Look, Source
+from sslintercept.inspect.part import Part
+from sslintercept.inspect.verdict import MALWARE, Act, Verdict
+
+BAD = Verdict(Act.BLOCK, MALWARE, "Bad", "it is bad")
+
+
+class WordLook(Look):
+    """Tells C{verdict} if C{word} comes."""
+
+    def __init__(self, word: bytes, verdict: Verdict, *, early: bool = False) -> None:
+        self.word, self.verdict, self.early = word, verdict, early
+        self.got = b""
+        self.ended = self.aborted = False
+        self.source: Source | None = None
+
+    def registerProducer(self, source: Source, streaming: bool) -> None:
+        self.source = source
+
+    def write(self, data: bytes) -> None:
+        self.got += data
+        if self.early and self.word in self.got:
+            self.tell(self.verdict)
+
+    def finish(self) -> None:
+        self.ended = True
+        self.tell(self.verdict if self.word in self.got else None)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Word(Inspector):
+    """Looks for a word."""
+
+    def __init__(
+        self,
+        word: bytes = b"EVIL",
+        verdict: Verdict = BAD,
+        make: Callable[[Part], Look | None] | None = None,
+        *,
+        members: bool = False,
+        by_content: bool = False,
+        keeps: bool = False,
+        changes: bool = False,
+        early: bool = False,
+    ) -> None:
+        super().__init__()
+        self.members, self.by_content, self.keeps, self.changes = members, by_content, keeps, changes
+        self.looks: list[Look] = []
+        self.parts: list[Part] = []
+        self.closed = False
+        self._make = make or (lambda part: WordLook(word, verdict, early=early))
+
+    def look(self, part: Part) -> Look | None:
+        look = self._make(part)
+        self.parts.append(part)
+        if look is not None:
+            self.looks.append(look)
+        return look
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass(frozen=True)
+class EvilOptions:
+    """Of L{evil}."""
+
+    word: str = setting(units.token(), "EVIL", "what is bad")
+    act: str = setting(units.choice("block", "quarantine", "tag", "report", "redact", "replace"), "block", "what then")
+    early: str = setting(units.choice("yes", "no"), "no", "told at once")
+
+
+def evil(options: EvilOptions, engines: object) -> Inspector:
+    """For ini files: C{use = tests.inspect.stubs:evil}."""
+    act = Act[options.act.upper()]
+    word = options.word.encode()
+    verdict = Verdict(act, MALWARE, "Bad", "it is bad", score=7, content=b"CLEAN" if act is Act.REPLACE else None)
+
+    class MaskLook(WordLook):
+        def finish(self) -> None:
+            at = self.got.find(word)
+            self.tell(verdict if at >= 0 and self.mask(at, len(word)) else None)
+
+    make = (lambda part: MaskLook(word, verdict)) if act is Act.REDACT else None
+    return Word(
+        word,
+        verdict,
+        make,
+        members=True,
+        keeps=act is Act.QUARANTINE,
+        changes=act in (Act.REDACT, Act.REPLACE),
+        early=options.early == "yes",
+    )
+
+
+evil.Options = EvilOptions  # type: ignore[attr-defined]  # how a factory names them

@@ -1,0 +1,237 @@
+"""Bodies of HTTP under inspection, in a whole gateway in memory."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+
+from sslintercept.testing.gateway import Answers, MemoryGateway, silent
+from sslintercept.testing.loop import Loop
+from tests.http.test_session import GET, POST, asked
+from tests.sequences.support import CLIENT_FIRST, get, intercepted, responses
+
+EVIL = "[inspect:one]\nuse = tests.inspect.stubs:evil\n"
+HOLD = "[inspection]\nhold = 64KiB\n"
+BIG = 300_000
+
+
+def answer(body: bytes, fields: bytes = b"") -> bytes:
+    """A response with a length."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n%b" % (len(body), fields, body)
+
+
+def download(loop: Loop, ini: str, raw: bytes, request: bytes = GET) -> tuple[MemoryGateway, list[object]]:
+    gateway = MemoryGateway(loop, ini)
+    gateway.origin("origin.test:80", raw)
+    return gateway, list(asked(gateway, request))
+
+
+def test_what_is_fine_passes_as_it_came(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+    gateway.origin("origin.test:80", answer(b"x" * BIG, b'ETag: "strong"\r\n'))
+    (found,) = asked(gateway, GET)
+    assert found.body == b"x" * BIG
+    assert b"Content-Length: %d" % BIG in found.head
+    assert b'ETag: "strong"' in found.head
+    assert gateway.events.told == []
+
+
+def test_what_is_bad_is_answered_with_a_page_that_names_the_event(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+    gateway.origin("origin.test:80", answer(b"an EVIL thing"))
+    (found,) = asked(gateway, GET)
+    (event,) = gateway.events.told
+    assert found.status == 403
+    assert b"EVIL" not in found.body
+    assert event.id.encode() in found.head + found.body
+    assert (event.act, event.inspector, event.name, event.direction) == ("block", "one", "Bad", "response")
+    assert event.url == "http://origin.test/"
+    assert gateway.transactions()[0]["error"] == "inspected"
+
+
+def test_the_same_inside_of_intercepted_tls(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + CLIENT_FIRST)
+    gateway.origin("origin.test:443", Answers(answer(b"an EVIL thing")), tls=gateway.leaf("origin.test"))
+    client = intercepted(gateway)
+    assert get(gateway, client).status == 403
+    assert gateway.events.told[0].url == "https://origin.test/"
+
+
+def test_a_bad_upload_does_not_reach_the_origin(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+    answers = Answers(answer(b"thanks"))
+    gateway.origin("origin.test:80", answers)
+    (found,) = asked(gateway, POST + b"Content-Length: 4\r\n\r\nEVIL")
+    assert found.status == 403
+    assert answers.requests == []
+    assert gateway.events.told[0].direction == "request"
+
+
+def test_a_match_leaves_the_others_alone(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + "match = direction:upload\n")
+    gateway.origin("origin.test:80", answer(b"EVIL"))
+    (found,) = asked(gateway, GET)
+    assert found.status == 200
+    assert gateway.proxy.transforms is not None
+
+
+def test_a_late_verdict_breaks_the_transfer_and_not_the_tail(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + HOLD)
+    gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    client.send(GET)
+    gateway.pump()
+    origin = gateway.connector.origins.popitem()[1].last
+    origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (BIG + 4) + b"x" * BIG)
+    gateway.pump()
+    head, _, body = client.take().partition(b"\r\n\r\n")
+    assert b"200 OK" in head
+    assert BIG - 64 * 1024 <= len(body) < BIG
+    origin.send(b"EVIL")
+    gateway.pump()
+    assert b"EVIL" not in client.take()
+    assert client.ended
+    assert len(gateway.events.told) == 1
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("content", [b"fine" * 1000, b"an EVIL thing"])
+def test_codings_are_taken_off_for_the_inspector_alone(loop: Loop, coding: str, content: bytes) -> None:
+    coded = gzip.compress(content) if coding == "gzip" else zlib.compress(content)
+    gateway = MemoryGateway(loop, EVIL)
+    gateway.origin("origin.test:80", answer(coded, b"Content-Encoding: %b\r\n" % coding.encode()))
+    (found,) = asked(gateway, GET.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip, deflate\r\n\r\n"))
+    if b"EVIL" in content:
+        assert found.status == 403
+    else:
+        assert found.body == coded
+
+
+@pytest.mark.parametrize(("policy", "status"), [("open", 200), ("closed", 503)])
+def test_content_in_an_unknown_coding_is_left_to_the_policy(loop: Loop, policy: str, status: int) -> None:
+    gateway = MemoryGateway(loop, EVIL + f"unreadable = {policy}\n")
+    gateway.origin("origin.test:80", answer(b"coded", b"Content-Encoding: secret\r\n"))
+    (found,) = asked(gateway, GET)
+    assert found.status == status
+    assert [each.name for each in gateway.events.told] == ["unknown_coding"]
+
+
+def test_a_chunked_response_stays_one(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + HOLD)
+    size = 200_000
+    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size)
+    gateway.origin("origin.test:80", raw)
+    (found,) = asked(gateway, GET)
+    assert found.body == b"x" * size
+
+
+def test_a_head_alone_is_no_part(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+    gateway.origin("origin.test:80", Answers(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n"))
+    (found,) = asked(gateway, GET.replace(b"GET", b"HEAD"), None, b"HEAD")
+    assert found.status == 200
+    assert b"Content-Length: 999" in found.head
+
+
+def test_what_was_found_is_overwritten(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + "act = redact\n")
+    gateway.origin("origin.test:80", answer(gzip.compress(b"an EVIL thing"), b"Content-Encoding: gzip\r\n"))
+    (found,) = asked(gateway, GET.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n"))
+    assert gzip.decompress(found.body) == b"an **** thing"
+    assert gateway.events.told[0].act == "redact"
+
+
+def test_something_else_takes_its_place(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + "act = replace\n")
+    gateway.origin("origin.test:80", answer(b"an EVIL thing", b'ETag: "strong"\r\n'))
+    (found,) = asked(gateway, GET)
+    assert found.body == b"CLEAN"
+    assert b"Content-Length: 5" in found.head
+    assert b'ETag: W/"strong"' in found.head
+
+
+def test_a_mark_stands_in_the_head(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + "act = tag\n")
+    gateway.origin("origin.test:80", answer(b"an EVIL thing"))
+    (found,) = asked(gateway, GET)
+    assert found.body == b"an EVIL thing"
+    assert b"X-Sslintercept-Inspection: malware; Bad; score=7" in found.head
+
+
+def test_what_is_reported_passes(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + "act = report\n")
+    gateway.origin("origin.test:80", answer(b"an EVIL thing"))
+    (found,) = asked(gateway, GET)
+    assert found.body == b"an EVIL thing"
+    assert [each.act for each in gateway.events.told] == ["report"]
+
+
+def test_a_copy_is_kept(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + "act = quarantine\n")
+    gateway.origin("origin.test:80", answer(b"an EVIL thing"))
+    (found,) = asked(gateway, GET)
+    assert found.status == 403
+    (event,) = gateway.events.told
+    assert gateway.events.quarantine.kept == {event.quarantine: b"an EVIL thing"}
+
+
+def test_a_client_that_leaves_ends_the_inspection(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+    gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    client.send(GET)
+    gateway.pump()
+    origin = gateway.connector.origins.popitem()[1].last
+    origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 600)
+    gateway.pump()
+    client.reset()
+    gateway.pump()
+    assert gateway.events.told == []
+    assert gateway.inspection is not None
+    assert gateway.inspection.budget.used == 0
+
+
+def test_an_origin_that_breaks_off_is_passed_on_as_broken(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+    gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    client.send(GET)
+    gateway.pump()
+    origin = gateway.connector.origins.popitem()[1].last
+    origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 600)
+    origin.reset()
+    gateway.pump()
+    (found,) = responses(client.take())
+    assert found.status == 502
+
+
+def test_a_piece_of_a_resource_is_asked_for_as_a_whole(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+
+    def serve(head: bytes, body: bytes) -> bytes:
+        if b"Range" in head:
+            return b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 3-6/10\r\nContent-Length: 4\r\n\r\nEVIL"
+        return answer(b"an EVIL th")
+
+    gateway.origin("origin.test:80", Answers(serve))
+    (found,) = asked(gateway, GET.replace(b"\r\n\r\n", b"\r\nRange: bytes=3-6\r\n\r\n"))
+    assert found.status == 403
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "name"),
+    [
+        (b"", "/a/b/setup%20one.exe?x=/y.txt", "setup one.exe"),
+        (b'Content-Disposition: attachment; filename="in\\\\voice.pdf"\r\n', "/x", "voice.pdf"),
+        (b"Content-Disposition: attachment; filename*=UTF-8''na%C3%AFve.txt\r\n", "/x", "naïve.txt"),
+        (b"Content-Disposition: attachment; filename=../../etc/passwd\r\n", "/x", "passwd"),
+        (b"", "/", ""),
+    ],
+)
+def test_a_name_is_what_the_sender_says(loop: Loop, fields: bytes, path: str, name: str) -> None:
+    gateway = MemoryGateway(loop, EVIL + "act = report\n")
+    gateway.origin("origin.test:80", answer(b"EVIL", fields))
+    asked(gateway, GET.replace(b"origin.test/ ", b"origin.test" + path.encode() + b" "))
+    assert gateway.events.told[0].part == name
