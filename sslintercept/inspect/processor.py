@@ -134,7 +134,7 @@ class InspectProcessor:
             kind = part.media_type
         if kind in RAW or (kind.startswith("text/") and part.kind != "message"):
             return False
-        return opens(part.media_type, part.sniffed)
+        return opens(part.media_type, part.sniffed, part.name)
 
     def take_apart(
         self, part: Part, content: Sequence[bytes], entries: Sequence[Entry], over: Callable[[], object]
