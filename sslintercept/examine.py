@@ -128,11 +128,12 @@ def told(settings: Settings) -> Iterator[Check]:
     events, state = settings.events, settings.state_dir
     if (file := events.file) is not None and file != "-":
         yield lambda: appendable(Path(file), "[events] file")
-    kept = state / store.NAME
-    if events.store:
-        yield lambda: appendable(kept, "[events] store") if state.is_dir() else folder(state, "[events] store")
-    if events.quarantine_size:
-        yield lambda: folder(state / quarantine.FOLDER, "[events] quarantine_size")
+    # Whether the folder they are in can be made and written is the CA's question.
+    kept, copies = state / store.NAME, state / quarantine.FOLDER
+    if events.store and os.path.exists(kept):
+        yield lambda: appendable(kept, "[events] store")
+    if events.quarantine_size and os.path.exists(copies):
+        yield lambda: folder(copies, "[events] quarantine_size")
     if (own := events.syslog_trust) is not None:
         yield lambda: load_roots(own, None, "[events] syslog_trust")[1]
 
