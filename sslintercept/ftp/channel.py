@@ -187,7 +187,8 @@ class DataWatcher:
     def _moves(self, data: bytes, upload: bool) -> None:
         channel = self._channel
         channel.moved()
-        channel.begin(self._wires, self._passes, self._refuses)
+        if channel.passage is None:
+            channel.begin(self._wires, self._passes, self._refuses)
         passage = channel.passage
         if passage is None or not passage.gated:
             if passage is not None:

@@ -153,6 +153,7 @@ class HttpTransform:
         "_asked_again",
         "_left",
         "_loop",
+        "_pending",
         "_processor",
         "_proxy",
         "_sm",
@@ -169,6 +170,8 @@ class HttpTransform:
         self._loop = sm.session.vc.handler
         self._asked_again = False
         self._left = False
+        self._pending = Stages()
+        """those of the request, until there is a server connection"""
         self.request: Passage | None = None
         self.response: Passage | None = None
 
@@ -180,12 +183,12 @@ class HttpTransform:
     @property
     def untouched(self) -> bool:
         """Whether no body has gone into a stage, so that the request may be sent once more."""
-        return self.request is None and self.response is None
+        return self.request is None and self.response is None and not self._pending.stages
 
     @property
     def sent(self) -> bool:
         """Whether nothing of the request is still in its stages."""
-        return self.request is None or self._left
+        return self._left or (self.request is None and not self._pending.stages)
 
     # the request
 
@@ -195,9 +198,7 @@ class HttpTransform:
         if answered is not None:
             self._answer(answered)
             return True
-        stages = self._transforming.stages
-        if stages.stages:
-            self.request = self._passage(stages, self._request_ready)
+        self._pending = self._transforming.stages
         return False
 
     def _passage(self, stages: Stages, ready: Callable[[], object]) -> Passage:
@@ -213,6 +214,20 @@ class HttpTransform:
         should be (TS-4044). The connection waits meanwhile; should it be lost, another one is opened when there is
         something to send.
         """
+        stages, self._pending = self._pending, Stages()
+        if stages.stages:
+            if origin.handshake is not None:
+                self._pending = stages
+                origin.handshake.profile.begin()
+                return True
+            head, sm = self._sm.head, self._sm
+            try:
+                if 0 < head.length <= len(sm.rest) and unchanged(stages, sm.rest[: head.length]):
+                    return False
+            except InterceptError as error:
+                self._broke(error)
+                return True
+            self.request = self._passage(stages, self._request_ready)
         passage = self.request
         if passage is None:
             return False
@@ -322,6 +337,12 @@ class HttpTransform:
             return True
         if not stages.stages:
             return False
+        try:
+            if 0 < head.length <= len(rest) and unchanged(stages, rest[: head.length]):
+                return False
+        except InterceptError as error:
+            self._broke(error)
+            return True
         self.response = passage = self._passage(stages, self._response_ready)
         origin.body = producer = passage.bring(
             "server",
@@ -485,6 +506,15 @@ class HttpTransform:
         if self.response is not None and sm.origin is not None:
             # A stage had enough before the response was whole.
             sm.leave_origin()
+
+
+def unchanged(stages: Stages, body: bytes) -> bool:
+    """
+    Whether a body that is there as a whole passes as it is, so that it needs no chain.
+
+    @raise InterceptError: it does not pass.
+    """
+    return len(stages.stages) == 1 and stages.stages[0].whole(body)
 
 
 def _nothing() -> None:

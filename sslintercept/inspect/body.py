@@ -98,19 +98,23 @@ class InspectBodies(Transformer):
         """See L{Transformer.transform}."""
         processor = self._processor
         entries = [entry for entry in processor.entries if entry.bodies.judge(message, True)]
-        if not entries:
+        looking = [entry for entry in entries if entry.looks]
+        if any(entry.inspector.heads for entry in looking) and message.direction is Direction.REQUEST:
+            # Who judges requests wants to see those without a body, too.
+            message.has_body = True
+        looked_at = bool(looking) and message.has_body
+        if not looked_at and not any(entry.glances for entry in entries):
             return None
         part = part_of(message)
-        if any(entry.inspector.heads for entry in entries):
-            part.request_head, part.response_head = heads_of(message)
         decision = processor.glance(part, entries)
         if decision.found:
             refuse(processor.settle(part, decision), decision)
-        if message.direction is Direction.REQUEST and any(entry.inspector.heads for entry in entries):
-            # Who judges requests wants to see those without a body, too.
-            message.has_body = True
-        if not message.has_body:
-            return None
+        return self._stage(part, looking, message) if looked_at else None
+
+    def _stage(self, part: Part, entries: Sequence[Entry], message: Message) -> Transform | None:
+        """What the body goes through."""
+        if any(entry.inspector.heads for entry in entries):
+            part.request_head, part.response_head = heads_of(message)
         codings = codings_of(message.all(b"Content-Encoding"))
         if len(codings) > MAX_CODINGS or any(coding not in CODINGS for coding in codings):
             self._unreadable(part, entries, codings)
@@ -120,7 +124,7 @@ class InspectBodies(Transformer):
         if codings and not changes and not message.partial:
             side = Side.CLIENT if message.direction is Direction.REQUEST else Side.UPSTREAM
             decoder = Decoder(codings, ratio=self._bounds.ratio, limit=self._bounds.limit, side=side)
-        return InspectStage(processor, part, entries, message, decoder, changes=changes)
+        return InspectStage(self._processor, part, entries, message, decoder, changes=changes)
 
     def _unreadable(self, part: Part, entries: Sequence[Entry], codings: Sequence[str]) -> None:
         """@raise InspectedError: the settings say that what cannot be read does not pass."""
@@ -175,10 +179,31 @@ class InspectStage(Transform):
         self._length: int | None = None
         self._over = False
         self._ended = False
+        self._shown = False
+        """all of the content was shown before it came"""
+        self._told: Decision | None = None
+        """and this was decided"""
         self._body: Any = None  # Any: a Body, which two protocols of Twisted describe in part
         self._hold = Hold(processor.limits.hold, self._release)
         self._inspection = processor.inspect(part, entries, self._decided)
         self._inspection.mask = self._hold.mask
+
+    def whole(self, body: bytes) -> bool:
+        """See L{Transform.whole}. A body that passes at once costs no chain, and what is small mostly does."""
+        if len(body) > self._processor.limits.hold:
+            return False
+        self._shown = True
+        self._hold.write(body)
+        self._show(body)
+        self._end_inspection()
+        decision = self._told
+        if decision is None or decision.act in (Act.REDACT, Act.REPLACE):
+            return False
+        error = self._processor.settle(self._inspection.part, decision)
+        refuse(error, decision)
+        if decision.act is Act.TAG and decision.worst is not None:
+            self._message.set(TAG, _marked(decision.worst.verdict))
+        return True
 
     def begin(self, output: Any) -> None:  # Any: an Output
         """See L{Transform.begin}."""
@@ -191,13 +216,17 @@ class InspectStage(Transform):
 
     def write(self, data: bytes) -> None:
         """See L{Transform.write}."""
-        inspection = self._inspection
-        if inspection.over:
+        if self._shown:
+            return  # all of it is held already
+        if self._inspection.over:
             if not self._over:
                 self._pass(data)
             return
         self._hold.write(data)
-        decoder = self._decoder
+        self._show(data)
+
+    def _show(self, data: bytes) -> None:
+        inspection, decoder = self._inspection, self._decoder
         if decoder is None:
             inspection.write(data)
             return
@@ -205,17 +234,25 @@ class InspectStage(Transform):
         while (piece := decoder.more()) and not inspection.over:
             inspection.write(piece)
 
+    def _end_inspection(self) -> None:
+        if self._decoder is not None and not self._inspection.over:
+            self._decoder.finish()
+        self._inspection.finish()
+
     def finish(self) -> None:
         """See L{Transform.finish}."""
         self._ended = True
+        if self._shown:
+            decision, self._told = self._told, None
+            if decision is not None:
+                self._decide(decision)
+            return
         if self._inspection.over:
             if not self._over:
                 self._over = True
                 self.output.finish()
             return
-        if self._decoder is not None:
-            self._decoder.finish()
-        self._inspection.finish()
+        self._end_inspection()
 
     def drained(self) -> None:
         """See L{Transform.drained}."""
@@ -243,6 +280,12 @@ class InspectStage(Transform):
         self.output.write(data)
 
     def _decided(self, decision: Decision) -> None:
+        if self._shown and not self._ended:
+            self._told = decision
+        else:
+            self._decide(decision)
+
+    def _decide(self, decision: Decision) -> None:
         error = self._processor.settle(self._inspection.part, decision)
         if error is not None:
             answer = None if decision.worst is None else decision.worst.verdict.answer
@@ -302,15 +345,16 @@ def _marked(verdict: Verdict) -> bytes:
 def part_of(message: Message) -> Part:
     """What a message's body is to an inspector."""
     facts, request = message.facts, message.request
+    declared = (message.get(b"Content-Type") or b"")[:MOST_NAME].decode("latin-1")
     return Part(
         carrier="http",
         kind="body",
         direction=message.direction,
         facts=facts,
         name=name_of(message),
-        media_type=message.media_type,
-        charset=message.charset,
-        content_type=(message.get(b"Content-Type") or b"")[:MOST_NAME].decode("latin-1"),
+        media_type=declared.partition(";")[0].strip().lower(),
+        charset=message.charset if ";" in declared else None,
+        content_type=declared,
         length=message.length,
         url=message.url,
         host=request.authority.host,
@@ -350,5 +394,8 @@ def name_of(message: Message) -> str:
     if disposition is not None and (match := _FILENAME.search(disposition[:4096])) is not None:
         raw = unquote_to_bytes(match[1]) if match[1] is not None else match[2] if match[2] is not None else match[3]
     else:
-        raw = unquote_to_bytes(message.path.rpartition("/")[2].encode("latin-1", "replace"))
+        last = message.path.rpartition("/")[2]
+        if "%" not in last:
+            return last[:MOST_NAME]
+        raw = unquote_to_bytes(last.encode("latin-1"))
     return raw.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2][:MOST_NAME]

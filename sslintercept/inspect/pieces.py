@@ -27,7 +27,9 @@ TURN: Final = 0.005
 MOST_FOUND: Final = 256
 """findings in the pieces of one part"""
 BOMBS: Final = frozenset(("depth", "entries", "ratio", "size", "time"))
-"""limits that only what is made to be hard to look at reaches; other notes say that something cannot be read"""
+"""limits that only what is made to be hard to look at reaches"""
+UNREADABLE: Final = frozenset(("encrypted", "rubbish", "truncated", "unopened"))
+"""why nobody can read something; other notes (L{sslintercept.unpack.budget}) are no reason to be afraid"""
 
 
 class Piece(NamedTuple):
@@ -123,9 +125,10 @@ class Pieces:
     def _look(self, piece: Piece) -> None:
         part = self._place(piece)
         for note in piece.notes:
-            bomb = note in BOMBS
-            what = f"a limit is reached ({note})" if bomb else f"it cannot be read ({note})"
-            self._note(part, note, what, closed=_closed if bomb else _unreadable)
+            if note in BOMBS:
+                self._note(part, note, f"a limit is reached ({note})", closed=_closed)
+            elif note in UNREADABLE:
+                self._note(part, note, f"it cannot be read ({note})", closed=_unreadable)
         if self.done or not piece.content:
             return
         part.sniffed = sniff(piece.content[:HEAD])

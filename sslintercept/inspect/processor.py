@@ -117,8 +117,7 @@ class InspectProcessor:
         """What can be said before any content has come."""
         found: list[Found] = []
         for entry in entries:
-            verdict = entry.inspector.glance(part)
-            if verdict is not None:
+            if entry.glances and (verdict := entry.inspector.glance(part)) is not None:
                 found.append(Found(entry, part, verdict))
         if not found:
             return PASSES
@@ -135,7 +134,7 @@ class InspectProcessor:
             kind = part.media_type
         if kind in RAW or (kind.startswith("text/") and part.kind != "message"):
             return False
-        return opens(part.media_type, part.sniffed)
+        return opens(part.media_type, part.sniffed, part.name)
 
     def take_apart(
         self, part: Part, content: Sequence[bytes], entries: Sequence[Entry], over: Callable[[], object]

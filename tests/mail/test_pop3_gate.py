@@ -94,3 +94,9 @@ def test_a_conversation_that_ends_lets_go_of_its_mail(end: int) -> None:
     talk.watcher.ended()
     assert gates.all[0].aborted
     assert talk.client == said(IN, "S")
+
+
+def test_what_is_not_understood_is_not_relayed_while_a_mail_is_held() -> None:
+    talk = Talk(Pop3Watcher, wants=Gates(Does.NEVER)).plays([*FETCHED, ("C", b"\0\r\n")])
+    assert talk.unseen is None
+    assert talk.cut is Cut.BOTH

@@ -247,3 +247,16 @@ def test_chunks_may_be_pipelined_behind_another_mail_in_chunks() -> None:
 def test_a_server_that_leaves_between_chunks_is_told_of() -> None:
     talk, _ = gated(SmtpWatcher, [*GREETING, *ASKS, ("C", b"BDAT 2\r\nhi"), ("S", b"421 Bye\r\n")], Does.NEVER)
     assert talk.client == HEARD + CHUNK_TAKEN + b"421 Bye\r\n"
+
+
+def test_a_server_that_leaves_behind_a_chunk_of_ours_is_told_of() -> None:
+    script: Script = [*GREETING, *ASKS, ("C", b"BDAT 100000\r\n" + b"a" * 100_000), ("S", b"421 Bye\r\n")]
+    talk = Talk(SmtpWatcher, wants=Gates(Does.PASS)).plays(script)
+    assert talk.client == HEARD + CHUNK_TAKEN + b"421 Bye\r\n"
+    assert talk.cut is Cut.SERVER
+
+
+def test_a_refused_chunk_of_ours_takes_no_more_behind_it() -> None:
+    chunk = ("C", b"BDAT 100000\r\n" + b"a" * 100_000)
+    talk = Talk(SmtpWatcher, wants=Gates(Does.PASS)).plays([*GREETING, *ASKS, chunk, ("S", b"552 Big\r\n"), chunk])
+    assert talk.server.count(b"BDAT") == 1
