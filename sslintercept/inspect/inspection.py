@@ -276,7 +276,7 @@ class Inspection:
             self._drop()
             what = "it is too large to be taken apart" if self.size > processor.limits.collect else "too much is held"
             error = EngineError(what, where="inspection", remedy="see [inspection]", fault="too_big")
-            for slot in self._slots:
+            for slot in self._slots[:]:
                 if slot.entry.inspector.members and not self.over:
                     self._refused(slot, error, extra=True)
             return

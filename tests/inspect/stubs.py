@@ -51,13 +51,15 @@ class Word(Inspector):
         make: Callable[[Part], Look | None] | None = None,
         *,
         members: bool = False,
+        forms: bool = False,
         by_content: bool = False,
         keeps: bool = False,
         changes: bool = False,
         early: bool = False,
     ) -> None:
         super().__init__()
-        self.members, self.by_content, self.keeps, self.changes = members, by_content, keeps, changes
+        self.members, self.forms = members, forms
+        self.by_content, self.keeps, self.changes = by_content, keeps, changes
         self.looks: list[Look] = []
         self.parts: list[Part] = []
         self.closed = False

@@ -293,14 +293,15 @@ def test_a_piece_that_waits_too_long_is_a_failure() -> None:
     assert not world.decisions[0].passes
 
 
-def test_too_much_at_once_is_not_collected() -> None:
-    world = World(entry(Word(members=True), largest_closed=True), limits=Limits(collect=1000))
+@pytest.mark.parametrize("closed", [True, False])
+def test_too_much_at_once_is_not_collected(closed: bool) -> None:
+    world = World(entry(Word(members=True), largest_closed=closed), limits=Limits(collect=1000))
     inspection = world.inspect(a_part())
     inspection.write(ZIP)
     inspection.write(bytes(600))
     inspection.finish()
-    assert not world.decisions[0].passes
-    assert world.decisions[0].found[-1].verdict.name == "too_big"
+    assert world.decisions[0].passes is not closed
+    assert [each.verdict.name for each in world.decisions[0].found] == ["too_big"]
     assert world.asked == []
     assert world.processor.budget.used == 0
 
