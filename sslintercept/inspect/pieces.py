@@ -26,15 +26,10 @@ TURN: Final = 0.005
 """seconds of a turn of the reactor"""
 MOST_FOUND: Final = 256
 """findings in the pieces of one part"""
-<<<<<<< ours
-BOMBS: Final = frozenset(("depth", "entries", "ratio", "size", "time"))
-"""limits that only what is made to be hard to look at reaches"""
+BOMBS: Final = frozenset(("depth", "entries", "ratio", "size", "time", "pages"))
+"""limits that hardly anything reaches but what is made to be hard to look at: the rest of it is not known"""
 UNREADABLE: Final = frozenset(("encrypted", "rubbish", "truncated", "unopened"))
 """why nobody can read something; other notes (L{sslintercept.unpack.budget}) are no reason to be afraid"""
-=======
-BOMBS: Final = frozenset(("depth", "entries", "ratio", "size", "time", "pages"))
-"""limits that only what is made to be hard to look at reaches; other notes say that something cannot be read"""
->>>>>>> theirs
 
 
 class Piece(NamedTuple):
