@@ -19,6 +19,7 @@ from sslintercept.http.alone import RANGES
 from sslintercept.http.head import has_body, write_request, write_response
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
+from sslintercept.http.page import EVENT
 from sslintercept.inspect.body import AnsweredError
 from sslintercept.profile.profile import Bytes
 from sslintercept.transform.link import Loop
@@ -491,7 +492,8 @@ class HttpTransform:
         sm.leave_origin()
         if isinstance(error, AnsweredError) and not sm.answered:
             sm.error = error
-            self._answer(error.answer)
+            answer, named = error.answer, (EVENT.encode("ascii"), error.event.encode("ascii"))
+            self._answer(answer._replace(fields=(*answer.fields, named)) if error.event else answer)
         else:
             sm.fail(error)
 

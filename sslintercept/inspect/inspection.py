@@ -104,6 +104,7 @@ class Inspection:
         "_ended",
         "_entries",
         "_finished",
+        "_openers",
         "_opening",
         "_pieces",
         "_processor",
@@ -135,6 +136,8 @@ class Inspection:
         self._early: list[bytes] | None = None
         """for looks that have not begun"""
         self._digest = sha256() if any(each.inspector.by_content for each in entries) else None
+        self._openers: Sequence[Entry] = ()
+        """who gets what is taken out of it"""
         self._pieces: Pieces | None = None
         self._brakes = 0
         self._ended = False
@@ -209,7 +212,8 @@ class Inspection:
         self._opening = None
         part, processor = self.part, self._processor
         part.sniffed = sniff(data)
-        collects = processor.opens(part) and any(each.inspector.members for each in self._entries)
+        self._openers = processor.openers(part, self._entries)
+        collects = bool(self._openers)
         for entry in self._entries:
             slot = Slot(entry, None)
             self._slots.append(slot)
@@ -276,8 +280,8 @@ class Inspection:
             self._drop()
             what = "it is too large to be taken apart" if self.size > processor.limits.collect else "too much is held"
             error = EngineError(what, where="inspection", remedy="see [inspection]", fault="too_big")
-            for slot in self._slots:
-                if slot.entry.inspector.members and not self.over:
+            for slot in self._slots[:]:
+                if slot.entry in self._openers and not self.over:
                     self._refused(slot, error, extra=True)
             return
         assert self._collected is not None
@@ -389,10 +393,9 @@ class Inspection:
     # pieces
 
     def _take_apart(self) -> None:
-        entries = [slot.entry for slot in self._slots if slot.entry.inspector.members]
-        if not entries or not self._processor.opens(self.part):
-            return
-        self._pieces = self._processor.take_apart(self.part, self._collected or [], entries, self._taken_apart)
+        if self._openers:
+            content = self._collected or []
+            self._pieces = self._processor.take_apart(self.part, content, self._openers, self._taken_apart)
 
     def _taken_apart(self) -> None:
         if self.over:

@@ -36,6 +36,7 @@ RAW: Final = frozenset(
     )
 )
 """texts that inspectors read as they come; beside all of C{text/}"""
+FORM: Final = "multipart/form-data"
 TITLES: Final = {
     "malware": "malware was found",
     "site": "the site is listed",
@@ -135,6 +136,13 @@ class InspectProcessor:
         if kind in RAW or (kind.startswith("text/") and part.kind != "message"):
             return False
         return opens(part.media_type, part.sniffed, part.name)
+
+    def openers(self, part: Part, entries: Sequence[Entry]) -> list[Entry]:
+        """The inspectors that want what can be taken out of a part."""
+        if not self.opens(part):
+            return []
+        form = part.media_type == FORM
+        return [each for each in entries if each.inspector.members or (form and each.inspector.forms)]
 
     def take_apart(
         self, part: Part, content: Sequence[bytes], entries: Sequence[Entry], over: Callable[[], object]
