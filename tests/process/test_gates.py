@@ -24,8 +24,6 @@ from tests.process.test_ftp import Door
 from tests.process.test_mail import NAME_AT, Doors, arrived, imap, send
 from tests.process.tools import PATIENCE, run, tool, wait_for
 
-__all__ = ["dovecot", "mailboxes", "postfix"]
-
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="these servers are started by root only")
 
 BAD, TAGGED = gating.REFUSED, gating.REPLACED
