@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -28,7 +29,7 @@ from sslintercept.transform.arrange import Bounds, Sees
 from sslintercept.transform.coding import CODINGS, MAX_CODINGS, Decoder
 from sslintercept.transform.message import FRAMING, Answer, Direction, Message
 from sslintercept.transform.processor import Entry as TransformEntry
-from sslintercept.transform.processor import Transformer
+from sslintercept.transform.processor import Prospect, Transformer
 from sslintercept.transform.stage import Transform
 from sslintercept.websocket.stage import MessageStage
 
@@ -103,10 +104,15 @@ class InspectBodies(Transformer):
             # Who judges requests wants to see those without a body, too.
             message.has_body = True
         looked_at = bool(looking) and message.has_body
-        if not looked_at and not any(entry.glances for entry in entries):
+        glancing = [entry for entry in entries if entry.glances]
+        if glancing and message.direction is Direction.RESPONSE:
+            # Whoever has glanced at the request has said what there is to say.
+            asked = Prospect(Direction.REQUEST).of(message.request, message.facts)
+            glancing = [entry for entry in glancing if not entry.bodies.judge(asked, True)]
+        if not looked_at and not glancing:
             return None
         part = part_of(message)
-        decision = processor.glance(part, entries)
+        decision = processor.glance(part, glancing)
         if decision.found:
             refuse(processor.settle(part, decision), decision)
         return self._stage(part, looking, message) if looked_at else None
@@ -140,8 +146,14 @@ class InspectBodies(Transformer):
 
     def messages(self, message: Message) -> MessageStage | None:
         """See L{Transformer.messages}."""
-        entries = [entry for entry in self._processor.entries if entry.conversations.judge(message, True)]
-        return InspectMessages(self._processor, message, entries) if entries else None
+        processor = self._processor
+        entries = [entry for entry in processor.entries if entry.conversations.judge(message, True)]
+        glancing = [entry for entry in entries if entry.glances and not entry.bodies.judge(message, True)]
+        if glancing:
+            part = replace(part_of(message), carrier="websocket")
+            decision = processor.glance(part, glancing)
+            refuse(processor.settle(part, decision), decision)
+        return InspectMessages(processor, message, entries) if any(entry.looks for entry in entries) else None
 
 
 def refuse(error: InspectedError | None, decision: Decision) -> None:
