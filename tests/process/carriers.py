@@ -217,9 +217,11 @@ class World:
         """Other sections are in force, by SIGHUP; afterwards those from before."""
         before = self.inspection
         self.reload(inspection)
-        yield
-        self.told.none()
-        self.reload(before)
+        try:
+            yield
+            self.told.none()
+        finally:
+            self.reload(before)
 
     def reload(self, inspection: str) -> None:
         """Other sections are in force from now on."""

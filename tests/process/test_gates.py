@@ -21,10 +21,8 @@ from tests.process.origins import Certificates
 from tests.process.running import Proxy, curl, settings
 from tests.process.servers import NAME, Vsftpd
 from tests.process.test_ftp import Door
-from tests.process.test_mail import NAME_AT, Doors, arrived, dovecot, imap, mailboxes, postfix, send
+from tests.process.test_mail import NAME_AT, Doors, arrived, imap, send
 from tests.process.tools import PATIENCE, run, tool, wait_for
-
-__all__ = ["dovecot", "mailboxes", "postfix"]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="these servers are started by root only")
 
