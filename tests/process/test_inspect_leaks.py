@@ -231,8 +231,7 @@ def test_what_is_only_to_be_written_down_is_written_down_once(world: World) -> N
             if way is form_field:
                 continue  # it is read twice, as a form and as its field
             assert way(world, with_words(CARD)).arrived is not None, way
-            # A mail here has two texts; a workbook keeps its texts beside its sheets.
-            events = world.told.several(2 if way in (mailed, WAYS_BY_NAME["xlsx"]) else 1)
+            events = world.told.several(PLACES.get(way, 1))
             assert {(event["act"], event["name"]) for event in events} == {("report", "card")}
     nowhere(written(world), CARD)
 
@@ -256,3 +255,5 @@ def test_words_and_patterns_of_ones_own_are_found_by_the_same_ways(world: World)
 
 
 WAYS_BY_NAME = {way.__name__: way for way in WAYS}
+PLACES = {mailed: 3, WAYS_BY_NAME["xlsx"]: 2}
+"""a mail here has a text, HTML, and the text of this; a workbook keeps its texts beside its sheets"""
