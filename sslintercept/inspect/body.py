@@ -9,7 +9,7 @@ is decided by then still can be answered with a page; what is decided later brea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -152,6 +152,9 @@ class InspectStage(Transform):
     """
     One body.
 
+    @ivar part: what the inspectors are told of it.
+    @ivar settled: called once if it is known before the body's end, or then, that it passes.
+
     @param decoder: takes off the codings that it is held with.
     """
 
@@ -169,6 +172,8 @@ class InspectStage(Transform):
     ) -> None:
         self.sees = Sees.CONTENT if changes else Sees.CODED
         self.changes = changes
+        self.part = part
+        self.settled: Callable[[], object] = _nothing
         self._processor = processor
         self._message = message
         self._decoder = decoder
@@ -243,7 +248,7 @@ class InspectStage(Transform):
         self.output.write(data)
 
     def _decided(self, decision: Decision) -> None:
-        error = self._processor.settle(self._inspection.part, decision)
+        error = self._processor.settle(self.part, decision)
         if error is not None:
             answer = None if decision.worst is None else decision.worst.verdict.answer
             self._over = True
@@ -256,6 +261,7 @@ class InspectStage(Transform):
                 return
             if decision.act is Act.TAG and not self._hold.released:
                 self._message.set(TAG, _marked(decision.worst.verdict))
+        self.settled()
         self._hold.let_go()
         if self._ended:
             self._over = True
@@ -271,6 +277,7 @@ class InspectStage(Transform):
         if self._hold.released:
             self.output.fail(self._processor.late(found.part, found.entry))
             return
+        self.settled()
         if verdict.fields is not None:
             kept = [field for field in self._message.head.fields if field[0].lower() in FRAMING]
             given = [field for field in verdict.fields if field[0].lower() not in FRAMING]
@@ -292,6 +299,10 @@ class InspectStage(Transform):
     def _body_ended(self) -> None:
         self._body = None
         self.output.finish()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _marked(verdict: Verdict) -> bytes:

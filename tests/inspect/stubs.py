@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sslintercept.config import units
 from sslintercept.config.key import setting
+from sslintercept.inspect.engines import Engines
 from sslintercept.inspect.inspector import Inspector, Look, Source
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.verdict import MALWARE, Act, Verdict
@@ -70,6 +71,38 @@ class Word(Inspector):
 
     def close(self) -> None:
         self.closed = True
+
+
+class LateLook(WordLook):
+    """Tells when the test says so, or after a time."""
+
+    def __init__(self, word: bytes, verdict: Verdict, engines: Engines, seconds: float) -> None:
+        super().__init__(word, verdict)
+        self._engines, self._seconds = engines, seconds
+
+    def finish(self) -> None:
+        self.ended = True
+        if self._seconds:
+            self._engines.handler.later(self._seconds, self.say)
+
+    def say(self) -> None:
+        """The verdict."""
+        self.tell(self.verdict if self.word in self.got else None)
+
+
+@dataclass(frozen=True)
+class LateOptions:
+    """Of L{late}."""
+
+    seconds: float = setting(units.word_or("never", 0.0, units.duration()), "never", "from the end to the verdict")
+
+
+def late(options: LateOptions, engines: Engines) -> Inspector:
+    """For ini files: C{use = tests.inspect.stubs:late}."""
+    return Word(make=lambda part: LateLook(b"EVIL", BAD, engines, options.seconds))
+
+
+late.Options = LateOptions  # type: ignore[attr-defined]  # how a factory names them
 
 
 @dataclass(frozen=True)
