@@ -121,3 +121,20 @@ def evil(options: EvilOptions, engines: Engines) -> Inspector:
 
 
 evil.Options = EvilOptions  # type: ignore[attr-defined]  # how a factory names them
+
+
+def halting(options: EvilOptions, engines: Engines) -> Inspector:
+    """Stops whoever brings a part with the first bytes, and tells a second later what it has seen by then."""
+    word = options.word.encode()
+
+    class HaltingLook(WordLook):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            if self.got == data and self.source is not None:
+                self.source.pauseProducing()
+                engines.handler.later(1.0, lambda: self.tell(self.verdict if word in self.got else None))
+
+    return Word(word, BAD, lambda part: HaltingLook(word, BAD))
+
+
+halting.Options = EvilOptions  # type: ignore[attr-defined]  # likewise

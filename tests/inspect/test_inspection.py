@@ -401,3 +401,110 @@ def test_a_match_says_which_parts_an_inspector_gets() -> None:
     ):
         world = World(entry(Word(), match=match))
         assert bool(world.processor.wanted(a_part())) is wanted, match
+
+
+# several looks that stop, fail or tell at the same time
+
+
+def refusing(part: object) -> Look | None:
+    raise EngineError("too long", where="x", remedy="y", fault="too_big")
+
+
+@pytest.mark.parametrize("where", ["look", "begin"])
+def test_an_inspector_that_fails_open_at_once_takes_no_part_from_the_others(where: str) -> None:
+    error = EngineError("no", where="x", remedy="y", fault="broken")
+    first = Word(make=refusing if where == "look" else lambda part: Raising(where, error))
+    world = World(entry(first, "first", closed=False), entry(Word(), "second"))
+    decision = world.whole(b"an EVIL thing" + bytes(600))
+    assert decision is not None
+    assert decision.act is Act.BLOCK
+    assert [each.entry.name for each in decision.found] == ["first", "second"]
+
+
+@pytest.mark.parametrize("where", ["look", "begin"])
+def test_what_does_not_pass_at_once_is_shown_to_nobody_else(where: str) -> None:
+    other = Word()
+    error = EngineError("no", where="x", remedy="y", fault="broken")
+    first = Word(make=refusing if where == "look" else lambda part: Raising(where, error))
+    world = World(entry(first, "first", largest_closed=True), entry(other, "other"))
+    inspection = world.inspect(a_part())
+    inspection.write(b"x" * 600)
+    inspection.finish()
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert all(isinstance(look, WordLook) and look.aborted for look in other.looks)
+
+
+class Stopping(WordLook):
+    """Stops whoever brings the part with the first bytes, and then does as it is told."""
+
+    def __init__(self, then: str) -> None:
+        super().__init__(b"EVIL", BAD)
+        self.then = then
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        assert self.source is not None
+        if self.got == data:
+            self.source.pauseProducing()
+            if self.then == "tells":
+                self.tell(None)
+            elif self.then == "raises":
+                raise ValueError("broken")
+
+
+@pytest.mark.parametrize("then", ["hangs", "tells", "raises"])
+def test_a_look_that_is_over_stops_nobody_any_more(then: str) -> None:
+    stopping = Word(make=lambda part: Stopping(then))
+    world = World(entry(stopping, "stops", closed=False, timeout=5.0), entry(Word(), "other"))
+    inspection = world.inspect(a_part())
+    said: list[str] = []
+    inspection.stop, inspection.go = lambda: said.append("stop"), lambda: said.append("go")
+    inspection.write(b"x" * 600)
+    world.loop.clock.advance(5.1)
+    assert said in ([], ["stop", "go"])
+    assert world.loop.clock.getDelayedCalls() == []
+    look = stopping.looks[0]
+    assert isinstance(look, Stopping)
+    assert look.source is not None
+    look.source.pauseProducing()
+    assert said in ([], ["stop", "go"])
+    inspection.write(b"EVIL")
+    inspection.finish()
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert world.loop.clock.getDelayedCalls() == []
+
+
+def test_whoever_brings_the_part_goes_on_when_it_is_decided_and_not_before() -> None:
+    inspector = Word()
+    said: list[str] = []
+    world = World(entry(inspector))
+    inspection = world.processor.inspect(a_part(), world.processor.entries, lambda decision: said.append("decided"))
+    inspection.stop, inspection.go = lambda: said.append("stop"), lambda: said.append("go")
+    inspection.write(b"x" * 600)
+    look = inspector.looks[0]
+    assert isinstance(look, WordLook)
+    assert look.source is not None
+    look.source.pauseProducing()
+    look.tell(BAD)
+    assert said == ["stop", "decided", "go"]
+
+
+def test_who_stops_and_goes_on_at_once_mixes_up_nothing_for_the_others() -> None:
+    class Jerky(WordLook):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            assert self.source is not None
+            self.source.pauseProducing()
+            self.source.resumeProducing()
+
+    second = Word()
+    world = World(entry(Word(make=lambda part: Jerky(b"EVIL", BAD)), "first"), entry(second, "second"))
+    inspection = world.inspect(a_part())
+    waiting = [b"2", b"3"]
+    inspection.go = lambda: inspection.write(waiting.pop(0)) if waiting else None
+    inspection.write(b"x" * 600 + b"1")
+    while waiting:
+        inspection.write(waiting.pop(0))
+    look = second.looks[0]
+    assert isinstance(look, WordLook)
+    assert look.got[600:] == b"123"
