@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sslintercept.errors import EngineError
 from sslintercept.inspect.inspection import EARLY
 from sslintercept.inspect.inspector import Look
+from sslintercept.inspect.part import Part
 from sslintercept.inspect.processor import Limits
 from sslintercept.inspect.verdict import FAILURE, MALWARE, Act, Verdict
 from tests.inspect.stubs import BAD, Word, WordLook
@@ -508,3 +510,88 @@ def test_who_stops_and_goes_on_at_once_mixes_up_nothing_for_the_others() -> None
     look = second.looks[0]
     assert isinstance(look, WordLook)
     assert look.got[600:] == b"123"
+
+
+# pieces of which something goes wrong
+
+
+def pieces_of(world: World, *contents: bytes) -> None:
+    """Take a part apart into these."""
+    world.whole(ZIP)
+    world.asked[0][2].callback([piece(content, f"{at}") for at, content in enumerate(contents)])
+
+
+def outer_first(make: Callable[[], Look]) -> Callable[[Part], Look | None]:
+    """A look that finds nothing at the part itself, and others at its pieces."""
+    return lambda part: WordLook(b"EVIL", BAD) if part.parent is None else make()
+
+
+@pytest.mark.parametrize("where", ["begin", "write", "finish"])
+def test_a_look_at_a_piece_that_raises_leaves_it_to_the_policy_and_the_next_follows(where: str) -> None:
+    make = outer_first(lambda: Raising(where, ValueError("broken")))
+    world = World(entry(Word(members=True, make=make), closed=False), entry(Word(members=True), "other"))
+    pieces_of(world, b"fine", b"EVIL")
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert [each.verdict.name for each in world.decisions[0].found] == ["broken", "broken", "Bad"]
+    assert world.loop.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "found elsewhere"])
+def test_nobody_waits_for_the_pieces_any_more(ends: str) -> None:
+    class Waits(Silent):
+        times = 0
+
+        def abort(self) -> None:
+            Waits.times += 1
+
+    other = Word(members=True, make=outer_first(Silent)) if ends == "cancelled" else Word(members=True)
+    world = World(entry(Word(members=True, make=outer_first(Waits))), entry(other, "other"))
+    inspection = world.inspect(a_part())
+    inspection.write(ZIP)
+    inspection.finish()
+    world.asked[0][2].callback([piece(b"an EVIL thing", "a")])
+    inspection.cancel()
+    assert world.loop.clock.getDelayedCalls() == []
+    world.loop.clock.advance(1000.0)
+    assert Waits.times == 1
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "late"])
+def test_a_look_at_a_piece_that_cannot_be_let_go_costs_nothing_else(ends: str) -> None:
+    class Clings(Silent):
+        def abort(self) -> None:
+            raise ValueError("it holds")
+
+    world = World(entry(Word(members=True, make=outer_first(Clings)), timeout=3.0, closed=False))
+    inspection = world.inspect(a_part())
+    inspection.write(ZIP)
+    inspection.finish()
+    world.asked[0][2].callback([piece(b"a", "a")])
+    if ends == "cancelled":
+        inspection.cancel()
+    world.loop.clock.advance(10.0)
+    assert len(world.decisions) == (ends == "late")
+    assert world.processor.budget.used == 0
+    assert world.loop.clock.getDelayedCalls() == []
+
+
+def test_a_piece_that_was_to_be_changed_is_a_failure_however_late_that_is_told() -> None:
+    looks: list[Silent] = []
+
+    def make() -> Look:
+        looks.append(Silent())
+        return looks[-1]
+
+    world = World(entry(Word(members=True, make=outer_first(make))))
+    pieces_of(world, b"a", b"b")
+    looks[0].tell(Verdict(Act.REDACT, "leak", "card", "a number"))
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert world.decisions[0].worst is not None
+    assert world.decisions[0].worst.verdict.kind == FAILURE
+
+
+def test_what_raises_while_the_pieces_come_leaves_the_part_to_the_policy() -> None:
+    world = World(entry(Word(members=True)))
+    world.whole(ZIP)
+    world.asked[0][2].callback([None])  # type: ignore[list-item]  # what a plugin's worker might say
+    assert [each.passes for each in world.decisions] == [False]
