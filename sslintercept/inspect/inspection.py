@@ -228,6 +228,9 @@ class Inspection:
     def cancel(self) -> None:
         """Nobody waits for the decision any more. Twice is once."""
         if not self.over:
+            for slot in self._slots:
+                if slot.verdict is not None:
+                    slot.verdict.let_go()
             self._leave()
             self._pace()
 
@@ -458,6 +461,9 @@ class Inspection:
         if self._pieces is not None:
             found += self._pieces.found
         worst = max(found, key=lambda each: each.verdict.act) if found else None
+        for each in found:
+            if each is not worst:
+                each.verdict.let_go()
         content = None if self._collected is None or not self._ended else tuple(self._collected)
         digest = ""
         if found and self._ended:

@@ -247,6 +247,7 @@ class Pieces:
 
     def _add(self, entry: Entry, part: Part, verdict: Verdict) -> None:
         if verdict.act in (Act.REDACT, Act.REPLACE):
+            verdict.let_go()
             verdict = Verdict(Act.BLOCK, FAILURE, "late", "it was to be changed, which is not possible where it lies")
         if len(self.found) < MOST_FOUND:
             self.found.append(Found(entry, part, verdict))

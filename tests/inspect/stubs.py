@@ -76,6 +76,25 @@ class Word(Inspector):
         self.closed = True
 
 
+class Spare:
+    """Content of an engine's, which holds it until it is read or let go."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def read_to(self, *_: object) -> None:
+        raise AssertionError("nobody should read it")
+
+    def pauseProducing(self) -> None:
+        """Nobody does."""
+
+    def resumeProducing(self) -> None:
+        """Nobody does."""
+
+    def stopProducing(self) -> None:
+        self.stopped += 1
+
+
 @dataclass(frozen=True)
 class EvilOptions:
     """Of L{evil}."""

@@ -13,7 +13,7 @@ from sslintercept.inspect.inspector import Look
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.processor import Limits
 from sslintercept.inspect.verdict import FAILURE, MALWARE, Act, Verdict
-from tests.inspect.stubs import BAD, Word, WordLook
+from tests.inspect.stubs import BAD, Spare, Word, WordLook
 from tests.inspect.support import World, a_part, entry, piece
 
 ZIP = b"PK\x03\x04" + bytes(600)
@@ -595,3 +595,42 @@ def test_what_raises_while_the_pieces_come_leaves_the_part_to_the_policy() -> No
     world.whole(ZIP)
     world.asked[0][2].callback([None])  # type: ignore[list-item]  # what a plugin's worker might say
     assert [each.passes for each in world.decisions] == [False]
+
+
+# content that takes a part's place, and that nobody reads
+
+
+def replaced(content: Spare) -> Verdict:
+    return Verdict(Act.REPLACE, "policy", "replaced", "it is other now", content=content)
+
+
+def test_content_that_another_verdict_makes_useless_is_let_go() -> None:
+    first, second, third = Spare(), Spare(), Spare()
+    world = World(
+        entry(Word(verdict=replaced(first)), "one"),
+        entry(Word(verdict=replaced(second)), "two"),
+    )
+    world.whole(b"EVIL")
+    assert (first.stopped, second.stopped) == (0, 1)
+    world = World(entry(Word(verdict=replaced(third)), "one"), entry(Word(), "two"))
+    world.whole(b"EVIL")
+    assert third.stopped == 1
+
+
+def test_content_that_nobody_waits_for_any_more_is_let_go() -> None:
+    spare = Spare()
+    world = World(entry(Word(verdict=replaced(spare))), entry(Word(make=lambda part: Silent())))
+    inspection = world.inspect(a_part())
+    inspection.write(b"EVIL")
+    inspection.finish()
+    inspection.cancel()
+    assert spare.stopped == 1
+
+
+def test_content_for_a_piece_is_let_go() -> None:
+    spare = Spare()
+    make = outer_first(lambda: WordLook(b"EVIL", replaced(spare)))
+    world = World(entry(Word(members=True, make=make)))
+    pieces_of(world, b"EVIL")
+    assert not world.decisions[0].passes
+    assert spare.stopped == 1
