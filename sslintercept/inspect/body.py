@@ -281,6 +281,9 @@ class InspectStage(Transform):
         self._over = True
         self._inspection.cancel()
         self._hold.take()
+        told, self._told = self._told, None
+        if told is not None and told.worst is not None:
+            told.worst.verdict.let_go()
         body, self._body = self._body, None
         if body is not None:
             body.stopProducing()
@@ -330,6 +333,7 @@ class InspectStage(Transform):
         self._over = True
         self._hold.take()
         if self._hold.released:
+            verdict.let_go()
             self.output.fail(self._processor.late(found.part, found.entry))
             return
         self.settled()

@@ -108,6 +108,25 @@ def late(options: LateOptions, engines: Engines) -> Inspector:
 late.Options = LateOptions  # type: ignore[attr-defined]  # how a factory names them
 
 
+class Spare:
+    """Content of an engine's, which holds it until it is read or let go."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def read_to(self, *_: object) -> None:
+        raise AssertionError("nobody should read it")
+
+    def pauseProducing(self) -> None:
+        """Nobody does."""
+
+    def resumeProducing(self) -> None:
+        """Nobody does."""
+
+    def stopProducing(self) -> None:
+        self.stopped += 1
+
+
 @dataclass(frozen=True)
 class EvilOptions:
     """Of L{evil}."""
@@ -153,3 +172,20 @@ def evil(options: EvilOptions, engines: Engines) -> Inspector:
 
 
 evil.Options = EvilOptions  # type: ignore[attr-defined]  # how a factory names them
+
+
+def halting(options: EvilOptions, engines: Engines) -> Inspector:
+    """Stops whoever brings a part with the first bytes, and tells a second later what it has seen by then."""
+    word = options.word.encode()
+
+    class HaltingLook(WordLook):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            if self.got == data and self.source is not None:
+                self.source.pauseProducing()
+                engines.handler.later(1.0, lambda: self.tell(self.verdict if word in self.got else None))
+
+    return Word(word, BAD, lambda part: HaltingLook(word, BAD))
+
+
+halting.Options = EvilOptions  # type: ignore[attr-defined]  # likewise

@@ -246,3 +246,20 @@ def test_a_name_is_what_the_sender_says(loop: Loop, fields: bytes, path: str, na
     gateway.origin("origin.test:80", answer(b"EVIL", fields))
     asked(gateway, GET.replace(b"origin.test/ ", b"origin.test" + path.encode() + b" "))
     assert gateway.events.told[0].part == name
+
+
+@pytest.mark.parametrize(("first", "status"), [(b"EVIL", 403), (b"fine", 200)])
+def test_what_is_decided_while_a_look_stops_the_part_counts_for_all_of_it(
+    loop: Loop, first: bytes, status: int
+) -> None:
+    gateway = MemoryGateway(loop, "[inspect:one]\nuse = tests.inspect.stubs:halting\n")
+    first += b"x" * 596
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in (first, b"y" * 700, b""))
+    gateway.origin("origin.test:80", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    client = gateway.client()
+    assert asked(gateway, GET, client) == []
+    loop.advance(1.1)
+    gateway.pump()
+    (found,) = responses(client.take())
+    assert found.status == status
+    assert (found.body == first + b"y" * 700) is (status == 200)
