@@ -86,6 +86,7 @@ def serve(listening: socket.socket, chain: str) -> None:
     content = {SIZE: prose(SIZE), LARGE: prose(SIZE) * (LARGE // SIZE)}
     while True:
         plain, _ = listening.accept()
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if os.fork():
             plain.close()
             continue
@@ -99,6 +100,7 @@ def connected(running: Gateway, port: int):  # type: ignore[no-untyped-def]  # a
     """A connection to the origin through a gateway that intercepts it."""
     context = ssl.create_default_context(cafile=str(running.folder / "ca.pem"))
     with socket.create_connection(("127.0.0.1", running.port)) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.sendall(b"CONNECT %s:%d HTTP/1.1\r\nHost: x\r\n\r\n" % (HOST.encode(), port))
         plain.recv(4096)
         with context.wrap_socket(plain, server_hostname=HOST) as sock:

@@ -22,7 +22,7 @@ from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Sett
 from sslintercept.errors import ConfigError
 from sslintercept.event import quarantine, store
 from sslintercept.gateway import CONSENT_KEY, own_certificate, parent_of
-from sslintercept.http import waiting
+from sslintercept.http import room
 from sslintercept.http.template import Pages
 from sslintercept.inspect.engines import Engines
 from sslintercept.load import entry, inspecting
@@ -103,7 +103,7 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
     for inspector in settings.inspectors:
         yield lambda inspector=inspector: none(inspecting(inspector, idle_engines()))  # type: ignore[misc]  # likewise
     if settings.inspectors and settings.inspection.waiting_page:
-        yield lambda: folder(settings.state_dir / waiting.FOLDER, "[inspection] waiting_page")
+        yield lambda: folder(settings.state_dir / room.FOLDER, "[inspection] waiting_page")
         yield lambda: spread_out(settings)
     if running is None or running.log != settings.log:
         yield from written(settings.log)
@@ -132,11 +132,12 @@ def told(settings: Settings) -> Iterator[Check]:
     events, state = settings.events, settings.state_dir
     if (file := events.file) is not None and file != "-":
         yield lambda: appendable(Path(file), "[events] file")
-    kept = state / store.NAME
-    if events.store:
-        yield lambda: appendable(kept, "[events] store") if state.is_dir() else folder(state, "[events] store")
-    if events.quarantine_size:
-        yield lambda: folder(state / quarantine.FOLDER, "[events] quarantine_size")
+    # Whether the folder they are in can be made and written is the CA's question.
+    kept, copies = state / store.NAME, state / quarantine.FOLDER
+    if events.store and os.path.exists(kept):
+        yield lambda: appendable(kept, "[events] store")
+    if events.quarantine_size and os.path.exists(copies):
+        yield lambda: folder(copies, "[events] quarantine_size")
     if (own := events.syslog_trust) is not None:
         yield lambda: load_roots(own, None, "[events] syslog_trust")[1]
 

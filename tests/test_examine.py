@@ -101,6 +101,8 @@ def test_the_secret_of_consents_is_looked_at_where_a_rule_warns(home: Path) -> N
         ("[pages]\nfolder = noise\n", "[pages] folder", "noise (Not a directory)"),
         ("[pages]\nlanguage = tlh\n", "[pages] language", "there is no page in tlh"),
         ("[pages]\nfolder = pages\n", "pages/warn.html", "unknown placeholder $who"),
+        ("[events]\nfile = nowhere/x\n", "[events] file", "its folder is not there"),
+        ("[events]\nsyslog_trust = noise\n", "[events] syslog_trust", "no usable certificate"),
     ],
 )
 def test_what_a_start_would_refuse_is_a_mistake_with_its_place(home: Path, text: str, where: str, what: str) -> None:

@@ -698,7 +698,7 @@ class InspectionSettings:
     workers: int = setting(
         units.integer(1, 64), "1", "processes of each process that take parts apart and may die of it"
     )
-    worker_memory: int = setting(units.size("128MiB", "64GiB"), "1GiB", "bytes that each of them may have")
+    worker_memory: int = setting(units.size("256MiB", "64GiB"), "1GiB", "bytes that each of them may have")
     worker_timeout: float = setting(units.duration("1s", "10m"), "30s", "how long one part may keep one of them")
 
 

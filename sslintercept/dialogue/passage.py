@@ -96,11 +96,11 @@ class Passage:
         """All has come, or it broke off; twice is once."""
         if self.open:
             self.open = False
-            if self.gated and not self._paused:
-                self._wires.hold(self._upload)
-                self._paused = True
             if self._seen is not None:
                 self._seen.finish(whole)
+            if self.waits and not self._paused:
+                self._paused = True
+                self._wires.hold(self._upload)
 
     def abort(self) -> None:
         """It breaks off, or the conversation is over: nobody waits for the gate any more. Twice is once."""

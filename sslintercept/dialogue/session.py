@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sslintercept.dialogue.guard import GateGuard
-from sslintercept.dialogue.watcher import MakeWatcher, Part, PartGate, PartSink, Terms
+from sslintercept.dialogue.watcher import Cut, MakeWatcher, Part, PartGate, PartSink, Terms
 from sslintercept.errors import InspectedError, PolicyError
 from sslintercept.facts import Facts, Scope
 from sslintercept.net.route import Router
@@ -300,7 +300,7 @@ class Dialogue:
         to_server: bytes = b"",
         *,
         error: InspectedError | None = None,
-        cut: bool = False,
+        cut: Cut = Cut.NOBODY,
     ) -> None:
         """See L{sslintercept.dialogue.watcher.Wires}."""
         if not self._joined:
@@ -314,12 +314,10 @@ class Dialogue:
         self._client.write(to_client)
         self._server.write(to_server)
         self._leave()
-        if cut:
-            self._server.abort()
-        if cut and not to_client:
-            self._client.abort()
-        self._client.close()
-        self._server.close()
+        for vc, whose in ((self._client, Cut.CLIENT), (self._server, Cut.SERVER)):
+            if whose in cut:
+                vc.abort()
+            vc.close()
 
     def offered(self, tls: bool) -> bool:
         """See L{sslintercept.dialogue.watcher.Wires}."""
@@ -502,6 +500,11 @@ class Dialogue:
     def side_lost(self, vc: NetVConnection) -> None:
         """C{vc} is gone; what a gate holds does not come any more, so that what has passed is not whole."""
         held = bool(self._gates)
+        ended = self._client_ended if vc is self._client else self._server_ended
+        if held and ended and not vc.truncated:
+            # It has said everything, and only a gate keeps that from the other side. Clients of FTP that send a file
+            # in TLS close without reading our tickets, which is a reset.
+            return
         self._leave()
         other = self._other(vc)
         if held:

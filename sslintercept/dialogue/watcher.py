@@ -16,12 +16,22 @@ what the gate lets through, and nothing that is behind it passes before the gate
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Flag, auto
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from sslintercept.errors import InspectedError
 
 MAX_REFUSED: Final = 100
 """Commands in a row that a watcher answers itself; whoever goes on has not listened, and the conversation ends."""
+
+
+class Cut(Flag):
+    """Whose connection is reset, for something is half said to it, and it may not take that for whole."""
+
+    NOBODY = 0
+    SERVER = auto()
+    CLIENT = auto()
+    BOTH = SERVER | CLIENT
 
 
 class Part(NamedTuple):
@@ -129,14 +139,13 @@ class Wires(Protocol):
         to_server: bytes = b"",
         *,
         error: InspectedError | None = None,
-        cut: bool = False,
+        cut: Cut = Cut.NOBODY,
     ) -> None:
         """
         End the conversation after these last words; nothing more is relayed or given to the watcher.
 
         @param error: what the log says, where an inspector wanted it.
-        @param cut: something is half said, and nobody may take it for whole: the server's connection is reset, and the
-            client's too if there are no last words for it.
+        @param cut: whose connection is reset; others end in order.
         """
 
     def offered(self, tls: bool) -> bool:

@@ -106,9 +106,9 @@ class Event:
     def __post_init__(self) -> None:
         put = object.__setattr__
         url = without_secrets(self.url, self.kind)
-        for name in _TEXTS:
+        for name, most in _TEXTS.items():
             text = url if name == "url" else getattr(self, name)
-            put(self, name, _word(text) if name in _WORDS else bounded(text, _most(name)))
+            put(self, name, bounded(text, most) if most else _word(text))
         if self.user is not None:
             put(self, "user", bounded(self.user, MOST_TEXT))
         if self.size is not None:
@@ -119,11 +119,13 @@ class Event:
         put(self, "recipients", tuple(bounded(one, MOST_TEXT) for one in self.recipients[:MOST_RECIPIENTS]))
 
 
-_TEXTS: Final = tuple(field.name for field in fields(Event) if field.type == "str")
-
-
-def _most(name: str) -> int:
-    return MOST_LONG if name in _LONG else MOST_TEXT
+_TEXTS: Final = {
+    field.name: 0 if field.name in _WORDS else MOST_LONG if field.name in _LONG else MOST_TEXT
+    for field in fields(Event)
+    if field.type == "str"
+}
+"""the characters that a text may have; 0 for words"""
+_NAMES: Final = tuple(field.name for field in fields(Event))
 
 
 def _word(text: str) -> str:
@@ -141,6 +143,8 @@ def _trace(trace: Trace) -> Trace:
 
 def bounded(text: str, most: int) -> str:
     """The text with lone surrogates spelled out, and its end left out if there is more than C{most} characters."""
+    if len(text) <= most and text.isascii():
+        return text
     short = text[: most + 1].encode("utf-8", "backslashreplace").decode()
     return short if len(short) <= most else short[: most - 1] + CUT
 
@@ -161,7 +165,8 @@ def without_secrets(url: str, kind: str) -> str:
 
 def visible(text: str, most: int = MOST_LONG) -> str:
     """The text as a terminal may have it: what is not printable, as an escape; C{most} characters of it."""
-    return "".join(c if c.isprintable() else _escaped(ord(c)) for c in bounded(text, most))
+    short = bounded(text, most)
+    return short if short.isprintable() else "".join(c if c.isprintable() else _escaped(ord(c)) for c in short)
 
 
 def _escaped(code: int) -> str:
@@ -186,7 +191,9 @@ def to_json(event: Event, most: int = MOST_LINE) -> str:
     while len(line) > most and size > 1:
         size //= 2
         short: dict[str, Any] = {  # Any: replace() knows the fields' types, these are texts
-            name: bounded(getattr(event, name), min(size, _most(name))) for name in _TEXTS if name not in _WORDS
+            name: bounded(getattr(event, name), min(size, most_of_it))
+            for name, most_of_it in _TEXTS.items()
+            if most_of_it
         }
         user = event.user and bounded(event.user, size)
         line = _dumped(replace(event, **short, user=user, evidence=(), recipients=()))
@@ -194,7 +201,7 @@ def to_json(event: Event, most: int = MOST_LINE) -> str:
 
 
 def _dumped(event: Event) -> str:
-    record: dict[str, object] = {field.name: getattr(event, field.name) for field in fields(Event)}
+    record: dict[str, object] = {name: getattr(event, name) for name in _NAMES}
     record["evidence"] = [trace._asdict() for trace in event.evidence]
     return json.dumps(record, separators=(",", ":"), allow_nan=False)
 

@@ -244,6 +244,7 @@ class EventStore:
 
     def _open(self) -> None:
         with self._alone():
+            # Before SQLite opens it, and at no other time: closing any descriptor of a file ends its POSIX locks.
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
             try:
                 os.fchmod(fd, MODE)

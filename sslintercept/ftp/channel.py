@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from sslintercept.dialogue.passage import Passage
-from sslintercept.dialogue.watcher import Part, Terms, Wires
+from sslintercept.dialogue.watcher import Cut, Part, Terms, Wires
 from sslintercept.errors import InspectedError
 from sslintercept.facts import Address, Scope
 from sslintercept.probe.signature import Answer, tls
@@ -187,7 +187,8 @@ class DataWatcher:
     def _moves(self, data: bytes, upload: bool) -> None:
         channel = self._channel
         channel.moved()
-        channel.begin(self._wires, self._passes, self._refuses)
+        if channel.passage is None:
+            channel.begin(self._wires, self._passes, self._refuses)
         passage = channel.passage
         if passage is None or not passage.gated:
             if passage is not None:
@@ -196,7 +197,7 @@ class DataWatcher:
         elif channel.brings(upload):
             passage.write(data)
         else:
-            self._wires.refuse("a file comes the wrong way", cut=True)
+            self._wires.refuse("a file comes the wrong way", cut=Cut.BOTH)
 
     def _hand_on(self, data: bytes, upload: bool) -> None:
         if upload:
@@ -210,8 +211,8 @@ class DataWatcher:
         self._hand_on(data, self._channel.brings(True))
 
     def _refuses(self, error: InspectedError) -> None:
-        """A gate does not: neither side may take the file for whole."""
-        self._wires.refuse(error.what, error=error, cut=True)
+        """A gate does not: whoever gets the file may not take it for whole, and whoever sends it is told elsewhere."""
+        self._wires.refuse(error.what, error=error, cut=Cut.SERVER if self._channel.brings(True) else Cut.BOTH)
 
     def client_ended(self, clean: bool = True) -> bool:
         """See L{sslintercept.dialogue.watcher.Watcher}."""

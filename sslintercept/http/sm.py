@@ -210,6 +210,11 @@ class HttpSM:
         self.transform = HttpTransform(self, self._proxy, processor, transforming)
         return self.transform.begin()
 
+    @property
+    def rest(self) -> bytes:
+        """What has come behind the head, and nobody has taken yet."""
+        return self._rest
+
     def take_rest(self) -> bytes:
         """What has come behind the request's head."""
         rest, self._rest = self._rest, b""

@@ -19,6 +19,7 @@ from sslintercept.http.alone import RANGES
 from sslintercept.http.head import has_body, write_request, write_response
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
+from sslintercept.http.page import EVENT
 from sslintercept.http.waiting import Waiting
 from sslintercept.inspect.body import AnsweredError
 from sslintercept.profile.profile import Bytes
@@ -184,6 +185,7 @@ class HttpTransform:
         "_asked_again",
         "_left",
         "_loop",
+        "_pending",
         "_processor",
         "_proxy",
         "_sm",
@@ -201,6 +203,8 @@ class HttpTransform:
         self._loop = sm.session.vc.handler
         self._asked_again = False
         self._left = False
+        self._pending = Stages()
+        """those of the request, until there is a server connection"""
         self.request: Passage | None = None
         self.response: Passage | None = None
         self.waiting: Waiting | None = None
@@ -213,12 +217,12 @@ class HttpTransform:
     @property
     def untouched(self) -> bool:
         """Whether no body has gone into a stage, so that the request may be sent once more."""
-        return self.request is None and self.response is None
+        return self.request is None and self.response is None and not self._pending.stages
 
     @property
     def sent(self) -> bool:
         """Whether nothing of the request is still in its stages."""
-        return self.request is None or self._left
+        return self._left or (self.request is None and not self._pending.stages)
 
     # the request
 
@@ -228,9 +232,7 @@ class HttpTransform:
         if answered is not None:
             self._answer(answered)
             return True
-        stages = self._transforming.stages
-        if stages.stages:
-            self.request = self._passage(stages, self._request_ready)
+        self._pending = self._transforming.stages
         return False
 
     def _passage(self, stages: Stages, ready: Callable[[], object]) -> Passage:
@@ -246,6 +248,20 @@ class HttpTransform:
         should be (TS-4044). The connection waits meanwhile; should it be lost, another one is opened when there is
         something to send.
         """
+        stages, self._pending = self._pending, Stages()
+        if stages.stages:
+            if origin.handshake is not None:
+                self._pending = stages
+                origin.handshake.profile.begin()
+                return True
+            head, sm = self._sm.head, self._sm
+            try:
+                if 0 < head.length <= len(sm.rest) and unchanged(stages, sm.rest[: head.length]):
+                    return False
+            except InterceptError as error:
+                self.broke(error)
+                return True
+            self.request = self._passage(stages, self._request_ready)
         passage = self.request
         if passage is None:
             return False
@@ -355,6 +371,12 @@ class HttpTransform:
             return True
         if not stages.stages:
             return False
+        try:
+            if 0 < head.length <= len(rest) and unchanged(stages, rest[: head.length]):
+                return False
+        except InterceptError as error:
+            self.broke(error)
+            return True
         self.response = passage = self._passage(stages, self._response_ready)
         origin.body = producer = passage.bring(
             "server",
@@ -515,7 +537,8 @@ class HttpTransform:
         sm.leave_origin()
         if isinstance(error, AnsweredError) and not sm.answered:
             sm.error = error
-            self._answer(error.answer)
+            answer, named = error.answer, (EVENT.encode("ascii"), error.event.encode("ascii"))
+            self._answer(answer._replace(fields=(*answer.fields, named)) if error.event else answer)
         else:
             sm.fail(error)
 
@@ -530,6 +553,15 @@ class HttpTransform:
         if self.response is not None and sm.origin is not None:
             # A stage had enough before the response was whole.
             sm.leave_origin()
+
+
+def unchanged(stages: Stages, body: bytes) -> bool:
+    """
+    Whether a body that is there as a whole passes as it is, so that it needs no chain.
+
+    @raise InterceptError: it does not pass.
+    """
+    return len(stages.stages) == 1 and stages.stages[0].whole(body)
 
 
 def _nothing() -> None:

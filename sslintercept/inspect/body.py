@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -28,7 +29,7 @@ from sslintercept.transform.arrange import Bounds, Sees
 from sslintercept.transform.coding import CODINGS, MAX_CODINGS, Decoder
 from sslintercept.transform.message import FRAMING, Answer, Direction, Message
 from sslintercept.transform.processor import Entry as TransformEntry
-from sslintercept.transform.processor import Transformer
+from sslintercept.transform.processor import Prospect, Transformer
 from sslintercept.transform.stage import Transform
 from sslintercept.websocket.stage import MessageStage
 
@@ -98,19 +99,28 @@ class InspectBodies(Transformer):
         """See L{Transformer.transform}."""
         processor = self._processor
         entries = [entry for entry in processor.entries if entry.bodies.judge(message, True)]
-        if not entries:
-            return None
-        part = part_of(message)
-        if any(entry.inspector.heads for entry in entries):
-            part.request_head, part.response_head = heads_of(message)
-        decision = processor.glance(part, entries)
-        if decision.found:
-            refuse(processor.settle(part, decision), decision)
-        if message.direction is Direction.REQUEST and any(entry.inspector.heads for entry in entries):
+        looking = [entry for entry in entries if entry.looks]
+        if any(entry.inspector.heads for entry in looking) and message.direction is Direction.REQUEST:
             # Who judges requests wants to see those without a body, too.
             message.has_body = True
-        if not message.has_body:
+        looked_at = bool(looking) and message.has_body
+        glancing = [entry for entry in entries if entry.glances]
+        if glancing and message.direction is Direction.RESPONSE:
+            # Whoever has glanced at the request has said what there is to say.
+            asked = Prospect(Direction.REQUEST).of(message.request, message.facts)
+            glancing = [entry for entry in glancing if not entry.bodies.judge(asked, True)]
+        if not looked_at and not glancing:
             return None
+        part = part_of(message)
+        decision = processor.glance(part, glancing)
+        if decision.found:
+            refuse(processor.settle(part, decision), decision)
+        return self._stage(part, looking, message) if looked_at else None
+
+    def _stage(self, part: Part, entries: Sequence[Entry], message: Message) -> Transform | None:
+        """What the body goes through."""
+        if any(entry.inspector.heads for entry in entries):
+            part.request_head, part.response_head = heads_of(message)
         codings = codings_of(message.all(b"Content-Encoding"))
         if len(codings) > MAX_CODINGS or any(coding not in CODINGS for coding in codings):
             self._unreadable(part, entries, codings)
@@ -120,7 +130,7 @@ class InspectBodies(Transformer):
         if codings and not changes and not message.partial:
             side = Side.CLIENT if message.direction is Direction.REQUEST else Side.UPSTREAM
             decoder = Decoder(codings, ratio=self._bounds.ratio, limit=self._bounds.limit, side=side)
-        return InspectStage(processor, part, entries, message, decoder, changes=changes)
+        return InspectStage(self._processor, part, entries, message, decoder, changes=changes)
 
     def _unreadable(self, part: Part, entries: Sequence[Entry], codings: Sequence[str]) -> None:
         """@raise InspectedError: the settings say that what cannot be read does not pass."""
@@ -136,8 +146,14 @@ class InspectBodies(Transformer):
 
     def messages(self, message: Message) -> MessageStage | None:
         """See L{Transformer.messages}."""
-        entries = [entry for entry in self._processor.entries if entry.conversations.judge(message, True)]
-        return InspectMessages(self._processor, message, entries) if entries else None
+        processor = self._processor
+        entries = [entry for entry in processor.entries if entry.conversations.judge(message, True)]
+        glancing = [entry for entry in entries if entry.glances and not entry.bodies.judge(message, True)]
+        if glancing:
+            part = replace(part_of(message), carrier="websocket")
+            decision = processor.glance(part, glancing)
+            refuse(processor.settle(part, decision), decision)
+        return InspectMessages(processor, message, entries) if any(entry.looks for entry in entries) else None
 
 
 def refuse(error: InspectedError | None, decision: Decision) -> None:
@@ -153,7 +169,7 @@ class InspectStage(Transform):
     One body.
 
     @ivar part: what the inspectors are told of it.
-    @ivar settled: called once if it is known before the body's end, or then, that it passes.
+    @ivar settled: called once when it is known that it passes, in whatever form, before what is held does.
 
     @param decoder: takes off the codings that it is held with.
     """
@@ -180,10 +196,31 @@ class InspectStage(Transform):
         self._length: int | None = None
         self._over = False
         self._ended = False
+        self._shown = False
+        """all of the content was shown before it came"""
+        self._told: Decision | None = None
+        """and this was decided"""
         self._body: Any = None  # Any: a Body, which two protocols of Twisted describe in part
         self._hold = Hold(processor.limits.hold, self._release)
         self._inspection = processor.inspect(part, entries, self._decided)
         self._inspection.mask = self._hold.mask
+
+    def whole(self, body: bytes) -> bool:
+        """See L{Transform.whole}. A body that passes at once costs no chain, and what is small mostly does."""
+        if len(body) > self._processor.limits.hold:
+            return False
+        self._shown = True
+        self._hold.write(body)
+        self._show(body)
+        self._end_inspection()
+        decision = self._told
+        if decision is None or decision.act in (Act.REDACT, Act.REPLACE):
+            return False
+        error = self._processor.settle(self._inspection.part, decision)
+        refuse(error, decision)
+        if decision.act is Act.TAG and decision.worst is not None:
+            self._message.set(TAG, _marked(decision.worst.verdict))
+        return True
 
     def begin(self, output: Any) -> None:  # Any: an Output
         """See L{Transform.begin}."""
@@ -196,13 +233,17 @@ class InspectStage(Transform):
 
     def write(self, data: bytes) -> None:
         """See L{Transform.write}."""
-        inspection = self._inspection
-        if inspection.over:
+        if self._shown:
+            return  # all of it is held already
+        if self._inspection.over:
             if not self._over:
                 self._pass(data)
             return
         self._hold.write(data)
-        decoder = self._decoder
+        self._show(data)
+
+    def _show(self, data: bytes) -> None:
+        inspection, decoder = self._inspection, self._decoder
         if decoder is None:
             inspection.write(data)
             return
@@ -210,17 +251,25 @@ class InspectStage(Transform):
         while (piece := decoder.more()) and not inspection.over:
             inspection.write(piece)
 
+    def _end_inspection(self) -> None:
+        if self._decoder is not None and not self._inspection.over:
+            self._decoder.finish()
+        self._inspection.finish()
+
     def finish(self) -> None:
         """See L{Transform.finish}."""
         self._ended = True
+        if self._shown:
+            decision, self._told = self._told, None
+            if decision is not None:
+                self._decide(decision)
+            return
         if self._inspection.over:
             if not self._over:
                 self._over = True
                 self.output.finish()
             return
-        if self._decoder is not None:
-            self._decoder.finish()
-        self._inspection.finish()
+        self._end_inspection()
 
     def drained(self) -> None:
         """See L{Transform.drained}."""
@@ -248,6 +297,12 @@ class InspectStage(Transform):
         self.output.write(data)
 
     def _decided(self, decision: Decision) -> None:
+        if self._shown and not self._ended:
+            self._told = decision
+        else:
+            self._decide(decision)
+
+    def _decide(self, decision: Decision) -> None:
         error = self._processor.settle(self.part, decision)
         if error is not None:
             answer = None if decision.worst is None else decision.worst.verdict.answer
@@ -313,15 +368,16 @@ def _marked(verdict: Verdict) -> bytes:
 def part_of(message: Message) -> Part:
     """What a message's body is to an inspector."""
     facts, request = message.facts, message.request
+    declared = (message.get(b"Content-Type") or b"")[:MOST_NAME].decode("latin-1")
     return Part(
         carrier="http",
         kind="body",
         direction=message.direction,
         facts=facts,
         name=name_of(message),
-        media_type=message.media_type,
-        charset=message.charset,
-        content_type=(message.get(b"Content-Type") or b"")[:MOST_NAME].decode("latin-1"),
+        media_type=declared.partition(";")[0].strip().lower(),
+        charset=message.charset if ";" in declared else None,
+        content_type=declared,
         length=message.length,
         url=message.url,
         host=request.authority.host,
@@ -361,5 +417,8 @@ def name_of(message: Message) -> str:
     if disposition is not None and (match := _FILENAME.search(disposition[:4096])) is not None:
         raw = unquote_to_bytes(match[1]) if match[1] is not None else match[2] if match[2] is not None else match[3]
     else:
-        raw = unquote_to_bytes(message.path.rpartition("/")[2].encode("latin-1", "replace"))
+        last = message.path.rpartition("/")[2]
+        if "%" not in last:
+            return last[:MOST_NAME]
+        raw = unquote_to_bytes(last.encode("latin-1"))
     return raw.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2][:MOST_NAME]

@@ -86,7 +86,7 @@ class InspectMessages(MessageStage):
             if inspection in self._waiting:
                 self._waiting.remove(inspection)
             answer.append(self._answer(part, decision, hold, passed))
-            if later is not None:
+            if later is not None and not later.called:  # a refusal ends the conversation, and so who waits
                 later.callback(answer[0])
 
         inspection = self._processor.inspect(part, entries, decided)

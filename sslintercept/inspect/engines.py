@@ -36,11 +36,6 @@ class Engines:
     resolving: Callable[[], Resolver | None] = lambda: None
 
     @property
-    def resolver(self) -> Resolver | None:
+    def dns(self) -> Resolver | None:
         """Asks name servers for more than addresses."""
         return self.resolving()
-
-    @property
-    def seconds(self) -> Callable[[], float]:
-        """The clock that the resolver's deadlines are of."""
-        return self.handler.seconds

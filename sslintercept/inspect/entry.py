@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sslintercept.errors import EngineError, InterceptError
@@ -24,6 +24,7 @@ class Entry:
     @ivar largest: bytes of a part that it looks at; C{largest_closed}: a larger one does not pass.
     @ivar unreadable_closed: one with something in it that nobody can read (encrypted, damaged) does not pass.
     @ivar timeout: seconds from the end of a part to the verdict.
+    @ivar glances: it may have something to say before any content comes; C{looks}: about content.
     """
 
     name: str
@@ -36,6 +37,13 @@ class Entry:
     largest_closed: bool = False
     unreadable_closed: bool = False
     timeout: float = 60.0
+    glances: bool = field(init=False)
+    looks: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        kind = type(self.inspector)
+        object.__setattr__(self, "glances", kind.glance is not Inspector.glance)
+        object.__setattr__(self, "looks", kind.look is not Inspector.look)
 
 
 class Found(NamedTuple):

@@ -104,6 +104,7 @@ class Inspection:
         "_ended",
         "_entries",
         "_finished",
+        "_openers",
         "_opening",
         "_pieces",
         "_processor",
@@ -135,6 +136,8 @@ class Inspection:
         self._early: list[bytes] | None = None
         """for looks that have not begun"""
         self._digest = sha256() if any(each.inspector.by_content for each in entries) else None
+        self._openers: Sequence[Entry] = ()
+        """who gets what is taken out of it"""
         self._pieces: Pieces | None = None
         self._brakes = 0
         self._ended = False
@@ -145,6 +148,11 @@ class Inspection:
         self.stop: Callable[[], object] = _nothing
         self.go: Callable[[], object] = _nothing
         self.mask: Callable[[int, int], bool] = _too_late
+
+    @property
+    def loop(self) -> Loop:
+        """Counts the time."""
+        return self._processor.loop
 
     @property
     def ended(self) -> bool:
@@ -193,7 +201,7 @@ class Inspection:
             self._take_apart()
         self._finished = True
         for slot in self._slots:
-            slot.watch(self._processor.loop, lambda slot=slot: self._late(slot))  # type: ignore[misc]
+            slot.watch(self._processor.loop, lambda slot=slot: self.late(slot))  # type: ignore[misc]
         self._settle()
 
     def cancel(self) -> None:
@@ -209,7 +217,8 @@ class Inspection:
         self._opening = None
         part, processor = self.part, self._processor
         part.sniffed = sniff(data)
-        collects = processor.opens(part) and any(each.inspector.members for each in self._entries)
+        self._openers = processor.openers(part, self._entries)
+        collects = bool(self._openers)
         for entry in self._entries:
             slot = Slot(entry, None)
             self._slots.append(slot)
@@ -239,7 +248,7 @@ class Inspection:
         look.told = lambda verdict: self._told(slot, verdict)
         look.failed = lambda error: self._failed(slot, error)
         look.mask = self._mask
-        self._call(slot, lambda: look.registerProducer(Brake(self), True))
+        self._call(slot, lambda: look.registerProducer(Brake(self, slot), True))
 
     def _mask(self, offset: int, length: int) -> bool:
         return self.mask(offset, length)
@@ -276,8 +285,8 @@ class Inspection:
             self._drop()
             what = "it is too large to be taken apart" if self.size > processor.limits.collect else "too much is held"
             error = EngineError(what, where="inspection", remedy="see [inspection]", fault="too_big")
-            for slot in self._slots:
-                if slot.entry.inspector.members and not self.over:
+            for slot in self._slots[:]:
+                if slot.entry in self._openers and not self.over:
                     self._refused(slot, error, extra=True)
             return
         assert self._collected is not None
@@ -368,7 +377,8 @@ class Inspection:
         what = f"it has more than the {entry.largest} bytes that are looked at"
         self._close(slot, Verdict(act, FAILURE, "too_big", what))
 
-    def _late(self, slot: Slot) -> None:
+    def late(self, slot: Slot) -> None:
+        """It has had its time."""
         entry = slot.entry
         if not slot.open:
             return
@@ -389,10 +399,9 @@ class Inspection:
     # pieces
 
     def _take_apart(self) -> None:
-        entries = [slot.entry for slot in self._slots if slot.entry.inspector.members]
-        if not entries or not self._processor.opens(self.part):
-            return
-        self._pieces = self._processor.take_apart(self.part, self._collected or [], entries, self._taken_apart)
+        if self._openers:
+            content = self._collected or []
+            self._pieces = self._processor.take_apart(self.part, content, self._openers, self._taken_apart)
 
     def _taken_apart(self) -> None:
         if self.over:
@@ -458,22 +467,28 @@ class Inspection:
 
 
 class Brake:
-    """What one look stops and sets going (IPushProducer)."""
+    """
+    What one look stops and sets going (IPushProducer). It may stop a part for as long as a verdict may take.
+    """
 
-    __slots__ = ("_inspection", "_on")
+    __slots__ = ("_inspection", "_slot", "_timer")
 
-    def __init__(self, inspection: Inspection) -> None:
+    def __init__(self, inspection: Inspection, slot: Slot) -> None:
         self._inspection = inspection
-        self._on = False
+        self._slot = slot
+        self._timer: IDelayedCall | None = None
 
     def pauseProducing(self) -> None:
-        if not self._on:
-            self._on = True
-            self._inspection.brake(1)
+        inspection, slot = self._inspection, self._slot
+        if self._timer is None and not inspection.over:
+            self._timer = inspection.loop.later(slot.entry.timeout, lambda: inspection.late(slot))
+            inspection.brake(1)
 
     def resumeProducing(self) -> None:
-        if self._on:
-            self._on = False
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            if timer.active():
+                timer.cancel()
             self._inspection.brake(-1)
 
 

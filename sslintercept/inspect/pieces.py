@@ -26,15 +26,19 @@ TURN: Final = 0.005
 """seconds of a turn of the reactor"""
 MOST_FOUND: Final = 256
 """findings in the pieces of one part"""
-BOMBS: Final = frozenset(("depth", "entries", "ratio", "size", "time"))
-"""limits that only what is made to be hard to look at reaches; other notes say that something cannot be read"""
+BOMBS: Final = frozenset(("depth", "entries", "ratio", "size", "time", "pages"))
+"""limits that hardly anything reaches but what is made to be hard to look at: the rest of it is not known"""
+LIES: Final = frozenset(("lies", "overlap", "unlisted", "entities"))
+"""what nobody makes by accident: two readers may see two things"""
+UNREADABLE: Final = frozenset(("encrypted", "rubbish", "truncated", "unopened"))
+"""why nobody can read something; other notes (L{sslintercept.unpack.budget}) are no reason to be afraid"""
 
 
 class Piece(NamedTuple):
     """
     Something that was taken out of a part.
 
-    @ivar path: the names of what it lies in, outermost first, and its own.
+    @ivar path: the names of what it lies in, outermost first, and its own; none, where the notes are of the whole.
     @ivar kind: C{member}, C{attachment}, C{field}, C{text} or C{headers}.
     @ivar notes: what is wrong with it, a word each (L{sslintercept.unpack}).
     """
@@ -72,7 +76,7 @@ class Pieces:
         self._over = over
         self._taken: Deferred[Any] = taken  # Any: it is not asked for a result here
         self._left: list[Piece] = []
-        self._parents: dict[tuple[str, ...], Part] = {}
+        self._parents: dict[tuple[str, ...], Part] = {(): part}
         self._looks: list[tuple[Entry, Look]] = []
         self._running = False
         self.found: list[Found] = []
@@ -123,9 +127,12 @@ class Pieces:
     def _look(self, piece: Piece) -> None:
         part = self._place(piece)
         for note in piece.notes:
-            bomb = note in BOMBS
-            what = f"a limit is reached ({note})" if bomb else f"it cannot be read ({note})"
-            self._note(part, note, what, closed=_closed if bomb else _unreadable)
+            if note in BOMBS:
+                self._note(part, note, f"a limit is reached ({note})", closed=_closed)
+            elif note in LIES:
+                self._note(part, note, f"it contradicts itself ({note})", closed=_closed)
+            elif note in UNREADABLE:
+                self._note(part, note, f"it cannot be read ({note})", closed=_unreadable)
         if self.done or not piece.content:
             return
         part.sniffed = sniff(piece.content[:HEAD])
@@ -172,7 +179,9 @@ class Pieces:
             timer = self._processor.loop.later(entry.timeout, late)
 
     def _place(self, piece: Piece) -> Part:
-        """The part that the piece is, below those that it lies in."""
+        """The part that the piece is, below those that it lies in; one without content may be known already."""
+        if not piece.content and (found := self._parents.get(piece.path)) is not None:
+            return found
         parent = self._part
         for depth in range(1, len(piece.path)):
             key = piece.path[:depth]

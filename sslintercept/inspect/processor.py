@@ -36,6 +36,7 @@ RAW: Final = frozenset(
     )
 )
 """texts that inspectors read as they come; beside all of C{text/}"""
+FORM: Final = "multipart/form-data"
 TITLES: Final = {
     "malware": "malware was found",
     "site": "the site is listed",
@@ -117,8 +118,7 @@ class InspectProcessor:
         """What can be said before any content has come."""
         found: list[Found] = []
         for entry in entries:
-            verdict = entry.inspector.glance(part)
-            if verdict is not None:
+            if entry.glances and (verdict := entry.inspector.glance(part)) is not None:
                 found.append(Found(entry, part, verdict))
         if not found:
             return PASSES
@@ -135,7 +135,14 @@ class InspectProcessor:
             kind = part.media_type
         if kind in RAW or (kind.startswith("text/") and part.kind != "message"):
             return False
-        return opens(part.media_type, part.sniffed)
+        return opens(part.media_type, part.sniffed, part.name)
+
+    def openers(self, part: Part, entries: Sequence[Entry]) -> list[Entry]:
+        """The inspectors that want what can be taken out of a part."""
+        if not self.opens(part):
+            return []
+        form = part.media_type == FORM
+        return [each for each in entries if each.inspector.members or (form and each.inspector.forms)]
 
     def take_apart(
         self, part: Part, content: Sequence[bytes], entries: Sequence[Entry], over: Callable[[], object]

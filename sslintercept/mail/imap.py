@@ -24,7 +24,7 @@ from typing import Final
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
 from sslintercept.dialogue.passage import Passage
-from sslintercept.dialogue.watcher import MAX_REFUSED, Part, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Cut, Part, Terms, Wires
 from sslintercept.dialogue.words import refusal
 from sslintercept.errors import InspectedError
 from sslintercept.mail.login import Login, shown
@@ -732,7 +732,9 @@ class ImapWatcher:
         return any(one is not None and one.gated for one in (self._stored, self._fetched))
 
     def _refuse(self, why: str, say: bytes, error: InspectedError | None = None) -> None:
-        cut = self._withheld or error is not None
+        cut = Cut.NOBODY
+        if self._withheld or error is not None:
+            cut = Cut.SERVER if say else Cut.BOTH
         self.ended()
         self._wires.refuse(why, say, error=error, cut=cut)
 

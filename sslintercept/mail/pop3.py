@@ -17,7 +17,7 @@ from typing import Final
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import Lines, LineTooLong
 from sslintercept.dialogue.passage import Passage
-from sslintercept.dialogue.watcher import MAX_REFUSED, Part, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Cut, Part, Terms, Wires
 from sslintercept.dialogue.words import refusal
 from sslintercept.errors import InspectedError
 from sslintercept.mail.dots import Stuffed
@@ -343,7 +343,7 @@ class Pop3Watcher:
     # the end
 
     def _refuse(self, why: str, say: bytes, error: InspectedError | None = None) -> None:
-        cut = self._withheld or error is not None
+        cut = Cut.BOTH if self._withheld or error is not None else Cut.NOBODY
         self.ended()
         self._wires.refuse(why, say, error=error, cut=cut)
 

@@ -32,7 +32,7 @@ from typing import Final
 from sslintercept.dialogue.gate import Gate
 from sslintercept.dialogue.lines import PIECE, Lines, LineTooLong
 from sslintercept.dialogue.passage import Passage
-from sslintercept.dialogue.watcher import MAX_REFUSED, Part, Terms, Wires
+from sslintercept.dialogue.watcher import MAX_REFUSED, Cut, Part, Terms, Wires
 from sslintercept.dialogue.words import refusal
 from sslintercept.errors import InspectedError
 from sslintercept.mail.dots import AmbiguousEnd, Content, Stuffed
@@ -667,9 +667,9 @@ class SmtpWatcher:
     # the end
 
     def _refuse(self, why: str, say: bytes, error: InspectedError | None = None, cut: bool = False) -> None:
-        cut = cut or self._withheld
+        whose = Cut.SERVER if cut or self._withheld else Cut.NOBODY
         self.ended()
-        self._wires.refuse(why, say, error=error, cut=cut)
+        self._wires.refuse(why, say, error=error, cut=whose)
 
     def _lost(self, why: str, *, of_client: bytes = b"", of_server: bytes = b"") -> None:
         """Not SMTP any more."""

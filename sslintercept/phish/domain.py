@@ -17,8 +17,8 @@ from sslintercept.sites.key import MAX_NAME, NAME, address_of, labels_of
 
 ACE: Final = "xn--"
 """how A-labels begin (RFC 5890 2.3.2.1)"""
-MOST_LABELS: Final = 32
-"""labels of a host that are looked at; more are cut off in front"""
+MOST_LABELS: Final = 8
+"""labels at the end of a host in which its registered domain is looked for"""
 
 _NO_SCRIPT: Final = frozenset(("MODIFIER", "COMBINING", "KATAKANA-HIRAGANA", "IDEOGRAPHIC", "MASCULINE", "FEMININE"))
 """first words of names of letters that belong to no script of their own"""
@@ -68,9 +68,10 @@ def cleaned(host: str) -> str:
 
 def split(host: str) -> Domain | None:
     """Take a L{cleaned} host apart; C{None} for an address, a bare word, or a public suffix."""
-    if host.count(".") > MOST_LABELS:
-        host = ".".join(host.split(".")[-MOST_LABELS:])
-    registrable = suffixes().privatesuffix(host) if "." in host and address_of(host) is None else None
+    if "." not in host or address_of(host) is not None:
+        return None
+    # The last ones decide what is registered, and the list has no suffix that is as long.
+    registrable = suffixes().privatesuffix(".".join(host.split(".")[-MOST_LABELS:]))
     if registrable is None:
         return None
     core, _, suffix = registrable.partition(".")

@@ -26,6 +26,10 @@ MOST: Final = 100
 """the highest score"""
 MOST_REASONS: Final = 24
 """reasons that are told"""
+MOST_HOSTS: Final = 200
+"""hosts that a mail leads to whose likeness is looked at; one that leads to more is read as one that hides something"""
+MOST_SAMPLES: Final = 4
+"""texts in which L{LURES} are looked for"""
 MOST_SHOWN: Final = 80
 """characters of what a mail says that a reason repeats"""
 
@@ -63,7 +67,7 @@ WEIGHTS: Final = {
     "smuggling-mail": (75, "a script in a mail makes a file"),
     "hidden-script": (15, "a script is hidden from readers"),
     "lure": (10, "it presses for something to be done"),
-    "unreadable": (15, "it could not be read to its end"),
+    "unreadable": (40, "it could not be read to its end"),
     # attachments
     "double-extension": (60, "an attachment hides its extension"),
     "bidi": (60, "an attachment's name is written backwards"),
@@ -88,7 +92,8 @@ LIKENESS: Final = {
     How.INSIDE: (65, "begins with the whole of"),
     How.TYPO: (45, "is one key from"),
     How.LABEL: (40, "begins with the name of"),
-    How.WORD: (40, "has the name of"),
+    How.BAIT: (45, "has the name of"),
+    How.WORD: (30, "has the name of"),
     How.SUFFIX: (30, "has another ending than"),
     How.NEAR: (20, "is close to"),
     How.PART: (15, "has in it the name of"),
@@ -151,6 +156,8 @@ class _Judge:
     def __init__(self, brands: Brands, known: Known, lookup: Lookup) -> None:
         self.brands, self.known, self.lookup = brands, known, lookup
         self.reasons: dict[str, Reason] = {}
+        self.hosts: set[str] = set()
+        """where it leads"""
         self.home = ""
         """the organization that it is from"""
 
@@ -175,6 +182,10 @@ class _Judge:
         """Whether nothing is to be said of a host: a brand's own, an ally, one that is known."""
         brands = self.brands
         return brands.owner(host) is not None or brands.ally(host) or self.known(host)
+
+    def said(self, host: str) -> bool:
+        """Whether a host is of the organization that it is from, and what that looks like was said already."""
+        return "sender-alike" in self.reasons and registrable(host) == self.home
 
     def alike(self, name: str, host: str, where: str) -> None:
         """Whether a host looks like a brand's."""
@@ -241,7 +252,12 @@ class _Judge:
             self.add("listed", why, link.part)
         if link.kind in ("image", "style") or not mail:
             return  # what pages show of others, and lead to, is not theirs
-        self.alike("link-alike", host, link.part)
+        if host not in self.hosts and len(self.hosts) >= MOST_HOSTS:
+            self.add("unreadable", f"it leads to more than {MOST_HOSTS} hosts", link.part)
+            return
+        self.hosts.add(host)
+        if not self.said(host):
+            self.alike("link-alike", host, link.part)
         if link.login:
             self.add("link-login", host, link.part)
         if _public(host):
@@ -262,7 +278,8 @@ class _Judge:
             self.add("mail-form", form.host, form.part)
         if form.mail:
             self.add("form-mail", where=form.part)
-        self.alike("link-alike", form.host, form.part)
+        if not self.said(form.host):
+            self.alike("link-alike", form.host, form.part)
 
     def script(self, script: Script, mail: bool) -> None:
         signs = set(script.signs)
@@ -339,8 +356,8 @@ def judge(
         elif isinstance(each, Attachment):
             found.attachment(each, told)
         elif isinstance(each, Text):
-            samples.append(each.sample)
-        elif isinstance(each, End) and each.cut and mail:
+            samples += [each.sample] if len(samples) < MOST_SAMPLES else []
+        elif isinstance(each, End) and each.cut:
             found.add("unreadable", ", ".join(each.cut))
         elif isinstance(each, Form) and mail:
             found.mail_form(each)

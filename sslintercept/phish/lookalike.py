@@ -30,10 +30,18 @@ LONGEST: Final = 32
 """characters of a name that are looked at for mistypings"""
 ENDS: Final = 2
 """characters at either end of which one end is as in the brand, however it is mistyped"""
+MOST_IN_FRONT: Final = 6
+"""labels of a host, from its beginning, in which brands are looked for in front of another domain"""
 SHORTEST_WORD: Final = 3
 """characters of a brand that is found between hyphens"""
 SHORTEST_PART: Final = 6
 """characters of a brand that is found within other words"""
+BAITS: Final = (
+    *("login", "logon", "signin", "secur", "verif", "account", "support", "service", "update", "billing", "invoice"),
+    *("payment", "wallet", "recover", "confirm", "unlock", "password", "customer", "helpdesk", "online", "portal"),
+    *("konto", "sicher", "kunde", "anmeld", "compte", "cuenta", "auth", "alert", "refund", "reward", "track"),
+)
+"""what phishers put beside a brand's name"""
 MOST_KNOWN: Final = 4096
 """hosts whose answer is remembered"""
 
@@ -91,8 +99,10 @@ class How(Enum):
     """the whole domain in front of another: paypal.com.example.net"""
     LABEL = "label"
     """its name in front of another domain: paypal.example.net"""
+    BAIT = "bait"
+    """its name beside words of logins and payments: paypal-login.com"""
     WORD = "word"
-    """its name is one of several words: paypal-login.com"""
+    """its name is one of several words: paypal-garden.com"""
     PART = "part"
     """its name is within a longer word: mypaypalstory.com"""
 
@@ -276,7 +286,14 @@ class Brands:
             return Likeness(How.ALIKE if core.isascii() else How.SCRIPT, brand.domain, core)
         if (brand := self._glances.get(glance(looks))) is not None:
             return Likeness(How.ALIKE if core.isascii() else How.SCRIPT, brand.domain, core)
-        return self._mistyped(core, looks) or self._in_front(domain) or self._within(core, looks)
+        return self._mistyped(core, looks) or self._in_front(domain) or self._baited(core, looks)
+
+    def _baited(self, core: str, looks: str) -> Likeness | None:
+        """A brand within a label; with bait beside it it is more."""
+        found = self._within(core, looks)
+        if found is not None and any(bait in core for bait in BAITS):
+            return found._replace(how=How.BAIT)
+        return found
 
     def _mistyped(self, core: str, looks: str) -> Likeness | None:
         length = len(looks)
@@ -301,13 +318,13 @@ class Brands:
         """A brand among the labels in front of another domain."""
         if domain.below in PLAIN:
             return None
-        for at, label in enumerate(domain.below):
+        for at, label in enumerate(domain.below[:MOST_IN_FRONT]):
             brand = self._skeletons.get(skeleton(shown(label)))
             if brand is not None:
                 rest = ".".join(domain.below[at + 1 :]) + "."
                 how = How.INSIDE if rest.startswith(brand.suffix + ".") else How.LABEL
                 return Likeness(how, brand.domain, ".".join((*domain.below, domain.registrable)))
-        for label in domain.below:
+        for label in domain.below[:MOST_IN_FRONT]:
             text = shown(label)
             if (found := self._within(text, skeleton(text))) is not None and found.how is How.WORD:
                 return found._replace(how=How.LABEL, shown=".".join((*domain.below, domain.registrable)))

@@ -17,7 +17,7 @@ MOST_SHORT: Final = 1024
 """characters of a name, a title, an address, a URL"""
 MOST_ITEMS: Final = 64
 """items of a list"""
-MOST_OBSERVED: Final = 4096
+MOST_OBSERVED: Final = 1000
 """observations of one mail or page that are judged"""
 
 
@@ -147,16 +147,21 @@ _HINTS: Final = {kind: get_type_hints(kind) for kind in KINDS.values()}
 
 
 def plain(observation: Observation) -> dict[str, Any]:  # Any: JSON
-    """As JSON has it; texts are cut to their bounds."""
+    """As JSON has it, and UTF-8; texts are cut to their bounds."""
     made: dict[str, Any] = {"what": type(observation).__name__.lower()}
     for field in fields(observation):
         value = getattr(observation, field.name)
         if isinstance(value, str):
-            value = value[: MOST_TEXT if field.name == "sample" else MOST_SHORT]
+            value = _whole(value[: MOST_TEXT if field.name == "sample" else MOST_SHORT])
         elif isinstance(value, tuple):
-            value = [each[:MOST_SHORT] for each in value[:MOST_ITEMS]]
+            value = [_whole(each[:MOST_SHORT]) for each in value[:MOST_ITEMS]]
         made[field.name] = value
     return made
+
+
+def _whole(text: str) -> str:
+    """The text without halves of characters, which stand for bytes that are none and cannot be written down."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def parsed(meta: Mapping[str, Any]) -> Observation | None:

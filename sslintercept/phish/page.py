@@ -17,6 +17,10 @@ from sslintercept.phish.place import CONTROL, MOST_URL, NOWHERE, joined, place
 
 MOST_NODES: Final = 2000
 """elements of one kind that are looked at"""
+DEEPEST: Final = 5000
+"""
+elements that are left open, beyond which a page is not read: the parser needs the square of it, browsers stop at 512
+"""
 MOST_SCRIPT: Final = 1024 * 1024
 """characters of all scripts that are looked at"""
 MOST_SHOWN: Final = 256
@@ -43,6 +47,10 @@ _SIGNS: Final = (
         re.compile(r"(?:eval|document\.write|Function)\s{0,8}\(\s{0,8}(?:atob|unescape|decodeURI)", re.IGNORECASE),
     ),
 )
+_OPENED = re.compile(
+    r"<(?!(?:br|img|input|meta|link|hr|source|area|wbr|embed|col|param|track|base|p|li|dt|dd|td|th|tr|option)\b)[a-z]",
+    re.IGNORECASE,
+)
 _RUN = re.compile(r"(?:0x[0-9a-fA-F]{1,2}|[0-9]{1,3})(?:, ?(?:0x[0-9a-fA-F]{1,2}|[0-9]{1,3}))+|[A-Za-z0-9+/=]+")
 _CREDENTIAL = re.compile(
     r"pass(?:word|wd|code|phrase)|\bpass\b|\bpwd\b|\bpin\b|\bcv[vc]2?\b|card.?n(?:o|um)|\biban\b|\bssn\b|\botp\b|\b2fa\b|seed.?phrase"
@@ -51,6 +59,10 @@ _CREDENTIAL = re.compile(
 )
 _REFRESH = re.compile(r"\d*[^;,]{0,16}[;,]\s*(?:url\s*=)?\s*[\"']?\s*([^\"']{1,4096})", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
+
+
+class TooDeep(Exception):
+    """A page that would take the parser too long. Nothing is known of it then, and that is a failure, not a reason."""
 
 
 def script_signs(texts: Iterable[str]) -> tuple[str, ...]:
@@ -72,7 +84,12 @@ def read_page(html: str, part: str, base: str = "") -> Iterator[Observation]:
 
     @param part: what observations call it.
     @param base: the URL that it is from; empty if nobody knows.
+
+    @raise TooDeep: more than L{DEEPEST} elements are left open.
     """
+    ended = html.count("</") + html.count("/>")
+    if html.count("<") > DEEPEST + ended and sum(1 for _ in _OPENED.finditer(html)) > DEEPEST + ended:
+        raise TooDeep
     tree = LexborHTMLParser(html)
     if (node := tree.css_first("base[href]")) is not None:
         base = joined(base, _attribute(node, "href"))

@@ -14,6 +14,8 @@ MOST_URL: Final = 4096
 CONTROL: Final = "".join(map(chr, range(0x21)))
 """characters that are taken off both ends"""
 
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}:")
+_SLOPPY = re.compile(r"(https?):/{0,8}(?=[^/])", re.IGNORECASE)
 _IGNORED = re.compile(r"[\t\r\n]")
 
 
@@ -35,8 +37,10 @@ def place(url: str, base: str = "") -> Place:
     url = _IGNORED.sub("", url[:MOST_URL]).strip(CONTROL)
     if not url.lower().startswith(("data:", "javascript:", "mailto:")):
         url = url.replace("\\", "/")
+    if (sloppy := _SLOPPY.match(url)) is not None and not base.startswith(f"{sloppy[1].lower()}:"):
+        url = f"{sloppy[1]}://{url[sloppy.end() :]}"
     try:
-        parts = urlsplit(urljoin(base, url) if base else url)
+        parts = urlsplit(urljoin(base, url) if base and _ABSOLUTE.match(url) is None else url)
         host, port = parts.hostname or "", parts.port or 0
     except ValueError:
         return NOWHERE

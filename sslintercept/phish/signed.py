@@ -85,6 +85,9 @@ def _verify(keys: Mapping[str, str | None], content: bytes) -> Iterator[tuple[st
         except dkim.ValidationError:  # another body, or a field that is out of date or malformed
             result = Result.FAIL
             signer = _signer(message)
+        except dkim.NaClNotFoundError:  # Ed25519: neither good nor bad to us
+            result = Result.NEUTRAL
+            signer = _signer(message)
         except (dkim.DKIMException, AssertionError, ValueError, TypeError, KeyError, IndexError):
             # What the library does not bear in hostile fields; a mail whose signature is none is not signed.
             result = Result.PERMERROR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from sslintercept.dialogue.watcher import MakeWatcher, Part, PartGate, PartSink, Terms, Watcher
+from sslintercept.dialogue.watcher import Cut, MakeWatcher, Part, PartGate, PartSink, Terms, Watcher
 from sslintercept.errors import InspectedError
 
 PLAIN = Terms()
@@ -37,7 +37,7 @@ class Talk:
     @ivar server: every byte handed on to the server; C{client}: to the client.
     @ivar parts: those shown, in the order of their beginnings.
     @ivar refused: why the conversation was ended, or C{None}; likewise C{unseen}: why it became opaque.
-    @ivar error: which inspector refused it; C{cut}: and whether nobody may take it for whole.
+    @ivar error: which inspector refused it; C{cut}: and whose connection was reset.
     @ivar holds: how often each side is not read; the client's under true.
     @ivar upgraded: whether TLS has begun; C{peeked}: what the client said of it already.
     """
@@ -58,7 +58,7 @@ class Talk:
         self.offers: list[bool] = []
         self.refused: str | None = None
         self.error: InspectedError | None = None
-        self.cut = False
+        self.cut = Cut.NOBODY
         self.holds = {True: 0, False: 0}
         self._wants = wants
         self.unseen: str | None = None
@@ -129,7 +129,7 @@ class Talk:
         to_server: bytes = b"",
         *,
         error: InspectedError | None = None,
-        cut: bool = False,
+        cut: Cut = Cut.NOBODY,
     ) -> None:
         """Ended."""
         if self.refused is None:

@@ -81,6 +81,16 @@ class Transform:
     limited = True
     output: Output
 
+    def whole(self, body: bytes) -> bool:
+        """
+        All of a body is there before anything has begun: true if it passes as it is, and the stage is not needed.
+
+        Called once, first; a stage that says no gets the body as any other.
+
+        @raise InterceptError: it does not pass.
+        """
+        return False
+
     def begin(self, output: Output) -> None:
         """Remember where bytes go."""
         self.output = output

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
+from zope.interface.verify import verifyClass
 
 from sslintercept.dialogue.passage import GateError, Passage
 from sslintercept.dialogue.watcher import Part
 from sslintercept.errors import InspectedError
+from sslintercept.interfaces import IPartGate
 from sslintercept.testing.gate import Does, Gates, ScriptedGate, found
 from sslintercept.testing.talk import Kept, Talk
 from tests.dialogue.test_gate import Nobody
 
 PART = Part("smtp", "message", "", True, None)
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "passes"), [([b"M", b"Zx"], False), ([b"M", b"x", b"y"], True), ([b"M"], True), ([], True)]
+)
+def test_the_gate_of_the_docs_decides(pieces: list[bytes], passes: bool) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "mail.md").read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "IPartGate" in block]
+    names: dict[str, Any] = {}  # Any: what the page defines
+    exec(code, names)
+    passed: list[bytes] = []
+    passage = Passage(Talk(Nobody, wants=lambda part: names["NoPrograms"]()), PART, passes=passed.append)
+    for piece in pieces:
+        passage.write(piece)
+    passage.finish(True)
+    assert (passage.gated, passage.over, passage.refused is None) == (True, True, passes)
+    assert b"".join(passed) == (b"".join(pieces) if passes else b"")
+    assert IPartGate.implementedBy(names["NoPrograms"])
+    verifyClass(IPartGate, names["NoPrograms"])
 
 
 class Story:

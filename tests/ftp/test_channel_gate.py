@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sslintercept.dialogue.watcher import Part
+from sslintercept.dialogue.watcher import Cut, Part
 from sslintercept.ftp.channel import DataChannel, DataWatcher
 from sslintercept.testing.gate import Does, Gates
 from sslintercept.testing.talk import Talk
@@ -79,11 +79,11 @@ def test_a_file_may_be_replaced(part: Part) -> None:
 
 @BOTH
 @pytest.mark.parametrize("does", [Does.EARLY, Does.REFUSE, Does.LATE])
-def test_a_refused_file_is_cut_on_both_sides(part: Part, does: Does) -> None:
+def test_a_refused_file_is_cut_where_it_was_to_arrive(part: Part, does: Does) -> None:
     for story in stories(part, does):
         story.ends()
         assert story.out == (CONTENT[:-4] if does is Does.LATE else b"")
-        assert story.talk.cut
+        assert story.talk.cut is (Cut.SERVER if part.upload else Cut.BOTH)
         assert story.talk.error is not None
         assert story.channel.refused is story.talk.error
 
@@ -126,7 +126,7 @@ def test_nothing_comes_past_the_gate_the_other_way(part: Part) -> None:
         story.talk.says(server=b"x")
     else:
         story.talk.says(client=b"text")
-    assert (story.talk.server, story.talk.client, story.talk.cut) == (b"", b"", True)
+    assert (story.talk.server, story.talk.client, story.talk.cut) == (b"", b"", Cut.BOTH)
 
 
 def test_the_end_of_the_other_side_passes() -> None:

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from sslintercept.dialogue.words import refusal
+from sslintercept.facts import Side
 from sslintercept.testing.gate import EVENT, Does, Gates
 from sslintercept.testing.gateway import MemoryGateway
 from sslintercept.testing.loop import Loop
@@ -30,6 +31,11 @@ class Story(test_data.Story):
         self.does(*LOGIN)
         self.sock = self.comes(self.opened())
         self.does(command)
+
+    def cuts(self) -> None:
+        """The client's data connection is lost."""
+        next(vc for vc in self.loop.handler.connections if vc.side is Side.CLIENT and vc is not self.client.vc).abort()
+        self.gateway.pump()
 
     def decide(self) -> bytes:
         """What the client hears on its control connection then."""
@@ -110,18 +116,35 @@ def test_a_small_file_whose_end_is_heard_of_first_waits_for_its_gate(loop: Loop)
     assert story.client.take() == NO
 
 
-def test_a_client_that_goes_while_its_file_is_held_does_not_leave_half_of_it(loop: Loop) -> None:
+def test_a_client_that_goes_within_a_file_does_not_leave_half_of_it(loop: Loop) -> None:
     story = Story(loop, b"STOR a.txt", Gates(Does.TAIL, later=True))
+    story.sock.send(b"content")
+    story.gateway.pump()
+    server = story.origin.data.last
+    assert server.take() == b"con"
+    story.cuts()
+    assert server.vc.cut
+    assert story.says(b"426 broken\r\n") == b"426 broken\r\n"
+    assert story.gates.all[0].aborted
+
+
+@pytest.mark.parametrize("does", [Does.TAIL, Does.LATE])
+def test_a_client_that_has_sent_its_file_may_go(loop: Loop, does: Does) -> None:
+    story = Story(loop, b"STOR a.txt", Gates(does, later=True))
     story.sock.send(b"content")
     story.sock.shutdown(socket.SHUT_WR)
     story.gateway.pump()
     server = story.origin.data.last
-    assert server.take() == b"con"
-    next(vc for vc in loop.handler.connections if vc.side.value == "client" and vc is not story.client.vc).abort()
-    story.gateway.pump()
-    assert server.vc.cut
-    assert story.says(b"426 broken\r\n") == b"426 broken\r\n"
-    assert story.gates.all[0].aborted
+    story.cuts()
+    assert not server.ended
+    story.decide()
+    refused = does is Does.LATE
+    assert server.take() == (b"con" if refused else b"content")
+    assert (server.ended, server.vc.cut) == (True, refused)
+    assert story.says(DONE) == (NO if refused else DONE)
+    server.close()
+    loop.pass_time(3)
+    assert server.vc not in loop.handler.connections
 
 
 @pytest.mark.parametrize("command", [b"RETR a.txt", b"STOR a.txt"])

@@ -11,6 +11,7 @@ from sslintercept.inspect.engines import Engines
 from sslintercept.inspect.inspector import Inspector, Look, Source
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.verdict import MALWARE, Act, Verdict
+from sslintercept.transform.message import Answer
 
 BAD = Verdict(Act.BLOCK, MALWARE, "Bad", "it is bad")
 
@@ -50,13 +51,15 @@ class Word(Inspector):
         make: Callable[[Part], Look | None] | None = None,
         *,
         members: bool = False,
+        forms: bool = False,
         by_content: bool = False,
         keeps: bool = False,
         changes: bool = False,
         early: bool = False,
     ) -> None:
         super().__init__()
-        self.members, self.by_content, self.keeps, self.changes = members, by_content, keeps, changes
+        self.members, self.forms = members, forms
+        self.by_content, self.keeps, self.changes = by_content, keeps, changes
         self.looks: list[Look] = []
         self.parts: list[Part] = []
         self.closed = False
@@ -112,20 +115,32 @@ class EvilOptions:
     word: str = setting(units.token(), "EVIL", "what is bad")
     act: str = setting(units.choice("block", "quarantine", "tag", "report", "redact", "replace"), "block", "what then")
     early: str = setting(units.choice("yes", "no"), "no", "told at once")
+    late: str = setting(units.choice("yes", "no"), "no", "told in a later turn of the reactor")
+    answer: str = setting(units.choice("yes", "no"), "no", "what a client is told is said, too")
 
 
-def evil(options: EvilOptions, engines: object) -> Inspector:
+def evil(options: EvilOptions, engines: Engines) -> Inspector:
     """For ini files: C{use = tests.inspect.stubs:evil}."""
     act = Act[options.act.upper()]
     word = options.word.encode()
-    verdict = Verdict(act, MALWARE, "Bad", "it is bad", score=7, content=b"CLEAN" if act is Act.REPLACE else None)
+    content = b"CLEAN" if act is Act.REPLACE else None
+    answer = Answer(403, ((b"X-By", b"the engine"),), b"not that") if options.answer == "yes" else None
+    verdict = Verdict(act, MALWARE, "Bad", "it is bad", score=7, content=content, answer=answer)
 
     class MaskLook(WordLook):
         def finish(self) -> None:
             at = self.got.find(word)
             self.tell(verdict if at >= 0 and self.mask(at, len(word)) else None)
 
-    make = (lambda part: MaskLook(word, verdict)) if act is Act.REDACT else None
+    class LateLook(WordLook):
+        def finish(self) -> None:
+            engines.handler.later(0, super().finish)
+
+    make: Callable[[Part], Look | None] | None = None
+    if act is Act.REDACT:
+        make = lambda part: MaskLook(word, verdict)  # noqa: E731 - one of two
+    elif options.late == "yes":
+        make = lambda part: LateLook(word, verdict)  # noqa: E731 - likewise
     return Word(
         word,
         verdict,

@@ -51,6 +51,17 @@ def test_what_is_bad_is_answered_with_a_page_that_names_the_event(loop: Loop) ->
     assert gateway.transactions()[0]["error"] == "inspected"
 
 
+def test_what_the_engine_wants_said_is_said_and_the_event_named(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL + "answer = yes\n")
+    gateway.origin("origin.test:80", answer(b"an EVIL thing"))
+    (found,) = asked(gateway, GET)
+    (event,) = gateway.events.told
+    assert (found.status, found.body) == (403, b"not that")
+    assert b"X-By: the engine\r\n" in found.head
+    assert f"Sslintercept-Event: {event.id}\r\n".encode() in found.head + b"\r\n"
+    assert gateway.transactions()[0]["error"] == "inspected"
+
+
 def test_the_same_inside_of_intercepted_tls(loop: Loop) -> None:
     gateway = MemoryGateway(loop, EVIL + CLIENT_FIRST)
     gateway.origin("origin.test:443", Answers(answer(b"an EVIL thing")), tls=gateway.leaf("origin.test"))

@@ -37,9 +37,10 @@ def test_what_is_fine_passes_byte_for_byte(loop: Loop, by: Side, opcode: int) ->
     said.client.close()
 
 
+@pytest.mark.parametrize("late", ["yes", "no"])
 @pytest.mark.parametrize("by", [Side.CLIENT, Side.UPSTREAM])
-def test_what_is_bad_ends_the_conversation_and_names_the_event(loop: Loop, by: Side) -> None:
-    said = talk(loop, EVIL)
+def test_what_is_bad_ends_the_conversation_and_names_the_event(loop: Loop, by: Side, late: str) -> None:
+    said = talk(loop, EVIL + f"late = {late}\n")
     data = frame(TEXT, b"an EVIL thing", key=KEY if by is Side.CLIENT else None)
     assert b"EVIL" not in said.say(data, by=by)
     to_client, to_origin = said.closed()

@@ -208,6 +208,25 @@ def test_whoever_brings_the_part_is_stopped_while_any_look_has_enough() -> None:
     assert said == ["stop", "go", "stop", "go"]
 
 
+def test_a_look_that_stops_the_part_for_too_long_counts_as_a_failure() -> None:
+    inspector = Word()
+    world = World(entry(inspector, timeout=5.0))
+    inspection = world.inspect(a_part())
+    inspection.write(b"x" * 600)
+    look = inspector.looks[0]
+    assert isinstance(look, WordLook)
+    assert look.source is not None
+    look.source.pauseProducing()
+    world.loop.clock.advance(4.0)
+    look.source.resumeProducing()
+    world.loop.clock.advance(4.0)
+    assert not world.decisions
+    look.source.pauseProducing()
+    world.loop.clock.advance(5.1)
+    assert world.decisions[0].found[0].verdict.name == "hangs"
+    assert look.aborted
+
+
 # pieces
 
 
@@ -229,6 +248,26 @@ def test_a_container_is_taken_apart_and_each_piece_is_a_part_of_its_own() -> Non
     assert world.events.told[0].part == "a.zip > in.zip > c.exe"
 
 
+def test_who_wants_forms_only_gets_what_is_in_these_and_nothing_of_archives() -> None:
+    inspector = Word(forms=True)
+    world = World(entry(inspector))
+    assert world.whole(ZIP, a_part(media_type="application/zip")) is not None
+    assert world.asked == []
+    world.whole(b"--x\r\n", a_part(media_type="multipart/form-data"))
+    world.asked[0][2].callback([piece(b"EVIL", "c.exe", kind="field")])
+    assert [each.passes for each in world.decisions] == [True, False]
+
+
+def test_notes_of_the_whole_are_told_of_the_whole_and_those_of_a_piece_of_this() -> None:
+    world = World(entry(Word(members=True), closed=False))
+    world.whole(ZIP, a_part(media_type="application/zip", name="a.zip"))
+    world.asked[0][2].callback(
+        [piece(b"fine", "b.zip"), piece(b"", notes=["entries"]), piece(b"", "b.zip", notes=["rubbish"])]
+    )
+    told = [(each.part.path, each.part.kind, each.verdict.name) for each in world.decisions[0].found]
+    assert told == [("a.zip", "body", "entries"), ("a.zip > b.zip", "member", "rubbish")]
+
+
 def test_what_cannot_be_taken_apart_is_left_to_the_policy() -> None:
     for closed in (True, False):
         world = World(entry(Word(members=True), closed=closed))
@@ -242,7 +281,10 @@ def test_what_cannot_be_taken_apart_is_left_to_the_policy() -> None:
     ("note", "closed", "unreadable", "passes"),
     [
         ("ratio", True, False, False),
+        ("pages", True, False, False),
         ("depth", False, True, True),
+        ("lies", True, False, False),
+        ("overlap", False, True, True),
         ("encrypted", True, False, True),
         ("encrypted", False, True, False),
         ("truncated", True, True, False),
@@ -293,14 +335,15 @@ def test_a_piece_that_waits_too_long_is_a_failure() -> None:
     assert not world.decisions[0].passes
 
 
-def test_too_much_at_once_is_not_collected() -> None:
-    world = World(entry(Word(members=True), largest_closed=True), limits=Limits(collect=1000))
+@pytest.mark.parametrize("closed", [True, False])
+def test_too_much_at_once_is_not_collected(closed: bool) -> None:
+    world = World(entry(Word(members=True), largest_closed=closed), limits=Limits(collect=1000))
     inspection = world.inspect(a_part())
     inspection.write(ZIP)
     inspection.write(bytes(600))
     inspection.finish()
-    assert not world.decisions[0].passes
-    assert world.decisions[0].found[-1].verdict.name == "too_big"
+    assert world.decisions[0].passes is not closed
+    assert [each.verdict.name for each in world.decisions[0].found] == ["too_big"]
     assert world.asked == []
     assert world.processor.budget.used == 0
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sslintercept.dialogue.watcher import Part
+from sslintercept.dialogue.watcher import Cut, Part
 from sslintercept.dialogue.words import refusal
 from sslintercept.mail.imap import ENDS, GO_ON, ImapWatcher
 from sslintercept.mail.notice import notice
@@ -67,7 +67,7 @@ def test_a_notice_stands_in_the_place_of_a_mail_that_is_refused_as_a_whole(does:
 def test_a_mail_that_is_refused_when_some_of_it_has_passed_is_cut() -> None:
     talk, _ = gated(ImapWatcher, FETCHED, Does.LATE)
     assert talk.client == HEARD + ANSWER[: ANSWER.index(b"lo\r\n")]
-    assert talk.cut
+    assert talk.cut is Cut.BOTH
     assert talk.error is not None
 
 
@@ -217,7 +217,7 @@ def test_a_mail_that_is_refused_when_some_of_it_has_passed_ends_the_conversation
     talk, _ = gated(ImapWatcher, script, Does.LATE)
     assert talk.server == ASKED + b"p APPEND Sent {21+}\r\n" + MAIL[:-4]
     assert talk.client == HEARD + b"p " + NO + ENDS
-    assert talk.cut
+    assert talk.cut is Cut.SERVER
 
 
 def test_a_second_mail_that_is_refused_ends_the_conversation_for_the_first_is_under_way() -> None:
@@ -229,7 +229,7 @@ def test_a_second_mail_that_is_refused_ends_the_conversation_for_the_first_is_un
     gates.all[1]._does = Does.REFUSE
     gates.decide()
     assert talk.client == HEARD + b"p " + NO + ENDS
-    assert talk.cut
+    assert talk.cut is Cut.SERVER
 
 
 def test_several_mails_of_one_command_may_pass() -> None:
@@ -286,4 +286,4 @@ def test_while_a_mail_is_held_the_client_waits_and_is_told_when_the_server_leave
 def test_what_is_not_understood_is_not_relayed_while_a_mail_is_held() -> None:
     talk = Talk(ImapWatcher, wants=Gates(Does.NEVER)).plays([*APPEND, ("S", b"what\r\n")])
     assert talk.unseen is None
-    assert talk.cut
+    assert talk.cut is Cut.BOTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sslintercept.dialogue.watcher import Cut
 from sslintercept.dialogue.words import refusal
 from sslintercept.mail.pop3 import Pop3Watcher
 from sslintercept.testing.gate import EVENT, Does, Gates
@@ -54,7 +55,7 @@ def test_a_mail_that_is_refused_as_a_whole_becomes_an_error_and_the_conversation
 def test_a_mail_that_is_refused_when_some_of_it_has_passed_is_cut() -> None:
     talk, _ = gated(Pop3Watcher, FETCHED, Does.LATE)
     assert talk.client == said(IN, "S") + ANSWER[:-7]
-    assert talk.cut
+    assert talk.cut is Cut.BOTH
     assert talk.error is not None
 
 
@@ -93,3 +94,9 @@ def test_a_conversation_that_ends_lets_go_of_its_mail(end: int) -> None:
     talk.watcher.ended()
     assert gates.all[0].aborted
     assert talk.client == said(IN, "S")
+
+
+def test_what_is_not_understood_is_not_relayed_while_a_mail_is_held() -> None:
+    talk = Talk(Pop3Watcher, wants=Gates(Does.NEVER)).plays([*FETCHED, ("C", b"\0\r\n")])
+    assert talk.unseen is None
+    assert talk.cut is Cut.BOTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sslintercept.dialogue.watcher import Cut
 from sslintercept.dialogue.words import refusal
 from sslintercept.mail import smtp
 from sslintercept.mail.smtp import CHUNK_TAKEN, CLOSES, LEFT, SMUGGLED, SmtpWatcher
@@ -58,7 +59,7 @@ def test_what_takes_the_place_of_a_mail_is_framed_like_one(instead: bytes, sent:
 @pytest.mark.parametrize("instead", [b"x\n.\r\nMAIL FROM:<e@v>\r\n", b"x\r.\r\n", b"x\r\n\0.\r\n", b"x\n."])
 def test_what_takes_the_place_of_a_mail_smuggles_nothing(instead: bytes) -> None:
     talk, _ = gated(SmtpWatcher, MAIL, Does.REPLACE, instead)
-    assert talk.cut
+    assert talk.cut is Cut.SERVER
     assert talk.client.endswith(SMUGGLED)
     assert b"MAIL FROM:<e@v>" not in talk.server
 
@@ -67,7 +68,7 @@ def test_what_takes_the_place_of_a_mail_smuggles_nothing(instead: bytes) -> None
 def test_of_a_refused_mail_the_server_never_sees_the_end(does: Does) -> None:
     talk, (gate,) = gated(SmtpWatcher, [*MAIL, ("C", b"QUIT\r\n")], does)
     assert talk.client == said(DATA, "S") + NO + CLOSES
-    assert talk.cut
+    assert talk.cut is Cut.SERVER
     assert talk.error is not None
     assert talk.error.event == EVENT
     assert not gate.aborted
@@ -120,7 +121,7 @@ def test_a_mail_that_breaks_off_is_let_go_of() -> None:
 def test_a_server_that_replies_before_it_has_a_held_mail_ends_the_conversation(line: bytes) -> None:
     talk, _ = gated(SmtpWatcher, [*MAIL, ("S", line)], Does.NEVER)
     assert talk.client == said(DATA, "S") + line
-    assert talk.cut
+    assert talk.cut is Cut.SERVER
 
 
 @pytest.mark.parametrize("script", [DATA, MAIL])
@@ -129,21 +130,21 @@ def test_the_client_is_told_when_the_server_leaves_while_its_mail_is_held(script
     talk = Talk(SmtpWatcher, wants=gates).plays([*script, ("C", b"x")])
     talk.watcher.server_ended()
     assert talk.client == said(DATA, "S") + LEFT
-    assert talk.cut
+    assert talk.cut is Cut.SERVER
     assert gates.all[0].aborted
 
 
 def test_what_is_not_understood_is_not_relayed_behind_a_held_mail() -> None:
     talk, _ = gated(SmtpWatcher, [*MAIL, ("S", b"what\r\n")], Does.NEVER)
     assert talk.unseen is None
-    assert talk.cut
+    assert talk.cut is Cut.SERVER
 
 
 def test_a_refused_mail_without_an_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp, "MAX_SWALLOWED", 100)
     talk = Talk(SmtpWatcher, wants=Gates(Does.EARLY)).plays([*DATA, ("C", b"x" * 50), ("C", b"x" * 101)])
     assert talk.client.endswith(NO + CLOSES)
-    assert talk.cut
+    assert talk.cut is Cut.SERVER
 
 
 def test_in_lmtp_every_recipient_is_refused() -> None:
@@ -246,3 +247,16 @@ def test_chunks_may_be_pipelined_behind_another_mail_in_chunks() -> None:
 def test_a_server_that_leaves_between_chunks_is_told_of() -> None:
     talk, _ = gated(SmtpWatcher, [*GREETING, *ASKS, ("C", b"BDAT 2\r\nhi"), ("S", b"421 Bye\r\n")], Does.NEVER)
     assert talk.client == HEARD + CHUNK_TAKEN + b"421 Bye\r\n"
+
+
+def test_a_server_that_leaves_behind_a_chunk_of_ours_is_told_of() -> None:
+    script: Script = [*GREETING, *ASKS, ("C", b"BDAT 100000\r\n" + b"a" * 100_000), ("S", b"421 Bye\r\n")]
+    talk = Talk(SmtpWatcher, wants=Gates(Does.PASS)).plays(script)
+    assert talk.client == HEARD + b"421 Bye\r\n"
+    assert talk.cut is Cut.SERVER
+
+
+def test_a_refused_chunk_of_ours_takes_no_more_behind_it() -> None:
+    chunk = ("C", b"BDAT 100000\r\n" + b"a" * 100_000)
+    talk = Talk(SmtpWatcher, wants=Gates(Does.PASS)).plays([*GREETING, *ASKS, chunk, ("S", b"552 Big\r\n"), chunk])
+    assert talk.server.count(b"BDAT") == 1

@@ -51,17 +51,19 @@ ALIKE_HOSTS = [
     ("www.paypal.com.account.evil.example", How.INSIDE, "paypal.com"),
     ("amazon.co.uk.evil.example", How.INSIDE, "amazon.co.uk"),
     ("paypal.evil.example", How.LABEL, "paypal.com"),
+    ("paypal.com." + "a.b.c." * 20 + "evil.example", How.INSIDE, "paypal.com"),
     ("secure-paypal.evil.example", How.LABEL, "paypal.com"),
     ("paypal.com-login.evil.example", How.LABEL, "paypal.com"),
     # among words
-    ("paypal-login.com", How.WORD, "paypal.com"),
-    ("login-paypal.com", How.WORD, "paypal.com"),
+    ("paypal-login.com", How.BAIT, "paypal.com"),
+    ("login-paypal.com", How.BAIT, "paypal.com"),
+    ("paypal-garden.com", How.WORD, "paypal.com"),
     ("paypal24.com", How.WORD, "paypal.com"),
-    ("paypa1-login.com", How.WORD, "paypal.com"),
-    ("ing-secure.com", How.WORD, "ing.example"),
+    ("paypa1-login.com", How.BAIT, "paypal.com"),
+    ("ing-secure.com", How.BAIT, "ing.example"),
     ("my-example-bank.com", How.WORD, "example-bank.com"),
     ("mypaypalstory.com", How.PART, "paypal.com"),
-    ("securemicrosoftlogin.com", How.PART, "microsoft.com"),
+    ("securemicrosoftlogin.com", How.BAIT, "microsoft.com"),
 ]
 
 INNOCENT = [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import zipfile
 from io import BytesIO
 from typing import TypeVar
@@ -25,7 +26,7 @@ from sslintercept.phish.observed import (
     parsed,
     plain,
 )
-from sslintercept.phish.page import SIGNS, script_signs
+from sslintercept.phish.page import SIGNS, TooDeep, script_signs
 from sslintercept.phish.place import NOWHERE, Place, place
 from tests.phish.build import mail, seen
 
@@ -109,6 +110,9 @@ def test_a_sender_is_read_as_people_would(field: bytes, display: str | None, add
         ("https://b\u00fccher.example/", Place("https", "xn--bcher-kva.example", 0, "/", False)),
         ("http://[2001:db8::1]/", Place("http", "2001:db8::1", 0, "/", False)),
         ("http://192.0.2.1/", Place("http", "192.0.2.1", 0, "/", False)),
+        ("https:/evil.example/x", Place("https", "evil.example", 0, "/x", False)),
+        ("https:evil.example/x", Place("https", "evil.example", 0, "/x", False)),
+        ("https:////evil.example/x", Place("https", "evil.example", 0, "/x", False)),
         ("//evil.example/x", Place("", "evil.example", 0, "/x", False)),
         ("https://ev%69l.example/", Place("https", "evil.example", 0, "/", False)),
         ("http://[bad/", NOWHERE),
@@ -119,6 +123,21 @@ def test_a_sender_is_read_as_people_would(field: bytes, display: str | None, add
 )
 def test_a_url_leads_where_a_browser_goes(url: str, expected: Place) -> None:
     assert place(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("x?u=http://evil.example/", "https://base.example/dir/x?u=http://evil.example/"),
+        ("/x", "https://base.example/x"),
+        ("//evil.example/x", "https://evil.example/x"),
+        ("http:evil.example", "http://evil.example/"),
+        ("https://evil.example/x", "https://evil.example/x"),
+    ],
+)
+def test_a_url_starts_from_the_pages_own(url: str, expected: str) -> None:
+    found = place(url, "https://base.example/dir/")
+    assert f"{found.scheme}://{found.host}{found.target}" == expected
 
 
 def test_links_of_a_page_are_told_with_what_is_shown() -> None:
@@ -304,6 +323,29 @@ def test_what_is_observed_is_the_same_on_the_other_side() -> None:
     )
 
 
+@pytest.mark.parametrize("codec", ["latin-1", "utf-8", "utf-16-le"])
+def test_bytes_that_are_no_text_can_be_written_down(codec: str) -> None:
+    name = "übergröße 😀.pdf".encode(codec, "replace")
+    content = (
+        b"From: "
+        + name
+        + b" <a@"
+        + name
+        + b">\r\nSubject: "
+        + name
+        + b"\r\nDKIM-Signature: s="
+        + name
+        + b"; d="
+        + name
+        + b'\r\nContent-Type: application/pdf; name="'
+        + name
+        + b'"\r\n\r\n'
+        + name
+    )
+    for item in reading.read({"kind": "mail"}, content):
+        assert json.dumps(item.meta, ensure_ascii=False).encode()
+
+
 @pytest.mark.parametrize(
     "meta",
     [
@@ -385,8 +427,17 @@ def test_what_is_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_elements_in_elements_without_end_are_read() -> None:
-    assert isinstance(page("<div>" * 5_000 + "<a href='https://deep.example/'>x</a>")[-1], End)
+def test_elements_in_elements_without_end_are_read_as_deep_as_the_parser_bears() -> None:
+    assert isinstance(page("<div>" * 4000 + "<a href='https://deep.example/'>x</a>")[-1], End)
+    with pytest.raises(TooDeep):
+        page("<div>" * 400_000)
+    with pytest.raises(TooDeep):
+        seen(b"Content-Type: text/html\r\n\r\n" + b"<b>" * 5001)
+
+
+def test_a_long_page_whose_elements_end_or_need_no_end_is_read() -> None:
+    rows = "<tr><td><p>x<br><img src=x><li>y<b>z</b>" * 6000
+    assert isinstance(page(f"<table>{rows}</table>")[-1], End)
 
 
 @pytest.mark.parametrize(

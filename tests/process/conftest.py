@@ -1,16 +1,20 @@
-"""Fixtures of this folder: origins for the whole run, a proxy for a test or a module."""
+"""Fixtures of this folder: origins and servers for the whole run, a proxy for a test or a module."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.process.carriers import Echo, Mailboxes, Servers, Shelf
 from tests.process.kept import KeptOrigin
+from tests.process.mailservers import Dovecot, Postfix
 from tests.process.origins import BODY_NAME, NAMES, BodyOrigin, Certificates, Nginx, serving
 from tests.process.running import Proxy, settings
+from tests.process.servers import Vsftpd
 
 ProxyMaker = Callable[[str], Proxy]
 
@@ -37,6 +41,50 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def mailboxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where mail lies."""
+    folder = tmp_path_factory.mktemp("mail")
+    shutil.chown(folder, "nobody")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postfix(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates, mailboxes: Path) -> Iterator[Postfix]:
+    """A Postfix."""
+    server = Postfix(tmp_path_factory.mktemp("postfix"), certificates, mailboxes)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def dovecot(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates, mailboxes: Path) -> Iterator[Dovecot]:
+    """A Dovecot."""
+    server = Dovecot(tmp_path_factory.mktemp("dovecot"), certificates, mailboxes)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def servers(
+    tmp_path_factory: pytest.TempPathFactory,
+    certificates: Certificates,
+    mailboxes: Path,
+    postfix: Postfix,
+    dovecot: Dovecot,
+) -> Iterator[Servers]:
+    """A server of every protocol that carries content."""
+    with ExitStack() as running:
+        plain, secure = Shelf(None), Shelf(certificates.files[BODY_NAME])
+        for shelf in (plain, secure):
+            running.enter_context(serving(shelf))
+        echo = Echo()
+        running.callback(echo.stop)
+        vsftpd = Vsftpd(tmp_path_factory.mktemp("vsftpd"), certificates)
+        running.callback(vsftpd.stop)
+        yield Servers(plain, secure, echo, vsftpd, postfix, dovecot, Mailboxes(mailboxes))
+
+
 @pytest.fixture
 def origin(certificates: Certificates) -> Iterator[BodyOrigin]:
     """An HTTPS origin that echoes, digests, holds and reports."""
@@ -59,7 +107,7 @@ def plain() -> Iterator[KeptOrigin]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ini(certificates: Certificates, hosts: Path) -> Callable[[str], str]:
     """The whole text of an ini file from what a test adds to the usual one."""
     return lambda text: settings(text, certificates.trust, hosts)

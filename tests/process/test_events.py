@@ -20,9 +20,10 @@ import pytest
 from sslintercept.event.query import Query, find
 from sslintercept.event.record import from_json
 from sslintercept.testing.pki import Pair, make_ca, make_leaf
+from tests.event.events import event
 from tests.event.test_syslog import taken_apart
 from tests.process.conftest import ProxyMaker
-from tests.process.tools import ENVIRONMENT, PATIENCE, ROOT, ours, run, wait_for
+from tests.process.tools import ENVIRONMENT, PATIENCE, ROOT, is_listening, ours, run, server_port, tool, wait_for
 
 INI = """
 [sslintercept]
@@ -31,6 +32,35 @@ state_dir = state
 endpoint = tcp:0:interface=127.0.0.1
 [log]
 access = access.log
+"""
+RSYSLOG = """
+global(
+    workDirectory="{folder}" maxMessageSize="8k" defaultNetstreamDriverCAFile="{folder}/trust.pem"
+    defaultNetstreamDriverCertFile="{folder}/collector.pem" defaultNetstreamDriverKeyFile="{folder}/collector.pem"
+)
+module(load="imtcp")
+module(load="mmpstrucdata")
+template(name="parts" type="list" option.jsonf="on") {{
+    property(outname="pri" name="pri" format="jsonf")
+    property(outname="version" name="protocol-version" format="jsonf")
+    property(outname="severity" name="syslogseverity-text" format="jsonf")
+    property(outname="facility" name="syslogfacility-text" format="jsonf")
+    property(outname="host" name="hostname" format="jsonf")
+    property(outname="app" name="app-name" format="jsonf")
+    property(outname="kind" name="msgid" format="jsonf")
+    property(outname="time" name="timereported" dateFormat="rfc3339" format="jsonf")
+    property(outname="data" name="$!rfc5424-sd" format="jsonf")
+    property(outname="text" name="msg" format="jsonf")
+}}
+ruleset(name="all") {{
+    action(type="mmpstrucdata")
+    action(type="omfile" file="{folder}/received" template="parts")
+}}
+input(type="imtcp" address="127.0.0.1" port="{plain}" ruleset="all")
+input(
+    type="imtcp" address="127.0.0.1" port="{secure}" ruleset="all"
+    streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="anon"
+)
 """
 PLUGIN = """
 from twisted.plugin import IPlugin
@@ -222,6 +252,56 @@ def test_an_event_goes_everywhere_at_once(gateway: GatewayMaker, folder: Path) -
         wait_for("its end", lambda collector=collector: collector.ends == 1)  # type: ignore[misc]  # a loop variable kept
         assert (collector.connections, collector.failures) == (1, 0)
         collector.close()
+
+
+@pytest.fixture
+def rsyslog(folder: Path) -> Iterator[tuple[int, int]]:
+    """A real collector: its ports for TCP and for TLS. What it gets is in C{received}."""
+    plain, secure = server_port(), server_port()
+    authority = make_ca("CA of collectors")
+    (folder / "trust.pem").write_bytes(authority.pem)
+    pair = make_leaf(authority, ["127.0.0.1"])
+    (folder / "collector.pem").write_bytes(pair.pem + pair.key_pem)
+    (folder / "rsyslog.conf").write_text(RSYSLOG.format(folder=folder, plain=plain, secure=secure))
+    with (folder / "rsyslog.txt").open("wb") as output:
+        command = [tool("rsyslogd"), "-n", "-f", str(folder / "rsyslog.conf"), "-i", str(folder / "rsyslog.pid")]
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
+    try:
+        wait_for("rsyslog", lambda: is_listening(plain) and is_listening(secure))
+        yield plain, secure
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_rsyslog_understands_every_part_of_a_message(
+    gateway: GatewayMaker, folder: Path, rsyslog: tuple[int, int], kind: str
+) -> None:
+    port = rsyslog[kind == "tls"]
+    made = gateway(f"[events]\nsyslog = {kind}:127.0.0.1:{port}\nsyslog_trust = trust.pem\n")
+    made.ask("tell c1-1 malware")
+    made.ask("many 1000")
+    made.stop()
+    received = folder / "received"
+    wait_for("all of them", lambda: received.exists() and received.read_text().count("\n") == 1001)
+    first, *others = map(json.loads, received.read_text().splitlines())
+    assert [from_json(other["text"]).id for other in others] == [str(number) for number in range(1000)]
+    sent = from_json(first["text"])
+    assert sent == event(id="c1-1")
+    assert {name: first[name] for name in ("pri", "version", "severity", "facility", "app", "kind")} == {
+        "pri": "132",
+        "version": "1",
+        "severity": "warning",
+        "facility": "local0",
+        "app": "sslintercept",
+        "kind": "malware",
+    }
+    assert first["host"] == socket.gethostname()
+    assert first["time"] == "2026-11-30T00:53:20.250000Z"
+    data = json.loads(first["data"]) if isinstance(first["data"], str) else first["data"]
+    assert data["sslintercept@32473"]["name"] == "Eicar-Test-Signature"
+    assert data["origin"]["software"] == "sslintercept"
 
 
 def test_a_collector_with_the_certificate_of_another_is_told_nothing(gateway: GatewayMaker, folder: Path) -> None:

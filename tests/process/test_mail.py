@@ -5,16 +5,14 @@ from __future__ import annotations
 import imaplib
 import os
 import poplib
-import shutil
 import smtplib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.process.conftest import ProxyMaker
 from tests.process.mailservers import PASSWORD, USER, Dovecot, Postfix
-from tests.process.origins import Certificates, body
+from tests.process.origins import body
 from tests.process.running import curl
 from tests.process.servers import NAME
 from tests.process.tools import PATIENCE, run, server_port, tool, wait_for
@@ -22,30 +20,6 @@ from tests.process.tools import PATIENCE, run, server_port, tool, wait_for
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and Dovecot are started by root only")
 
 ORDER = ("smtp", "smtps", "imap", "imaps", "pop3", "pop3s")
-
-
-@pytest.fixture(scope="module")
-def mailboxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where mail lies."""
-    folder = tmp_path_factory.mktemp("mail")
-    shutil.chown(folder, "nobody")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def postfix(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates, mailboxes: Path) -> Iterator[Postfix]:
-    """A Postfix."""
-    server = Postfix(tmp_path_factory.mktemp("postfix"), certificates, mailboxes)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def dovecot(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates, mailboxes: Path) -> Iterator[Dovecot]:
-    """A Dovecot."""
-    server = Dovecot(tmp_path_factory.mktemp("dovecot"), certificates, mailboxes)
-    yield server
-    server.stop()
 
 
 class Doors:

@@ -41,7 +41,7 @@ EXPECTED = (
     r":6: \[http\] header_timeuot: unknown key; the nearest is header_timeout",
     r":7: \[http\] max_header = 5 parsecs: .*allowed: .*KiB",
     r":9: \[rule:one\] match = hots:a.example: .*host.*llowed: ",
-    r":10: \[rule:one\] action = intercpt: .*allowed: intercept, tunnel or block",
+    r":10: \[rule:one\] action = intercpt: .*allowed: intercept, tunnel, block or warn",
     r":11: \[rule:two\] action: ",
 )
 ELLIPTIC = ("-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
@@ -322,7 +322,8 @@ def test_plugins_are_listed_or_their_interfaces(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "names"), [("plugins", ("FingerSignatures", "FingerPlugin")), ("mail", ("CountParts",))]
+    ("page", "names"),
+    [("plugins", ("FingerSignatures", "FingerPlugin")), ("mail", ("CountParts",)), ("events", ("Pager",))],
 )
 def test_the_plugins_of_the_docs_are_found(folder: Path, page: str, names: tuple[str, ...]) -> None:
     text = (DOCS / f"{page}.md").read_text()

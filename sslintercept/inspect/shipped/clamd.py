@@ -6,8 +6,9 @@ C{clamd}: asks ClamAV's daemon whether there is malware in what passes::
     address = unix:/run/clamav/clamd.ctl
     largest = 25MiB
 
-clamd takes apart archives, mails and documents itself, so it is shown whole parts only. Keep C{largest} at its
-StreamMaxLength; what is longer has no verdict, and the section says what becomes of it.
+clamd takes apart archives, mails and documents itself, so it is shown whole parts only, and what stands in forms, which
+it does not take apart. Keep C{largest} at its StreamMaxLength; what is longer has no verdict, and the section says what
+becomes of it.
 
 A verdict tells the engine and the number of its signatures. Nothing of a part is kept here but what comes before there
 is a connection.
@@ -88,10 +89,12 @@ class ClamdInspector(Inspector):
 
     Options = ClamdOptions
     by_content = True
+    forms = True
 
     def __init__(self, options: ClamdOptions, engines: Engines) -> None:
         super().__init__(options)
         self.act = ACTIONS[options.action]
+        self.keeps = self.act is Act.QUARANTINE
         limits = Limits(scans=options.scans, waiting=options.waiting, most=options.largest)
         self.handler = engines.handler
         self.clamd = Clamd(engines.handler, _line(options.address, engines), "clamd", limits)
@@ -109,6 +112,8 @@ class ClamdInspector(Inspector):
 
     def look(self, part: Part) -> Look | None:
         """@raise EngineError: the part is said to be longer than clamd takes."""
+        if part.parent is not None and part.parent.parent is not None:
+            return None  # it lies in what is shown to clamd as a whole
         if part.length is not None and part.length > self.options.largest:
             raise self.too_big("the part is longer than [largest]")
         return ClamdLook(self, part)

@@ -20,7 +20,7 @@ SPF, DKIM and DMARC, unless the client has logged in or has a private address, f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final, Protocol
@@ -62,6 +62,12 @@ CATEGORY: Final = "category:"
 WHERE: Final = "phishing"
 
 
+class Clock(Protocol):
+    """L{sslintercept.net.handler.NetHandler}, as far as it is asked here."""
+
+    def seconds(self) -> float: ...
+
+
 class Engines(Protocol):
     """What it needs of the gateway."""
 
@@ -72,12 +78,12 @@ class Engines(Protocol):
         """The lists as they are now."""
 
     @property
-    def resolver(self) -> Resolver | None:
-        """Name servers; C{None} if mails cannot be authenticated."""
+    def dns(self) -> Resolver | None:
+        """Whom to ask; C{None} if mails cannot be authenticated."""
 
     @property
-    def seconds(self) -> Callable[[], float]:
-        """The clock that deadlines of the resolver are of."""
+    def handler(self) -> Clock:
+        """The set of watched sockets, whose clock deadlines are of."""
 
 
 def _known(text: str) -> str:
@@ -222,11 +228,11 @@ class PhishingInspector(Inspector):
             told = from_results(domain, head.results, settings.trusted_authserv)
             if told is not None:
                 return told
-        resolver = self.engines.resolver
+        resolver = self.engines.dns
         asked = settings.check_sender and resolver is not None and part.carrier == "smtp" and len(content) < MOST_MAIL
         if not asked or resolver is None or part.user or facts.user or facts.login or not _outside(facts.client.host):
             return None
-        names = MailNames(resolver, self.engines.seconds, PATIENCE)
+        names = MailNames(resolver, self.engines.handler.seconds, PATIENCE)
         return await authenticate(head, content, facts.client.host, part.sender, "", names, self.engines.workers)
 
 

@@ -53,6 +53,14 @@ def test_a_clean_part_passes_and_nothing_is_said(loop: Loop) -> None:
     assert engine.peers[0].got == b"zINSTREAM\0\0\0\0\3one\0\0\0\0"
 
 
+def test_what_lies_directly_in_a_form_is_shown_and_what_lies_in_that_is_not(loop: Loop) -> None:
+    inspector, _ = made(loop, says(b"stream: OK\0"))
+    form = part(media_type="multipart/form-data")
+    file = form.member("field", "a.zip", "application/zip", 100)
+    assert inspector.look(file) is not None
+    assert inspector.look(file.member("member", "a", "", 10)) is None
+
+
 def test_an_empty_part_passes(loop: Loop) -> None:
     one = shown(loop, made(loop, says(b"stream: OK\0"))[0], b"")
     assert (one.over, one.verdict) == (True, None)

@@ -1,0 +1,51 @@
+"""What the first bytes of a part say that it is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+HEAD: Final = 512
+"""bytes from which a type is told"""
+
+_OPENINGS: Final = (
+    (b"PK\x03\x04", "application/zip"),
+    (b"PK\x05\x06", "application/zip"),
+    (b"%PDF-", "application/pdf"),
+    (b"\x1f\x8b", "application/gzip"),
+    (b"BZh", "application/x-bzip2"),
+    (b"\xfd7zXZ\0", "application/x-xz"),
+    (b"\x28\xb5\x2f\xfd", "application/zstd"),
+    (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
+    (b"Rar!\x1a\x07", "application/vnd.rar"),
+    (b"MSCF", "application/vnd.ms-cab-compressed"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
+    (b"{\\rtf", "application/rtf"),
+    (b"MZ", "application/vnd.microsoft.portable-executable"),
+    (b"\x7fELF", "application/x-elf"),
+    (b"\xca\xfe\xba\xbe", "application/x-mach-binary"),
+    (b"\xcf\xfa\xed\xfe", "application/x-mach-binary"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+)
+"""WHATWG MIME Sniffing 6 and 7, and what field guides add for archives and programs"""
+_TEXTS: Final = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<svg")
+_BINARY: Final = frozenset(range(0x09)) | frozenset(range(0x0E, 0x1B)) | frozenset(range(0x1C, 0x20)) | {0x0B}
+"""binary data bytes (WHATWG MIME Sniffing 7.2)"""
+
+
+def sniff(head: bytes) -> str:
+    """The media type that the first bytes of a part say; C{text/plain} for what is text, empty if nothing is known."""
+    for opening, kind in _OPENINGS:
+        if head.startswith(opening):
+            return kind
+    if head[257:262] == b"ustar":
+        return "application/x-tar"
+    text = head[:HEAD].lstrip(b" \t\r\n\x0c\xef\xbb\xbf").lower()
+    if text.startswith(_TEXTS):
+        return "image/svg+xml" if text.startswith(b"<svg") else "text/html"
+    if text.startswith(b"<?xml"):
+        return "text/xml"
+    if head and not _BINARY.intersection(head[:HEAD]):
+        return "text/plain"
+    return ""
