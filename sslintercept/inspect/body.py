@@ -169,7 +169,7 @@ class InspectStage(Transform):
     One body.
 
     @ivar part: what the inspectors are told of it.
-    @ivar settled: called once if it is known before the body's end, or then, that it passes.
+    @ivar settled: called once when it is known that it passes, in whatever form, before what is held does.
 
     @param decoder: takes off the codings that it is held with.
     """
