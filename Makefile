@@ -40,6 +40,7 @@ bench: $(VENV)/.installed  ## side by side with the peers that are installed; BE
 	$(if $(BENCH),,$(BIN)/python bench/icap.py)
 	$(if $(BENCH),,$(BIN)/python bench/store.py)
 	$(if $(BENCH),,$(BIN)/python bench/leak.py)
+	$(if $(BENCH),,$(BIN)/python bench/unpack.py)
 	$(if $(BENCH),,$(BIN)/python bench/phish.py)
 	$(if $(BENCH),,$(BIN)/python bench/sites.py)
 

@@ -1,5 +1,5 @@
 """
-What taking parts apart costs: CPU for a megabyte, by format.
+What taking parts apart costs: CPU for a megabyte, by format. And what rules of YARA cost.
 
     .venv/bin/python bench/unpack.py
 
@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from urllib.parse import quote_plus
 
+import yara_x
 from backports import zstd
 from twisted.internet.defer import Deferred
 
@@ -166,6 +167,34 @@ def processes() -> None:
     loop.wait_for(closed)
 
 
+def rules() -> None:
+    """Rules of YARA: two strings and a pattern each."""
+    content = {"prose": prose().encode(), "random": random.Random(2).randbytes(SIZE)}
+    names = ("rules of YARA", "compile", "kept", "load", *content)
+    print("".join(f"{name:>14}" if name == names[0] else f"{name:>12}" for name in names))
+    for count in (10, 1000, 5000):
+        compiler = yara_x.Compiler()
+        begun = time.process_time()
+        compiler.add_source(
+            "\n".join(
+                f'rule r{n} {{ strings: $a = "some string number {n}" $b = {{ {n % 256:02x} {n >> 8:02x} ?? 41 42 }} '
+                f"$c = /foo{n}[a-f]+bar/ condition: 2 of them }}"
+                for n in range(count)
+            )
+        )
+        out = io.BytesIO()
+        compiler.build().serialize_into(out)
+        compiled = time.process_time() - begun
+        kept = out.getvalue()
+        begun = time.process_time()
+        loaded = yara_x.Rules.deserialize_from(io.BytesIO(kept))
+        loading = time.process_time() - begun
+        scanner = yara_x.Scanner(loaded)
+        costs = [least(lambda data=data, scanner=scanner: scanner.scan(data)) for data in content.values()]
+        row = "".join(f"{cost / 1.048576:>9.2f} ms" for cost in costs)
+        print(f"{count:>14}{compiled:>10.2f} s{len(kept) / 1e6:>9.2f} MB{loading:>10.2f} s{row}", flush=True)
+
+
 def main() -> None:
     print("ms of CPU for a megabyte of what comes in, and of what comes in or out, whichever is more")
     for name, content, media_type in formats():
@@ -178,6 +207,7 @@ def main() -> None:
         size = len(content) / 1e6
         print(f"{name:28}{cost / size:10.1f}{cost / max(size, out / 1e6):10.1f}", flush=True)
     processes()
+    rules()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ is decided by then still can be answered with a page; what is decided later brea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -28,7 +29,7 @@ from sslintercept.transform.arrange import Bounds, Sees
 from sslintercept.transform.coding import CODINGS, MAX_CODINGS, Decoder
 from sslintercept.transform.message import FRAMING, Answer, Direction, Message
 from sslintercept.transform.processor import Entry as TransformEntry
-from sslintercept.transform.processor import Transformer
+from sslintercept.transform.processor import Prospect, Transformer
 from sslintercept.transform.stage import Transform
 from sslintercept.websocket.stage import MessageStage
 
@@ -103,10 +104,15 @@ class InspectBodies(Transformer):
             # Who judges requests wants to see those without a body, too.
             message.has_body = True
         looked_at = bool(looking) and message.has_body
-        if not looked_at and not any(entry.glances for entry in entries):
+        glancing = [entry for entry in entries if entry.glances]
+        if glancing and message.direction is Direction.RESPONSE:
+            # Whoever has glanced at the request has said what there is to say.
+            asked = Prospect(Direction.REQUEST).of(message.request, message.facts)
+            glancing = [entry for entry in glancing if not entry.bodies.judge(asked, True)]
+        if not looked_at and not glancing:
             return None
         part = part_of(message)
-        decision = processor.glance(part, entries)
+        decision = processor.glance(part, glancing)
         if decision.found:
             refuse(processor.settle(part, decision), decision)
         return self._stage(part, looking, message) if looked_at else None
@@ -140,8 +146,14 @@ class InspectBodies(Transformer):
 
     def messages(self, message: Message) -> MessageStage | None:
         """See L{Transformer.messages}."""
-        entries = [entry for entry in self._processor.entries if entry.conversations.judge(message, True)]
-        return InspectMessages(self._processor, message, entries) if entries else None
+        processor = self._processor
+        entries = [entry for entry in processor.entries if entry.conversations.judge(message, True)]
+        glancing = [entry for entry in entries if entry.glances and not entry.bodies.judge(message, True)]
+        if glancing:
+            part = replace(part_of(message), carrier="websocket")
+            decision = processor.glance(part, glancing)
+            refuse(processor.settle(part, decision), decision)
+        return InspectMessages(processor, message, entries) if any(entry.looks for entry in entries) else None
 
 
 def refuse(error: InspectedError | None, decision: Decision) -> None:
@@ -155,6 +167,9 @@ def refuse(error: InspectedError | None, decision: Decision) -> None:
 class InspectStage(Transform):
     """
     One body.
+
+    @ivar part: what the inspectors are told of it.
+    @ivar settled: called once if it is known before the body's end, or then, that it passes.
 
     @param decoder: takes off the codings that it is held with.
     """
@@ -173,6 +188,8 @@ class InspectStage(Transform):
     ) -> None:
         self.sees = Sees.CONTENT if changes else Sees.CODED
         self.changes = changes
+        self.part = part
+        self.settled: Callable[[], object] = _nothing
         self._processor = processor
         self._message = message
         self._decoder = decoder
@@ -199,7 +216,7 @@ class InspectStage(Transform):
         decision = self._told
         if decision is None or decision.act in (Act.REDACT, Act.REPLACE):
             return False
-        error = self._processor.settle(self._inspection.part, decision)
+        error = self._processor.settle(self.part, decision)
         refuse(error, decision)
         if decision.act is Act.TAG and decision.worst is not None:
             self._message.set(TAG, _marked(decision.worst.verdict))
@@ -286,7 +303,7 @@ class InspectStage(Transform):
             self._decide(decision)
 
     def _decide(self, decision: Decision) -> None:
-        error = self._processor.settle(self._inspection.part, decision)
+        error = self._processor.settle(self.part, decision)
         if error is not None:
             answer = None if decision.worst is None else decision.worst.verdict.answer
             self._over = True
@@ -299,6 +316,7 @@ class InspectStage(Transform):
                 return
             if decision.act is Act.TAG and not self._hold.released:
                 self._message.set(TAG, _marked(decision.worst.verdict))
+        self.settled()
         self._hold.let_go()
         if self._ended:
             self._over = True
@@ -314,6 +332,7 @@ class InspectStage(Transform):
         if self._hold.released:
             self.output.fail(self._processor.late(found.part, found.entry))
             return
+        self.settled()
         if verdict.fields is not None:
             kept = [field for field in self._message.head.fields if field[0].lower() in FRAMING]
             given = [field for field in verdict.fields if field[0].lower() not in FRAMING]
@@ -335,6 +354,10 @@ class InspectStage(Transform):
     def _body_ended(self) -> None:
         self._body = None
         self.output.finish()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _marked(verdict: Verdict) -> bytes:

@@ -95,6 +95,8 @@ class CarriedGate:
         self._way: Way
         self._whole = False
         self._over = False
+        self._error: InspectedError | None = None
+        """what was found before any content came"""
         self._hold = Hold(processor.limits.hold, self._release)
         self._inspection = processor.inspect(part, entries, self._decided)
         self._inspection.mask = self._hold.mask
@@ -105,12 +107,13 @@ class CarriedGate:
         self._inspection.stop, self._inspection.go = way.pause, way.resume
         decision = self._processor.glance(self._part, self._entries)
         if decision.found:
-            error = self._processor.settle(self._part, decision)
-            if error is not None:
-                self._refuse(error)
+            # It is refused with its first bytes: the conversation is not ready for that yet.
+            self._error = self._processor.settle(self._part, decision)
 
     def write(self, data: bytes) -> None:
         """The next bytes of the content."""
+        if self._error is not None:
+            self._refuse(self._error)
         if self._over:
             return
         if self._inspection.over:
@@ -121,6 +124,8 @@ class CarriedGate:
 
     def finish(self, whole: bool) -> None:
         """All has come, or as much of it as was asked for."""
+        if self._error is not None:
+            self._refuse(self._error)
         if self._over:
             return
         self._whole = whole
@@ -145,6 +150,7 @@ class CarriedGate:
         self._way.ended(None)
 
     def _refuse(self, error: InspectedError) -> None:
+        self._error = None
         self._over = True
         self._hold.take()
         self._inspection.cancel()

@@ -150,6 +150,11 @@ class Inspection:
         self.mask: Callable[[int, int], bool] = _too_late
 
     @property
+    def loop(self) -> Loop:
+        """Counts the time."""
+        return self._processor.loop
+
+    @property
     def ended(self) -> bool:
         """All of the part has come."""
         return self._ended
@@ -196,7 +201,7 @@ class Inspection:
             self._take_apart()
         self._finished = True
         for slot in self._slots:
-            slot.watch(self._processor.loop, lambda slot=slot: self._late(slot))  # type: ignore[misc]
+            slot.watch(self._processor.loop, lambda slot=slot: self.late(slot))  # type: ignore[misc]
         self._settle()
 
     def cancel(self) -> None:
@@ -243,7 +248,7 @@ class Inspection:
         look.told = lambda verdict: self._told(slot, verdict)
         look.failed = lambda error: self._failed(slot, error)
         look.mask = self._mask
-        self._call(slot, lambda: look.registerProducer(Brake(self), True))
+        self._call(slot, lambda: look.registerProducer(Brake(self, slot), True))
 
     def _mask(self, offset: int, length: int) -> bool:
         return self.mask(offset, length)
@@ -372,7 +377,8 @@ class Inspection:
         what = f"it has more than the {entry.largest} bytes that are looked at"
         self._close(slot, Verdict(act, FAILURE, "too_big", what))
 
-    def _late(self, slot: Slot) -> None:
+    def late(self, slot: Slot) -> None:
+        """It has had its time."""
         entry = slot.entry
         if not slot.open:
             return
@@ -461,22 +467,28 @@ class Inspection:
 
 
 class Brake:
-    """What one look stops and sets going (IPushProducer)."""
+    """
+    What one look stops and sets going (IPushProducer). It may stop a part for as long as a verdict may take.
+    """
 
-    __slots__ = ("_inspection", "_on")
+    __slots__ = ("_inspection", "_slot", "_timer")
 
-    def __init__(self, inspection: Inspection) -> None:
+    def __init__(self, inspection: Inspection, slot: Slot) -> None:
         self._inspection = inspection
-        self._on = False
+        self._slot = slot
+        self._timer: IDelayedCall | None = None
 
     def pauseProducing(self) -> None:
-        if not self._on:
-            self._on = True
-            self._inspection.brake(1)
+        inspection, slot = self._inspection, self._slot
+        if self._timer is None and not inspection.over:
+            self._timer = inspection.loop.later(slot.entry.timeout, lambda: inspection.late(slot))
+            inspection.brake(1)
 
     def resumeProducing(self) -> None:
-        if self._on:
-            self._on = False
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            if timer.active():
+                timer.cancel()
             self._inspection.brake(-1)
 
 

@@ -28,6 +28,8 @@ MOST_FOUND: Final = 256
 """findings in the pieces of one part"""
 BOMBS: Final = frozenset(("depth", "entries", "ratio", "size", "time", "pages"))
 """limits that hardly anything reaches but what is made to be hard to look at: the rest of it is not known"""
+LIES: Final = frozenset(("lies", "overlap", "unlisted", "entities"))
+"""what nobody makes by accident: two readers may see two things"""
 UNREADABLE: Final = frozenset(("encrypted", "rubbish", "truncated", "unopened"))
 """why nobody can read something; other notes (L{sslintercept.unpack.budget}) are no reason to be afraid"""
 
@@ -127,6 +129,8 @@ class Pieces:
         for note in piece.notes:
             if note in BOMBS:
                 self._note(part, note, f"a limit is reached ({note})", closed=_closed)
+            elif note in LIES:
+                self._note(part, note, f"it contradicts itself ({note})", closed=_closed)
             elif note in UNREADABLE:
                 self._note(part, note, f"it cannot be read ({note})", closed=_unreadable)
         if self.done or not piece.content:

@@ -55,6 +55,9 @@ def masked(secret: bytes, front: int, back: int) -> str:
     return "".join(starred)
 
 
+_ALL: Final = frozenset(range(256))
+
+
 @dataclass(frozen=True, slots=True)
 class Detector:
     """
@@ -68,7 +71,7 @@ class Detector:
     mark: bytes
     """found by the engine: no look-around, no back-references, bounded repeats"""
     whole: bytes = b""
-    """each match of it begins with one of the mark; without one the mark is all. Look-around is allowed"""
+    """each match of it has one of the mark at C{lead}; without one the mark is all. Look-around is allowed"""
     before: bytes = WORD
     """a class of bytes that must not stand in front"""
     after: bytes = WORD
@@ -83,6 +86,8 @@ class Detector:
     near_score: int = SURE
     company: bool = False
     """many of them together, and few that only look like it, are sure without any word nearby"""
+    lead: int = 0
+    """bytes of a match in front of the mark: what is rare may stand further behind"""
     front: int = 0
     """letters and digits of the secret that evidence keeps in front"""
     back: int = 0
@@ -129,6 +134,40 @@ def widths(pattern: bytes) -> tuple[int, int]:
     """The least and most bytes that a pattern matches."""
     least, most = _parser.parse(pattern, re.DOTALL).getwidth()
     return int(least), int(most)
+
+
+def first_bytes(pattern: bytes) -> frozenset[int]:
+    """The bytes that a match may begin with, as far as that is easy to say; else all."""
+    return _firsts(_parser.parse(pattern, re.DOTALL))
+
+
+def _firsts(parsed: object) -> frozenset[int]:
+    for kind, argument in parsed:  # type: ignore[attr-defined]  # pairs, as the parser makes them
+        name = str(kind)
+        if name == "LITERAL":
+            return frozenset((int(argument),))
+        if name == "IN":
+            return _listed(argument)
+        if name == "BRANCH":
+            return frozenset().union(*(_firsts(branch) for branch in argument[1]))
+        if name == "SUBPATTERN":
+            return _firsts(argument[-1])
+        if name == "MAX_REPEAT" and int(argument[0]) > 0:
+            return _firsts(argument[2])
+        break
+    return _ALL
+
+
+def _listed(items: object) -> frozenset[int]:
+    found: set[int] = set()
+    for kind, argument in items:  # type: ignore[attr-defined]  # likewise
+        if str(kind) == "LITERAL":
+            found.add(int(argument))
+        elif str(kind) == "RANGE":
+            found.update(range(int(argument[0]), int(argument[1]) + 1))
+        else:
+            return _ALL
+    return frozenset(found)
 
 
 def ways(pattern: bytes) -> int:

@@ -12,12 +12,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import hyperscan
 
 from sslintercept.errors import ConfigError
-from sslintercept.leak.detector import widths
+from sslintercept.leak.detector import first_bytes, widths
+
+MOST_APART: Final = 128
+"""marks that are asked for first; more are words of dictionaries, which are best looked for together"""
+FEW_FIRSTS: Final = 4
+"""bytes that words may begin with"""
+_DIGITS: Final = frozenset(b"0123456789")
+_CAPITALS: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
 
 
 class Mark(NamedTuple):
@@ -28,6 +35,8 @@ class Mark(NamedTuple):
     pattern: bytes
     before: bytes = b""
     after: bytes = b""
+    lead: int = 0
+    """bytes that what is looked for has in front of the mark; what must not stand in front of that is not looked at"""
 
 
 class Places(NamedTuple):
@@ -50,6 +59,7 @@ class PlainEngine:
 
     def __init__(self, marks: Sequence[Mark]) -> None:
         self._patterns: Final = [re.compile(_looking(mark), re.DOTALL) for mark in marks]
+        self._leads: Final = [mark.lead for mark in marks]
 
     def places(self, text: bytes) -> list[Places]:
         found = []
@@ -57,7 +67,7 @@ class PlainEngine:
             match = pattern.search(text)
             while match is not None:
                 at = match.start()
-                found.append(Places(number, at, at))
+                found.append(Places(number, at - self._leads[number], at - self._leads[number]))
                 match = pattern.search(text, at + 1)
         return found
 
@@ -72,31 +82,12 @@ class HyperscanEngine:
     def __init__(self, marks: Sequence[Mark]) -> None:
         all_widths = [widths(mark.pattern) for mark in marks]
         # The byte behind a match may count as its end, so a beginning may be one further in front.
-        self._least: Final = [least for least, _ in all_widths]
-        self._most: Final = [most + 1 for _, most in all_widths]
-        self._database: Final = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        if not marks:
-            return
-        try:
-            self._compile([_consuming(mark) for mark in marks])
-        except hyperscan.error as error:
-            raise self._culprit(marks, error) from None
-
-    def _compile(self, expressions: list[bytes]) -> None:
-        count = len(expressions)
-        flags = [hyperscan.HS_FLAG_DOTALL] * count
-        self._database.compile(expressions=expressions, ids=list(range(count)), elements=count, flags=flags)
-
-    def _culprit(self, marks: Sequence[Mark], error: Exception) -> ConfigError:
-        for mark in marks:
-            try:
-                self._compile([_consuming(mark)])
-            except hyperscan.error as found:
-                return ConfigError(str(found), where=f"detector {mark.name}", remedy="write the pattern without it")
-        return ConfigError(str(error), where="hyperscan", remedy="choose the engine `re`")
+        self._least: Final = [least + mark.lead for (least, _), mark in zip(all_widths, marks, strict=True)]
+        self._most: Final = [most + 1 + mark.lead for (_, most), mark in zip(all_widths, marks, strict=True)]
+        self._database: Final = _compiled([_consuming(mark) for mark in marks], marks) if marks else None
 
     def places(self, text: bytes) -> list[Places]:
-        if not self._least:
+        if self._database is None:
             return []
         ends: list[tuple[int, int]] = []
 
@@ -108,15 +99,93 @@ class HyperscanEngine:
         return [Places(number, max(end - most[number], 0), end - least[number]) for number, end in ends]
 
 
+class PresenceEngine:
+    """
+    Asks first which marks are there at all, which mostly none is, and looks for the places of those only.
+
+    To Hyperscan it is much cheaper to say that a mark is somewhere, whatever is beside it, than where. And what it
+    makes of several patterns depends on how they begin: those that begin alike go together well, others slow each
+    other down, so that two passes may cost a third of one (docs/leak.md has figures).
+
+    @raise ConfigError: as L{HyperscanEngine}.
+    """
+
+    def __init__(self, marks: Sequence[Mark]) -> None:
+        self._marks: Final = list(marks)
+        self._precise: Final[dict[int, HyperscanEngine]] = {}
+        """by number of the mark, made when it is there for the first time"""
+        families: dict[str, list[int]] = {}
+        for number, mark in enumerate(marks):
+            families.setdefault(family(mark.pattern) or f"{number}", []).append(number)
+        self._families: Final = []
+        for numbers in families.values():
+            alike = [marks[number] for number in numbers]
+            expressions = [b"(?:%b)" % mark.pattern for mark in alike]
+            flags = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
+            self._families.append((_compiled(expressions, alike, flags), numbers))
+
+    def places(self, text: bytes) -> list[Places]:
+        there: list[int] = []
+        numbers: list[int] = []
+
+        def found(number: int, _begin: int, _end: int, _flags: int, _context: object) -> None:
+            there.append(numbers[number])
+
+        for database, numbers in self._families:  # noqa: B007 - found() reads it
+            database.scan(text, match_event_handler=found)
+        places: list[Places] = []
+        for number in there:
+            engine = self._precise.get(number)
+            if engine is None:
+                engine = self._precise[number] = HyperscanEngine([self._marks[number]])
+            places += [place._replace(number=number) for place in engine.places(text)]
+        return places
+
+
+def family(pattern: bytes) -> str:
+    """How a pattern begins: what begins alike is looked for together; empty for what is best looked for alone."""
+    firsts = first_bytes(pattern)
+    if firsts <= _DIGITS:
+        return "digits"
+    if len(firsts) <= FEW_FIRSTS or firsts <= _CAPITALS:
+        return "words"
+    return ""
+
+
+def _compiled(expressions: list[bytes], marks: Sequence[Mark], flags: int = hyperscan.HS_FLAG_DOTALL) -> Any:
+    """
+    A database; Any: the library has no types for it.
+
+    @raise ConfigError: a mark is none to Hyperscan.
+    """
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+
+    def compile(expressions: list[bytes]) -> None:
+        count = len(expressions)
+        database.compile(expressions=expressions, ids=list(range(count)), elements=count, flags=[flags] * count)
+
+    try:
+        compile(expressions)
+    except hyperscan.error as error:
+        for expression, mark in zip(expressions, marks, strict=True):
+            try:
+                compile([expression])
+            except hyperscan.error as found:
+                where = f"detector {mark.name}"
+                raise ConfigError(str(found), where=where, remedy="write the pattern without it") from None
+        raise ConfigError(str(error), where="hyperscan", remedy="choose the engine `re`") from None
+    return database
+
+
 def _looking(mark: Mark) -> bytes:
-    before = b"(?<![%b])" % mark.before if mark.before else b""
+    before = b"(?<![%b])" % mark.before if mark.before and not mark.lead else b""
     after = b"(?![%b])" % mark.after if mark.after else b""
     return before + b"(?:%b)" % mark.pattern + after
 
 
 def _consuming(mark: Mark) -> bytes:
     """The mark with what is beside it, as there is no look-around; it tells most of what is none from what is one."""
-    before = b"(?:^|[^%b])" % mark.before if mark.before else b""
+    before = b"(?:^|[^%b])" % mark.before if mark.before and not mark.lead else b""
     after = b"(?:[^%b]|$)" % mark.after if mark.after else b""
     return before + b"(?:%b)" % mark.pattern + after
 
@@ -129,4 +198,6 @@ def make_engine(marks: Sequence[Mark], kind: str = "hyperscan") -> Engine:
     """
     if kind not in ("hyperscan", "re"):
         raise ConfigError(f"no engine {kind}", where="leak", remedy="choose hyperscan or re")
-    return HyperscanEngine(marks) if kind == "hyperscan" else PlainEngine(marks)
+    if kind == "re":
+        return PlainEngine(marks)
+    return PresenceEngine(marks) if len(marks) <= MOST_APART else HyperscanEngine(marks)

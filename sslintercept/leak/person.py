@@ -174,7 +174,7 @@ def fodselsnummer(text: bytes) -> bool:
     )
 
 
-_OMO: Final = rb"[0-9LMNPQRSTUVlmnpqrstuv]"
+_OMO: Final = rb"[0-9LMNPQRSTUV]"
 
 DETECTORS: Final = (
     Detector(
@@ -216,7 +216,12 @@ DETECTORS: Final = (
     Detector(
         "it-codice-fiscale",
         "Italy: codice fiscale",
-        rb"[A-Za-z]{6}%b{2}[A-EHLMPRSTa-ehlmprst]%b{2}[A-Za-z]%b{3}[A-Za-z]" % (_OMO, _OMO, _OMO),
+        # Six letters are in every sentence; what follows them is not. Letters for digits are written in capitals.
+        rb"(?:%b{2}[A-EHLMPRST]%b{2}[A-Z]%b{3}[A-Z]|[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z][0-9]{3}[A-Za-z])"
+        % (_OMO, _OMO, _OMO),
+        whole=rb"[A-Za-z]{6}(?:%b{2}[A-EHLMPRST]%b{2}[A-Z]%b{3}[A-Z]|[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z]"
+        rb"[0-9]{3}[A-Za-z])" % (_OMO, _OMO, _OMO),
+        lead=6,
         number=True,
         check=_worth(_FAIR, codice_fiscale),
         near=("codice", "fiscale", "c.f."),

@@ -199,15 +199,16 @@ class Zip:
         end = begin + entry.packed
         if entry.method == _STORED:
             return self._stored(entry, begin, end, most, notes)
-        packed = self._data[begin:end]
+        view = memoryview(self._data)
+        packed = view[begin:end]
         got = self._expand(entry.method, packed, most)
         if got is None:
             return b"", [*notes, UNOPENED]
         if not got.whole and end < self._directory and (TRUNCATED in got.notes or RUBBISH in got.notes):
             # The stream goes on where its headers say that it has ended.
-            longer = self._expand(entry.method, self._data[begin : self._directory], most)
+            longer = self._expand(entry.method, view[begin : self._directory], most)
             if longer is not None and len(longer.content) > len(got.content):
-                got, packed = longer, self._data[begin : begin + longer.used]
+                got, packed = longer, view[begin : begin + longer.used]
                 notes.append(LIES)
         if not entry.listed and entry.flags & 8:
             entry.packed = got.used
@@ -232,10 +233,10 @@ class Zip:
             notes.append(LIES)
         return content, list(dict.fromkeys(notes))
 
-    def _expand(self, method: int, packed: bytes, most: int | None) -> Expanded | None:
+    def _expand(self, method: int, packed: memoryview, most: int | None) -> Expanded | None:
         if method == _LZMA and len(packed) >= 9:
             # Two bytes of version, two that say how long the properties are; then a stream of unknown length.
-            got = expand("lzma", packed[4:9] + b"\xff" * 8 + packed[9:], self._budget, most=most)
+            got = expand("lzma", b"".join((packed[4:9], b"\xff" * 8, packed[9:])), self._budget, most=most)
             return got._replace(used=got.used - 4)
         kind = _METHODS.get(method)
         return None if kind is None else expand(kind, packed, self._budget, most=most)

@@ -12,9 +12,9 @@ MOST_PLACES: Final = 64
 DEPTH, ENTRIES, RATIO, SIZE, TIME = "depth", "entries", "ratio", "size", "time"
 TRUNCATED, ENCRYPTED, RUBBISH, UNOPENED = "truncated", "encrypted", "rubbish", "unopened"
 LIES, OVERLAP, UNLISTED, CHARSET, ENTITIES = "lies", "overlap", "unlisted", "charset", "entities"
-MACROS, PAGES = "macros", "pages"
+MACROS = "macros"
 """notes: what docs/unpack.md explains"""
-LIMITS: Final = frozenset((DEPTH, ENTRIES, RATIO, SIZE, TIME, PAGES))
+LIMITS: Final = frozenset((DEPTH, ENTRIES, RATIO, SIZE, TIME))
 """notes that say that not everything was looked at, since it would be too much"""
 
 

@@ -21,6 +21,8 @@ if sys.version_info >= (3, 14):  # pragma: no cover - one of the two, by version
 else:  # pragma: no cover
     from backports import zstd
 
+Bytes = bytes | memoryview
+
 SLICE: Final = 256 * 1024
 """bytes that go into a library, or come out of it, at once"""
 FIRST_SLICE: Final = 512
@@ -57,7 +59,7 @@ class Stream(Protocol):
     def needs_input(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def decompress(self, data: Bytes, max_length: int) -> bytes: ...
 
 
 class Zlib:
@@ -78,7 +80,7 @@ class Zlib:
     def unused_data(self) -> bytes:
         return self._stream.unused_data
 
-    def decompress(self, data: bytes, max_length: int) -> bytes:
+    def decompress(self, data: Bytes, max_length: int) -> bytes:
         return self._stream.decompress(self._stream.unconsumed_tail or data, max_length)
 
 
@@ -94,7 +96,7 @@ _STREAMS: Final[dict[str, Callable[[], Stream]]] = {
 _FAULTS: Final = (zlib.error, OSError, EOFError, ValueError, lzma.LZMAError, zstd.ZstdError)
 
 
-def expand(kind: str, data: bytes, budget: Budget, *, most: int | None = None) -> Expanded:
+def expand(kind: str, data: Bytes, budget: Budget, *, most: int | None = None) -> Expanded:
     """
     Expand one stream, and those of its kind that follow it at once.
 
@@ -110,7 +112,7 @@ def expand(kind: str, data: bytes, budget: Budget, *, most: int | None = None) -
         budget.tick()
         try:
             while not stream.eof:
-                feed = b""
+                feed: Bytes = b""
                 if stream.needs_input:
                     feed = data[at : at + slice_]
                     at += len(feed)
@@ -127,7 +129,7 @@ def expand(kind: str, data: bytes, budget: Budget, *, most: int | None = None) -
         except _FAULTS as error:
             return Expanded(b"".join(pieces), at, False, [SIZE if "emory" in str(error) else RUBBISH])
         at -= len(stream.unused_data)
-        rest = data[at : at + FIRST_SLICE] if kind in _MAGIC else b""
+        rest = bytes(data[at : at + FIRST_SLICE]) if kind in _MAGIC else b""
         if not _follows(kind, rest):
             return Expanded(b"".join(pieces), at, True, [LIES] if rest.strip(b"\0") else [])
 

@@ -51,6 +51,8 @@ _RAW: Final = _SKIPPED | {"xmp", "iframe", "noembed", "noframes"}
 _RAW_END: Final = {
     name: re.compile(rf"</{name}(?=[{_SPACE}/>])|\Z", re.IGNORECASE) for name in (*_RAW, "title", "textarea")
 }
+MOST_INSIDE: Final = 4
+"""documents in attributes of documents"""
 MOST_PLAIN: Final = 1000
 """characters of a tag that is remembered, and how many of them are"""
 _INLINE: Final = frozenset(
@@ -69,8 +71,12 @@ def open_html(piece: Piece, budget: Budget) -> Iterator[Piece]:
     yield text("text", html_text(source, budget.tick), *notes)
 
 
-def html_text(source: str, tick: Callable[[], object] = lambda: None) -> str:
-    """Text and attributes that are shown, with entities replaced, elements of blocks on lines of their own."""
+def html_text(source: str, tick: Callable[[], object] = lambda: None, depth: int = 0) -> str:
+    """
+    Text and attributes that are shown, with entities replaced, elements of blocks on lines of their own.
+
+    @param depth: how many documents it is inside of.
+    """
     out: list[str] = []
     plain: dict[str, str] = {}
     """tags that need no look any more, with what they leave: most of a page are the same few"""
@@ -95,7 +101,7 @@ def html_text(source: str, tick: Callable[[], object] = lambda: None) -> str:
         leaves = "" if name in _INLINE else "\n"
         out.append(leaves)
         if attributes and _SHOWN.search(attributes):
-            out.extend(_attributes(attributes))
+            out.extend(_attributes(attributes, tick, depth))
         elif name not in _RAW_END and len(whole) < MOST_PLAIN and len(plain) < MOST_PLAIN:
             plain[whole] = leaves
         if not closing and name in _RAW_END:
@@ -125,11 +131,13 @@ def unescape(source: str) -> str:
         return html.unescape(_LONG.sub("\ufffd", source))
 
 
-def _attributes(tag: str) -> Iterator[str]:
+def _attributes(tag: str, tick: Callable[[], object], depth: int) -> Iterator[str]:
     for match in _ATTRIBUTE.finditer(tag):
-        if match[1].lower() in _SHOWN_NAMES:
+        if (name := match[1].lower()) in _SHOWN_NAMES:
             value = unescape(match[2] or match[3] or match[4] or "")
-            yield f"\n{html_text(value) if match[1].lower() == 'srcdoc' and '<' in value else value}\n"
+            if name == "srcdoc" and "<" in value and depth < MOST_INSIDE:
+                value = html_text(value, tick, depth + 1)
+            yield f"\n{value}\n"
 
 
 _CUT_OFF: Final = frozenset(

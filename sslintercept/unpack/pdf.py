@@ -14,7 +14,7 @@ from typing import Final
 import pypdfium2  # type: ignore[import-untyped]  # it ships no types
 from pypdfium2 import raw
 
-from sslintercept.unpack.budget import ENCRYPTED, PAGES, RUBBISH, SIZE, TRUNCATED, Budget
+from sslintercept.unpack.budget import ENCRYPTED, ENTRIES, RUBBISH, SIZE, TRUNCATED, Budget
 from sslintercept.unpack.piece import ATTACHMENT, Piece, text
 
 _OBJECT: Final = re.compile(rb"([0-9]{1,8})[ \t\r\n]{1,9}([0-9]{1,5})[ \t\r\n]{1,9}obj\b")
@@ -70,7 +70,7 @@ def _pages(document: pypdfium2.PdfDocument, budget: Budget, notes: list[str]) ->
     for number in range(len(document)):
         budget.tick()
         if number >= budget.limits.pages:
-            notes.append(PAGES)
+            notes.append(ENTRIES)
             break
         try:
             page = document[number]

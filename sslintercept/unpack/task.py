@@ -1,7 +1,7 @@
 """
 Takes a part apart, in a worker process: what is in it, and what is in that, in the order of the document.
 
-    items = await workers.run("sslintercept.unpack.task:unpack", {"media_type": "application/zip"}, content)
+    items = await workers.run("sslintercept.unpack.task:unpack", {"media_type": "text/html"}, content)
 
 The meta of a job: C{media_type}, C{sniffed}, C{name}, C{charset}, C{boundary} (of multipart; it is guessed else), all
 optional, and C{limits}, a subset of L{sslintercept.unpack.budget.Limits}.

@@ -313,7 +313,7 @@ class Process:
         self._gone(self)
 
     def _error(self, what: str, fault: str) -> EngineError:
-        return EngineError(what, where=self._where, remedy="see docs/workers.md", fault=fault)
+        return EngineError(what, where=self._where, remedy="see docs/worker.md", fault=fault)
 
 
 def printable(text: str) -> str:

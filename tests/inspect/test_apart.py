@@ -41,7 +41,7 @@ class Here:
 
         assert task == "sslintercept.unpack.task:unpack"
         self.metas.append(meta)
-        return succeed(list(unpack(meta, b"".join(content), Job(60.0, 1 << 30, 1 << 30, ""))))
+        return succeed(list(unpack(meta, b"".join(content), Job(60.0, 1 << 30, 1 << 30))))
 
 
 def taken(content: bytes, **more: object) -> Sequence[Piece]:

@@ -9,10 +9,12 @@ from sslintercept.dialogue.watcher import PartGate
 from sslintercept.errors import InspectedError
 from sslintercept.facts import Address, Facts
 from sslintercept.inspect.carried import CarriedGate, InspectParts, part_of
+from sslintercept.inspect.inspector import Inspector
+from sslintercept.inspect.part import Part
 from sslintercept.inspect.processor import Limits
 from sslintercept.inspect.verdict import MALWARE, Act, Verdict
 from sslintercept.transform.message import Direction
-from tests.inspect.stubs import Word
+from tests.inspect.stubs import BAD, Word
 from tests.inspect.support import World, entry
 
 MAIL = b"From: a@example.com\r\nSubject: Hello\r\n\r\nan EVIL thing\r\n"
@@ -171,3 +173,26 @@ def test_a_file_is_named_by_its_last_name() -> None:
     part = part_of(STORED, facts())
     assert (part.name, part.direction, part.media_type, part.kind) == ("report.zip", Direction.REQUEST, "", "file")
     assert part_of(FETCHED, facts()).media_type == "message/rfc822"
+
+
+class Shady(Inspector):
+    """Finds fault with whoever it comes from."""
+
+    def glance(self, part: Part) -> Verdict | None:
+        return BAD if part.host == "mail.test" else None
+
+
+@pytest.mark.parametrize("pieces", [(), (FINE,), (b"a", b"b")])
+def test_what_is_bad_before_any_content_comes_is_refused_with_the_first_bytes(pieces: tuple[bytes, ...]) -> None:
+    world = World(entry(Shady()))
+    gate = InspectParts(world.processor).part(FETCHED, facts())
+    assert gate is not None
+    way = Way()
+    gate.begin(way)
+    assert way.ends == []
+    for piece in pieces:
+        gate.write(piece)
+    gate.finish(True)
+    assert way.passed == b""
+    assert len(way.ends) == 1
+    assert way.ends[0] is not None

@@ -208,6 +208,25 @@ def test_whoever_brings_the_part_is_stopped_while_any_look_has_enough() -> None:
     assert said == ["stop", "go", "stop", "go"]
 
 
+def test_a_look_that_stops_the_part_for_too_long_counts_as_a_failure() -> None:
+    inspector = Word()
+    world = World(entry(inspector, timeout=5.0))
+    inspection = world.inspect(a_part())
+    inspection.write(b"x" * 600)
+    look = inspector.looks[0]
+    assert isinstance(look, WordLook)
+    assert look.source is not None
+    look.source.pauseProducing()
+    world.loop.clock.advance(4.0)
+    look.source.resumeProducing()
+    world.loop.clock.advance(4.0)
+    assert not world.decisions
+    look.source.pauseProducing()
+    world.loop.clock.advance(5.1)
+    assert world.decisions[0].found[0].verdict.name == "hangs"
+    assert look.aborted
+
+
 # pieces
 
 
@@ -264,6 +283,8 @@ def test_what_cannot_be_taken_apart_is_left_to_the_policy() -> None:
         ("ratio", True, False, False),
         ("pages", True, False, False),
         ("depth", False, True, True),
+        ("lies", True, False, False),
+        ("overlap", False, True, True),
         ("encrypted", True, False, True),
         ("encrypted", False, True, False),
         ("truncated", True, True, False),

@@ -158,7 +158,7 @@ class TestPdf:
 
     def test_more_pages_than_allowed_are_noted(self) -> None:
         found = Found(pdf("one", "two", "three"), {"pages": 2})
-        assert found.notes == {"pages"}
+        assert found.notes == {"entries"}
         assert "two" in found.texts()
         assert "three" not in found.texts()
 

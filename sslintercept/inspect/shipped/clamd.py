@@ -94,6 +94,7 @@ class ClamdInspector(Inspector):
     def __init__(self, options: ClamdOptions, engines: Engines) -> None:
         super().__init__(options)
         self.act = ACTIONS[options.action]
+        self.keeps = self.act is Act.QUARANTINE
         limits = Limits(scans=options.scans, waiting=options.waiting, most=options.largest)
         self.handler = engines.handler
         self.clamd = Clamd(engines.handler, _line(options.address, engines), "clamd", limits)

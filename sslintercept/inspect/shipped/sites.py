@@ -2,7 +2,7 @@
 C{list}: sites that are listed, told at once by where a part goes to or comes from.
 
 Rules with C{category:} block the same sites for connections, names and requests. This inspector is for what should
-pass and be written down, be marked, or be blocked for some parts only (uploads, programs)::
+pass and be written down, or be blocked for some parts only (uploads, programs)::
 
     [inspect:shady]
     use = list
@@ -35,7 +35,7 @@ class ListOptions:
     categories: tuple[str, ...] = setting(
         units.listed(units.token()), "malware, phishing", "categories of the [sites:NAME] lists that count; *: all"
     )
-    action: str = act("block", "report", "tag")
+    action: str = act("block", "report")
 
 
 class ListInspector(Inspector):
