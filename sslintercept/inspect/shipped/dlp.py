@@ -184,6 +184,9 @@ class DlpLook(Look):
         if not self._began:
             self._began = True
             wide = next((name for mark, name in WIDE.items() if data.startswith(mark)), None)
+            if wide is None and self._undo is marked:
+                wide = unmarked(data)
+                self._undo = None
             if wide is not None:
                 self._undo = decoded(wide)
         text: bytes | str = data
@@ -244,13 +247,26 @@ def reading(part: Part) -> Undo | None:
     if kind.endswith("json"):
         return json()
     if part.charset is not None and part.charset.startswith(("utf-16", "utf16")):
-        return decoded("utf-16")
+        return marked
     return plain
 
 
 def plain(data: bytes, _last: bool) -> bytes:
     """Nothing is to be undone."""
     return data
+
+
+def marked(data: bytes, _last: bool) -> bytes:
+    """Text that is said to be UTF-16, until its first bytes tell of which kind it is."""
+    return data
+
+
+def unmarked(data: bytes) -> str | None:
+    """Which UTF-16 it is that has no mark, by where the zeros of its ASCII are; C{None} for text that has none."""
+    odd, even = data[:64:2].count(0), data[1:64:2].count(0)
+    if not odd and not even:
+        return None
+    return "utf-16-be" if odd > even else "utf-16-le"
 
 
 def decoded(codec: str) -> Undo:
