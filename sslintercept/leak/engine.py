@@ -21,6 +21,8 @@ from sslintercept.leak.detector import first_bytes, widths
 
 MOST_APART: Final = 128
 """marks that are asked for first; more are words of dictionaries, which are best looked for together"""
+MOST_PASSES: Final = 3
+"""marks that are looked for one by one; of more, as in dumps and tables, all are looked for in one pass"""
 FEW_FIRSTS: Final = 4
 """bytes that words may begin with"""
 _DIGITS: Final = frozenset(b"0123456789")
@@ -114,6 +116,10 @@ class PresenceEngine:
         self._marks: Final = list(marks)
         self._precise: Final[dict[int, HyperscanEngine]] = {}
         """by number of the mark, made when it is there for the first time"""
+        self._together: Final = HyperscanEngine(marks)
+        """looks for all of them, where many are there"""
+        self._many = False
+        """they were in the text before this one: dumps and tables have more than one window"""
         families: dict[str, list[int]] = {}
         for number, mark in enumerate(marks):
             families.setdefault(family(mark.pattern) or f"{number}", []).append(number)
@@ -125,6 +131,10 @@ class PresenceEngine:
             self._families.append((_compiled(expressions, alike, flags), numbers))
 
     def places(self, text: bytes) -> list[Places]:
+        if self._many:
+            places = self._together.places(text)
+            self._many = len({place.number for place in places}) > MOST_PASSES
+            return places
         there: list[int] = []
         numbers: list[int] = []
 
@@ -133,7 +143,10 @@ class PresenceEngine:
 
         for database, numbers in self._families:  # noqa: B007 - found() reads it
             database.scan(text, match_event_handler=found)
-        places: list[Places] = []
+        if len(there) > MOST_PASSES:
+            self._many = True
+            return self._together.places(text)
+        places = []
         for number in there:
             engine = self._precise.get(number)
             if engine is None:

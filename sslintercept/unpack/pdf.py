@@ -79,7 +79,7 @@ def _pages(document: pypdfium2.PdfDocument, budget: Budget, notes: list[str]) ->
             continue
         try:
             found = page.get_textpage()
-            said = found.get_text_bounded()
+            said = found.get_text_range()  # also what lies beside the page, where nobody sees it
             found.close()
         except pypdfium2.PdfiumError:
             notes.append(RUBBISH)

@@ -144,6 +144,9 @@ class TestPdf:
         assert "Second page" in found.texts()
         assert not found.notes
 
+    def test_what_lies_beside_the_page_comes_out_too(self) -> None:
+        assert "behind the edge" in Found(pdf("x" * 300 + " behind the edge")).texts()
+
     def test_what_is_attached_comes_out(self) -> None:
         found = Found(pdf("x", attachment=zipped({"eicar.com": EICAR})))
         assert found.contents()["a.bin > eicar.com"] == EICAR
