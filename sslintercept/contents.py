@@ -18,7 +18,8 @@ from sslintercept.facts import Address, Facts
 from sslintercept.inspect.apart import TASK, pieces
 from sslintercept.inspect.part import HEAD, Part, sniff
 from sslintercept.inspect.pieces import BOMBS, UNREADABLE, Piece
-from sslintercept.inspect.shipped.dlp import WIDE, Undo, decoded, plain, reading
+from sslintercept.inspect.shipped.dlp import reads, undoing
+from sslintercept.inspect.shipped.undo import Undo
 from sslintercept.transform.message import Direction
 from sslintercept.unpack.budget import ENCRYPTED
 from sslintercept.unpack.charset import is_wide
@@ -171,19 +172,13 @@ def _part(name: str, first: bytes) -> Part:
 
 def _reading(part: Part, first: bytes) -> Undo | None:
     """How C{dlp} reads it; a file of wide characters is read as the one piece that is in it."""
-    if part.parent is None and part.charset is not None:
+    if (part.parent is None and part.charset is not None) or not reads(part):
         return None
-    undo = reading(part)
-    wide = next((name for mark, name in WIDE.items() if first.startswith(mark)), None)
-    return undo if undo is None or wide is None else decoded(wide)
+    return undoing(part, first, traced=False)
 
 
 def _undone(undo: Undo, chunks: Iterator[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
-        yield _bytes(undo(chunk, False))
-    if undo is not plain:
-        yield _bytes(undo(b"", True))
-
-
-def _bytes(text: bytes | str) -> bytes:
-    return text.encode("utf-8", "replace") if isinstance(text, str) else text
+        yield undo.feed(chunk, False)
+    if rest := undo.feed(b"", True):
+        yield rest

@@ -22,7 +22,7 @@ from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Sett
 from sslintercept.errors import ConfigError
 from sslintercept.event import quarantine, store
 from sslintercept.gateway import CONSENT_KEY, own_certificate, parent_of
-from sslintercept.http import waiting
+from sslintercept.http import room
 from sslintercept.http.template import Pages
 from sslintercept.inspect.engines import Engines
 from sslintercept.load import entry, inspecting
@@ -103,7 +103,7 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
     for inspector in settings.inspectors:
         yield lambda inspector=inspector: none(inspecting(inspector, idle_engines()))  # type: ignore[misc]  # likewise
     if settings.inspectors and settings.inspection.waiting_page:
-        yield lambda: folder(settings.state_dir / waiting.FOLDER, "[inspection] waiting_page")
+        yield lambda: folder(settings.state_dir / room.FOLDER, "[inspection] waiting_page")
         yield lambda: spread_out(settings)
     if running is None or running.log != settings.log:
         yield from written(settings.log)

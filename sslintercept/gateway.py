@@ -44,8 +44,8 @@ from sslintercept.http.consent import Consents
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
+from sslintercept.http.room import WaitingRoom
 from sslintercept.http.template import Pages
-from sslintercept.http.waiting import WaitingRoom
 from sslintercept.inspect.apart import Apart
 from sslintercept.inspect.body import InspectBodies
 from sslintercept.inspect.carried import InspectParts

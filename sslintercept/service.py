@@ -53,12 +53,12 @@ from sslintercept.examine import LEAF_KEY, SECRETS, examine, secret_path
 from sslintercept.facts import Address, Facts
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, collectors, machine_names, secure_streams, site_lists
-from sslintercept.http import waiting
+from sslintercept.http import room
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
+from sslintercept.http.room import WaitingRoom
 from sslintercept.http.session import HttpSession
-from sslintercept.http.waiting import WaitingRoom
 from sslintercept.interfaces import IEventSinkPlugin
 from sslintercept.load import load
 from sslintercept.log.access import NOTICES
@@ -180,7 +180,7 @@ class SslInterceptService(Service):
             inspection.workers,
             WorkerLimits(memory=inspection.worker_memory, seconds=inspection.worker_timeout),
         )
-        self.waiting = WaitingRoom(settings.state_dir / waiting.FOLDER, self.handler, self._elsewhere)
+        self.waiting = WaitingRoom(settings.state_dir / room.FOLDER, self.handler, self._elsewhere)
         self.waiting.budget.most = inspection.waiting_size
         self.gateway = Gateway(settings, self)
         self._proxies.add(self.gateway.proxy)

@@ -53,6 +53,10 @@ class HttpCache:
         if not is_spelled_alike(head):
             return False
         sm.cache = CacheSM(self, sm, uri, plain)
+        if sm.transform is not None and not sm.transform.untouched:
+            # Whoever looks at requests may refuse this one: it looks when there is a server connection.
+            sm.cache.bypass()
+            return False
         return head.method in (b"GET", b"HEAD") and sm.cache.begin()
 
     def answer(self, sm: HttpSM, ready: Ready, now: float, from_disk: bool = False) -> None:

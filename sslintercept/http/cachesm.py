@@ -111,6 +111,11 @@ class CacheSM:
         self._inside = False
         return not self._goes_on
 
+    def bypass(self) -> None:
+        """The request goes to its origin, whatever is stored."""
+        if self._sm.method in (b"GET", b"HEAD"):
+            self._forward = Forward.BYPASS
+
     def _came(self, resource: Resource | None) -> None:
         if self._sm.over:
             return

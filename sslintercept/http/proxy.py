@@ -25,10 +25,10 @@ from sslintercept.http.consent import Consents, is_ours, take
 from sslintercept.http.head import loops
 from sslintercept.http.origin import OriginSession, Transaction
 from sslintercept.http.pool import OriginKey, Pool
+from sslintercept.http.room import WaitingRoom, for_us
 from sslintercept.http.session import HttpSession
 from sslintercept.http.sm import HttpSM, same_origin
 from sslintercept.http.template import Pages
-from sslintercept.http.waiting import WaitingRoom, for_us
 from sslintercept.net.challenge import OF_A_CONNECTION
 from sslintercept.net.route import Router
 from sslintercept.net.upstream import Secured

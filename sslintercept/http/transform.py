@@ -216,8 +216,9 @@ class HttpTransform:
 
     @property
     def untouched(self) -> bool:
-        """Whether no body has gone into a stage, so that the request may be sent once more."""
-        return self.request is None and self.response is None and not self._pending.stages
+        """Whether no body has gone into a stage, or all that it gave is a head: the request may be sent once more."""
+        alone = self.request is None or (self._left and self.request.length == 0)
+        return alone and self.response is None and not self._pending.stages
 
     @property
     def sent(self) -> bool:

@@ -28,9 +28,10 @@ from sslintercept.transform.accept import codings_of
 from sslintercept.transform.arrange import Bounds, Sees
 from sslintercept.transform.coding import CODINGS, MAX_CODINGS, Decoder
 from sslintercept.transform.message import FRAMING, Answer, Direction, Message
+from sslintercept.transform.processor import EXTENSIONS, Prospect, Transformer, switches
 from sslintercept.transform.processor import Entry as TransformEntry
-from sslintercept.transform.processor import Prospect, Transformer
 from sslintercept.transform.stage import Transform
+from sslintercept.websocket.deflate import OPAQUE, negotiated
 from sslintercept.websocket.stage import MessageStage
 
 _UNSHOWN: Final = HOP_BY_HOP | {b"content-length", b"content-encoding", b"proxy-authorization"}
@@ -109,6 +110,9 @@ class InspectBodies(Transformer):
             # Whoever has glanced at the request has said what there is to say.
             asked = Prospect(Direction.REQUEST).of(message.request, message.facts)
             glancing = [entry for entry in glancing if not entry.bodies.judge(asked, True)]
+            if looked_at and message.partial:
+                glancing = []  # all of it is asked for, and glanced at then
+        self._opaque(message)
         if not looked_at and not glancing:
             return None
         part = part_of(message)
@@ -122,19 +126,35 @@ class InspectBodies(Transformer):
         if any(entry.inspector.heads for entry in entries):
             part.request_head, part.response_head = heads_of(message)
         codings = codings_of(message.all(b"Content-Encoding"))
-        if len(codings) > MAX_CODINGS or any(coding not in CODINGS for coding in codings):
-            self._unreadable(part, entries, codings)
-            return None
         changes = any(entry.inspector.changes for entry in entries)
         decoder = None
+        if len(codings) > MAX_CODINGS or any(coding not in CODINGS for coding in codings):
+            if not message.partial:  # else all of it is asked for, and told of then
+                self._unreadable(part, entries, f"content coding {codings[0][:40]} cannot be taken off")
+            # Receivers that do not know the coding either take the content as it came.
+            stage = InspectStage(self._processor, part, entries, message, None, changes=changes)
+            stage.sees = Sees.CODED
+            return stage
         if codings and not changes and not message.partial:
             side = Side.CLIENT if message.direction is Direction.REQUEST else Side.UPSTREAM
             decoder = Decoder(codings, ratio=self._bounds.ratio, limit=self._bounds.limit, side=side)
         return InspectStage(self._processor, part, entries, message, decoder, changes=changes)
 
-    def _unreadable(self, part: Part, entries: Sequence[Entry], codings: Sequence[str]) -> None:
+    def _opaque(self, message: Message) -> None:
+        """@raise InspectedError: it begins a conversation that nobody can read, which the settings do not let pass."""
+        response = message.response
+        if response is None or not switches(response):
+            return
+        offered = [value for name, value in message.request.fields if name.lower() == EXTENSIONS.lower()]
+        if negotiated(message.all(EXTENSIONS), offered) is not OPAQUE:
+            return
+        entries = [each for each in self._processor.entries if each.looks and each.conversations.judge(message, True)]
+        if entries:
+            part = replace(part_of(message), carrier="websocket")
+            self._unreadable(part, entries, "an extension of WebSocket cannot be read")
+
+    def _unreadable(self, part: Part, entries: Sequence[Entry], what: str) -> None:
         """@raise InspectedError: the settings say that what cannot be read does not pass."""
-        what = f"content coding {codings[0][:40]} cannot be taken off"
         error = EngineError(what, where="inspection", remedy="see unreadable", fault="unreadable")
         found = []
         for entry in entries:
@@ -169,7 +189,7 @@ class InspectStage(Transform):
     One body.
 
     @ivar part: what the inspectors are told of it.
-    @ivar settled: called once if it is known before the body's end, or then, that it passes.
+    @ivar settled: called once when it is known that it passes, in whatever form, before what is held does.
 
     @param decoder: takes off the codings that it is held with.
     """
@@ -211,8 +231,12 @@ class InspectStage(Transform):
             return False
         self._shown = True
         self._hold.write(body)
-        self._show(body)
-        self._end_inspection()
+        try:
+            self._show(body)
+            self._end_inspection()
+        except Exception:
+            self._inspection.cancel()
+            raise
         decision = self._told
         if decision is None or decision.act in (Act.REDACT, Act.REPLACE):
             return False
@@ -281,6 +305,9 @@ class InspectStage(Transform):
         self._over = True
         self._inspection.cancel()
         self._hold.take()
+        told, self._told = self._told, None
+        if told is not None and told.worst is not None:
+            told.worst.verdict.let_go()
         body, self._body = self._body, None
         if body is not None:
             body.stopProducing()
@@ -330,6 +357,7 @@ class InspectStage(Transform):
         self._over = True
         self._hold.take()
         if self._hold.released:
+            verdict.let_go()
             self.output.fail(self._processor.late(found.part, found.entry))
             return
         self.settled()

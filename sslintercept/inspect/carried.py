@@ -172,6 +172,7 @@ class CarriedGate:
                 self._way.ended(None)
                 return
             if decision.act is Act.REPLACE:
+                worst.verdict.let_go()
                 self._refuse(processor.late(part, worst.entry))
                 return
         self._hold.let_go()

@@ -108,6 +108,7 @@ class InspectMessages(MessageStage):
             content = decision.worst.verdict.content
             if isinstance(content, bytes):
                 return content
+            decision.worst.verdict.let_go()
             self.conversation.close(VIOLATION, "a message was changed in a way that is not possible here")
             return None
         hold.let_go()

@@ -46,15 +46,17 @@ class Slot:
     One inspector's look at a part.
 
     @ivar open: there is no verdict yet.
+    @ivar brake: by which it stops whoever brings the part, once it has begun.
     """
 
-    __slots__ = ("_timer", "begun", "entry", "look", "open", "verdict")
+    __slots__ = ("_timer", "begun", "brake", "entry", "look", "open", "verdict")
 
     def __init__(self, entry: Entry, look: Look | None) -> None:
         self.entry = entry
         self.look = look
         self.open = look is not None
         self.begun = False
+        self.brake: Brake | None = None
         self.verdict: Verdict | None = None
         self._timer: IDelayedCall | None = None
 
@@ -96,6 +98,7 @@ class Inspection:
 
     __slots__ = (
         "_brakes",
+        "_busy",
         "_collected",
         "_collected_size",
         "_decided",
@@ -109,6 +112,7 @@ class Inspection:
         "_pieces",
         "_processor",
         "_slots",
+        "_stopped",
         "go",
         "mask",
         "over",
@@ -140,6 +144,10 @@ class Inspection:
         """who gets what is taken out of it"""
         self._pieces: Pieces | None = None
         self._brakes = 0
+        self._stopped = False
+        """whoever brings the part was told so"""
+        self._busy = False
+        """looks are told something, or let go: nobody goes on before they all have heard of it"""
         self._ended = False
         self._finished = False
         """and whoever looks has heard so, and it is being taken apart if it has to be"""
@@ -171,10 +179,15 @@ class Inspection:
             opening.append(data)
             if self.size < HEAD:
                 return
-            data = self._open()
-            if self.over:
-                return
-        self._take(data)
+        self._busy = True
+        try:
+            if opening is not None:
+                data = self._open()
+            if not self.over:
+                self._take(data)
+        finally:
+            self._busy = False
+        self._pace()
 
     def finish(self, whole: bool = True) -> None:
         """
@@ -185,6 +198,14 @@ class Inspection:
         if self.over:
             return
         self._ended = True
+        self._busy = True
+        try:
+            self._finish(whole)
+        finally:
+            self._busy = False
+        self._pace()
+
+    def _finish(self, whole: bool) -> None:
         if self._opening is not None:
             data = self._open()
             if data and not self.over:
@@ -207,19 +228,24 @@ class Inspection:
     def cancel(self) -> None:
         """Nobody waits for the decision any more. Twice is once."""
         if not self.over:
+            for slot in self._slots:
+                if slot.verdict is not None:
+                    slot.verdict.let_go()
             self._leave()
+            self._pace()
 
     # the beginning
 
     def _open(self) -> bytes:
         """The type is as known as it gets: ask who wants to look. Gives what has come so far."""
         data = b"".join(self._opening or ())
-        self._opening = None
         part, processor = self.part, self._processor
         part.sniffed = sniff(data)
         self._openers = processor.openers(part, self._entries)
         collects = bool(self._openers)
         for entry in self._entries:
+            if self.over:
+                return data
             slot = Slot(entry, None)
             self._slots.append(slot)
             try:
@@ -236,6 +262,7 @@ class Inspection:
             else:
                 self._begin(slot)
         if not self.over:
+            self._opening = None  # it is not settled before all were asked
             if collects:
                 self._collected = []
             self._settle()
@@ -248,7 +275,8 @@ class Inspection:
         look.told = lambda verdict: self._told(slot, verdict)
         look.failed = lambda error: self._failed(slot, error)
         look.mask = self._mask
-        self._call(slot, lambda: look.registerProducer(Brake(self, slot), True))
+        slot.brake = brake = Brake(self, slot)
+        self._call(slot, lambda: look.registerProducer(brake, True))
 
     def _mask(self, offset: int, length: int) -> bool:
         return self.mask(offset, length)
@@ -382,10 +410,13 @@ class Inspection:
         entry = slot.entry
         if not slot.open:
             return
+        busy, self._busy = self._busy, True
         slot.let_go()
         slot.open = True
         what = f"no verdict within {entry.timeout:g} s"
         self._close(slot, failure(entry, EngineError(what, where=entry.name, remedy="see the engine", fault="hangs")))
+        self._busy = busy
+        self._pace()
 
     def _close(self, slot: Slot, verdict: Verdict | None) -> None:
         if self.over or not slot.open:
@@ -395,6 +426,8 @@ class Inspection:
             self._conclude()
         else:
             self._settle()
+        if slot.brake is not None and slot.brake.off():
+            self.brake(-1)
 
     # pieces
 
@@ -428,6 +461,9 @@ class Inspection:
         if self._pieces is not None:
             found += self._pieces.found
         worst = max(found, key=lambda each: each.verdict.act) if found else None
+        for each in found:
+            if each is not worst:
+                each.verdict.let_go()
         content = None if self._collected is None or not self._ended else tuple(self._collected)
         digest = ""
         if found and self._ended:
@@ -440,35 +476,46 @@ class Inspection:
                 digest = whole.hexdigest()
         self._leave()
         self._decided(Decision(tuple(found), worst, self.size, digest, content))
+        self._pace()
 
     def _leave(self) -> None:
+        """Let go of everything; whoever brings the part goes on behind that."""
         self.over = True
+        busy, self._busy = self._busy, True
         for slot in self._slots:
             slot.let_go()
+            if slot.brake is not None:
+                slot.brake.off()
         if self._pieces is not None:
             self._pieces.cancel()
         self._early = self._opening = None
         self._drop()
-        if self._brakes:
-            self._brakes = 0
-            self.go()
+        self._brakes = 0
+        self._busy = busy
 
     # pace
 
     def brake(self, more: int) -> None:
         """A look has enough, or wants more."""
-        before, self._brakes = self._brakes, max(self._brakes + more, 0)
-        if self.over:
-            return
-        if not before and self._brakes:
-            self.stop()
-        elif before and not self._brakes:
-            self.go()
+        self._brakes = max(self._brakes + more, 0)
+        if not self.over:
+            self._pace()
+
+    def _pace(self) -> None:
+        """Stop whoever brings the part, or let it go on, if that has changed."""
+        stopped = self._brakes > 0
+        if stopped is not self._stopped and not self._busy:
+            self._stopped = stopped
+            if stopped:
+                self.stop()
+            else:
+                self.go()
 
 
 class Brake:
     """
-    What one look stops and sets going (IPushProducer). It may stop a part for as long as a verdict may take.
+    What one look stops and sets going (IPushProducer). It may stop a part for as long as a verdict may take, and not
+    once it is over.
     """
 
     __slots__ = ("_inspection", "_slot", "_timer")
@@ -480,16 +527,20 @@ class Brake:
 
     def pauseProducing(self) -> None:
         inspection, slot = self._inspection, self._slot
-        if self._timer is None and not inspection.over:
+        if self._timer is None and slot.open and not inspection.over:
             self._timer = inspection.loop.later(slot.entry.timeout, lambda: inspection.late(slot))
             inspection.brake(1)
 
     def resumeProducing(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            if timer.active():
-                timer.cancel()
+        if self.off():
             self._inspection.brake(-1)
+
+    def off(self) -> bool:
+        """Let go; whether it was on."""
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        return timer is not None
 
 
 def _nothing() -> None:

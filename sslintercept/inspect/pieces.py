@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sslintercept.errors import EngineError, InterceptError
@@ -33,6 +35,8 @@ LIES: Final = frozenset(("lies", "overlap", "unlisted", "entities"))
 UNREADABLE: Final = frozenset(("encrypted", "rubbish", "truncated", "unopened"))
 """why nobody can read something; other notes (L{sslintercept.unpack.budget}) are no reason to be afraid"""
 
+log = Logger()
+
 
 class Piece(NamedTuple):
     """
@@ -50,6 +54,28 @@ class Piece(NamedTuple):
     charset: str | None
     content: bytes
     notes: tuple[str, ...] = ()
+
+
+class Asked:
+    """A look at a piece that has not told yet."""
+
+    __slots__ = ("entry", "look", "part", "timer")
+
+    def __init__(self, entry: Entry, look: Look, part: Part) -> None:
+        self.entry, self.look, self.part = entry, look, part
+        self.timer: IDelayedCall | None = None
+
+    def let_go(self) -> None:
+        """It has told, or nobody waits for it any more."""
+        timer, self.timer = self.timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        if not self.look.over:
+            self.look.over = True
+            try:
+                self.look.abort()
+            except Exception:
+                log.failure("an inspector failed as it was let go")
 
 
 class Pieces:
@@ -77,7 +103,7 @@ class Pieces:
         self._taken: Deferred[Any] = taken  # Any: it is not asked for a result here
         self._left: list[Piece] = []
         self._parents: dict[tuple[str, ...], Part] = {(): part}
-        self._looks: list[tuple[Entry, Look]] = []
+        self._looks: list[Asked] = []
         self._running = False
         self.found: list[Found] = []
         self.done = False
@@ -97,9 +123,11 @@ class Pieces:
             self._go_on()
 
     def _failed(self, failure: Failure) -> None:
+        self._spoilt(failure.value)
+
+    def _spoilt(self, error: BaseException | None) -> None:
         if self.done:
             return
-        error = failure.value
         fault = error.fault if isinstance(error, EngineError) else "broken"
         what = error.what if isinstance(error, InterceptError) else type(error).__name__
         self._note(self._part, fault, f"it cannot be taken apart: {what}", closed=lambda entry: entry.closed)
@@ -119,6 +147,9 @@ class Pieces:
                     self._processor.loop.later(0, self._go_on)
                     return
                 self._look(self._left.pop())
+        except Exception as error:
+            log.failure("a piece could not be shown to inspectors")
+            self._spoilt(error)
         finally:
             self._running = False
         if not self._left and not self._looks:
@@ -139,44 +170,57 @@ class Pieces:
         for entry in self._entries:
             try:
                 look = entry.inspector.look(part)
-                if look is not None:
-                    self._begin(entry, look, part, piece.content)
             except Exception as error:
-                self._add(entry, part, failure(entry, error))
+                self._broke(entry, part, error)
+            else:
+                if look is not None:
+                    self._begin(Asked(entry, look, part), piece.content)
             if self.done:
                 return
 
-    def _begin(self, entry: Entry, look: Look, part: Part, content: bytes) -> None:
-        self._looks.append((entry, look))
-        timer = None
+    def _begin(self, asked: Asked, content: bytes) -> None:
+        self._looks.append(asked)
+        entry, look = asked.entry, asked.look
+        look.told = lambda verdict: self._told(asked, verdict)
+        look.failed = lambda error: self._told(asked, failure(entry, error))
+        look.mask = _not_here
+        try:
+            look.registerProducer(_Nobody(), True)
+            if not look.over:
+                look.write(content)
+            if not look.over:
+                look.finish()
+        except Exception as error:
+            if asked in self._looks:
+                self._looks.remove(asked)
+            asked.let_go()
+            self._broke(entry, asked.part, error)
+        else:
+            if not look.over:
+                asked.timer = self._processor.loop.later(entry.timeout, lambda: self._late(asked))
 
-        def told(verdict: Verdict | None) -> None:
-            if timer is not None and timer.active():
-                timer.cancel()
-            self._looks.remove((entry, look))
-            if verdict is not None:
-                self._add(entry, part, verdict)
-            if not self.done and not self._looks:
-                self._go_on()
+    def _told(self, asked: Asked, verdict: Verdict | None) -> None:
+        if asked not in self._looks:
+            return
+        self._looks.remove(asked)
+        asked.let_go()
+        if verdict is not None:
+            self._add(asked.entry, asked.part, verdict)
+        if not self.done and not self._looks:
+            self._go_on()
 
-        def failed(error: Exception) -> None:
-            told(failure(entry, error))
+    def _late(self, asked: Asked) -> None:
+        entry = asked.entry
+        asked.let_go()
+        what = f"no verdict within {entry.timeout:g} s"
+        self._told(asked, failure(entry, EngineError(what, where=entry.name, remedy="see the engine", fault="hangs")))
 
-        look.told, look.failed, look.mask = told, failed, _not_here
-        look.registerProducer(_Nobody(), True)
-        look.write(content)
-        if not look.over:
-            look.finish()
-        if not look.over:
-
-            def late() -> None:
-                look.over = True
-                look.abort()
-                failed(
-                    EngineError(f"no verdict within {entry.timeout:g} s", where=entry.name, remedy="", fault="hangs")
-                )
-
-            timer = self._processor.loop.later(entry.timeout, late)
+    def _broke(self, entry: Entry, part: Part, error: Exception) -> None:
+        """The inspector itself failed, or cannot be asked."""
+        if not isinstance(error, InterceptError):
+            log.failure("an inspector failed")
+        if not self.done:
+            self._add(entry, part, failure(entry, error))
 
     def _place(self, piece: Piece) -> Part:
         """The part that the piece is, below those that it lies in; one without content may be known already."""
@@ -203,7 +247,8 @@ class Pieces:
 
     def _add(self, entry: Entry, part: Part, verdict: Verdict) -> None:
         if verdict.act in (Act.REDACT, Act.REPLACE):
-            raise ValueError(f"{entry.name} cannot change a piece")
+            verdict.let_go()
+            verdict = Verdict(Act.BLOCK, FAILURE, "late", "it was to be changed, which is not possible where it lies")
         if len(self.found) < MOST_FOUND:
             self.found.append(Found(entry, part, verdict))
         elif verdict.act >= Act.BLOCK:
@@ -213,10 +258,8 @@ class Pieces:
 
     def _let_go(self) -> None:
         looks, self._looks = self._looks, []
-        for _, look in looks:
-            if not look.over:
-                look.over = True
-                look.abort()
+        for asked in looks:
+            asked.let_go()
 
     def _end(self) -> None:
         if not self.done:

@@ -14,10 +14,10 @@ from typing import Final, Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from sslintercept.errors import InspectedError
+from sslintercept.errors import InspectedError, InterceptError
 from sslintercept.event.log import Events
 from sslintercept.event.record import Event, Trace
-from sslintercept.inspect.entry import PASSES, Decision, Entry, Found
+from sslintercept.inspect.entry import PASSES, Decision, Entry, Found, failure
 from sslintercept.inspect.inspection import Inspection, Loop
 from sslintercept.inspect.memory import Budget, Verdicts
 from sslintercept.inspect.part import Part
@@ -35,7 +35,7 @@ RAW: Final = frozenset(
         "application/xml",
     )
 )
-"""texts that inspectors read as they come; beside all of C{text/}"""
+"""texts that inspectors read as they come; beside all of C{text/} and what ends in C{+json} or C{+xml}"""
 FORM: Final = "multipart/form-data"
 TITLES: Final = {
     "malware": "malware was found",
@@ -118,7 +118,18 @@ class InspectProcessor:
         """What can be said before any content has come."""
         found: list[Found] = []
         for entry in entries:
-            if entry.glances and (verdict := entry.inspector.glance(part)) is not None:
+            if not entry.glances:
+                continue
+            try:
+                verdict = entry.inspector.glance(part)
+            except Exception as error:
+                if not isinstance(error, InterceptError):
+                    log.failure("an inspector failed")
+                verdict = failure(entry, error)
+            if verdict is not None and verdict.act in (Act.REDACT, Act.REPLACE):
+                verdict.let_go()
+                verdict = Verdict(Act.BLOCK, FAILURE, "early", "it was to be changed before any of it has come")
+            if verdict is not None:
                 found.append(Found(entry, part, verdict))
         if not found:
             return PASSES
@@ -133,7 +144,7 @@ class InspectProcessor:
         kind = part.type
         if kind == "text/plain" and part.media_type:
             kind = part.media_type
-        if kind in RAW or (kind.startswith("text/") and part.kind != "message"):
+        if kind in RAW or kind.endswith(("+json", "+xml")) or (kind.startswith("text/") and part.kind != "message"):
             return False
         return opens(part.media_type, part.sniffed, part.name)
 

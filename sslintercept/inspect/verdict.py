@@ -93,3 +93,9 @@ class Verdict:
     answer: Answer | None = None
     marks: tuple[tuple[str, str], ...] = ()
     subject: str = ""
+
+    def let_go(self) -> None:
+        """Nobody reads C{content}, or ever will: whoever brings it may forget it."""
+        content = self.content
+        if content is not None and not isinstance(content, bytes):
+            content.stopProducing()

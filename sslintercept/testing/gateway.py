@@ -39,7 +39,7 @@ from sslintercept.facts import Address, Facts, Side
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, site_lists
 from sslintercept.http.lines import AccessLines
-from sslintercept.http.waiting import WaitingRoom
+from sslintercept.http.room import WaitingRoom
 from sslintercept.load import load
 from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.nameserver.answers import AnswerTable

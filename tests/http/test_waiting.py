@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sslintercept.facts import Address, Side
-from sslintercept.http.waiting import KEPT, MOST_OF_A_CLIENT, SWEEP, UNVISITED, is_download, shown_size
+from sslintercept.http.room import MOST_OF_A_CLIENT, SWEEP, is_download
+from sslintercept.http.waiting import KEPT, UNVISITED, shown_size
 from sslintercept.testing.gateway import Answers, MemoryGateway, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.testing.peer import Peer
@@ -381,6 +382,24 @@ def test_a_verdict_in_time_lets_the_file_follow_what_is_kept(make: Make) -> None
     assert gateway.waiting.budget.used == 0
 
 
+def test_a_verdict_on_all_of_it_in_time_gives_the_usual_response(make: Make) -> None:
+    gateway = make()
+    client, origin = begin(gateway)
+    origin.send(head(len(CONTENT), ZIP + b'ETag: "x"\r\n') + CONTENT)
+    gateway.pump()
+    assert client.take() == b""
+    look(gateway).say()
+    gateway.pump()
+    (found,) = responses(client.take())
+    assert (found.status, found.body) == (200, CONTENT)
+    assert b'ETag: "x"' in found.head
+    assert b"nosniff" not in found.head
+    assert gateway.waiting.budget.used == 0
+    again, same = begin(gateway, request(fields=b""), client)
+    assert same is origin
+    again.reset()
+
+
 def test_a_slow_client_holds_the_origin_when_its_file_follows(make: Make) -> None:
     gateway = make()
     client = gateway.client(buffer=4096)
@@ -559,6 +578,19 @@ def test_what_has_no_room_flows_as_it_would_without_a_page(make: Make) -> None:
     gateway.pump()
     assert client.take().startswith(b"HTTP/1.1 200 OK")
     gateway.loop.pass_time(11)
+    client.reset()
+
+
+def test_what_is_slow_and_has_no_room_gets_no_page(make: Make) -> None:
+    gateway = make(wait=WAIT + "waiting_size = 1MiB\n")
+    client, origin = begin(gateway)
+    origin.send(head(2 << 20) + b"x" * 1000)
+    gateway.pump()
+    gateway.loop.pass_time(11)
+    assert client.take() == b""
+    origin.send(b"x" * BIG)
+    gateway.pump()
+    assert client.take().startswith(b"HTTP/1.1 200 OK")
     client.reset()
 
 

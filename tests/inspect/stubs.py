@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sslintercept.config import units
 from sslintercept.config.key import setting
+from sslintercept.errors import EngineError
 from sslintercept.inspect.engines import Engines
 from sslintercept.inspect.inspector import Inspector, Look, Source
 from sslintercept.inspect.part import Part
@@ -108,6 +109,25 @@ def late(options: LateOptions, engines: Engines) -> Inspector:
 late.Options = LateOptions  # type: ignore[attr-defined]  # how a factory names them
 
 
+class Spare:
+    """Content of an engine's, which holds it until it is read or let go."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def read_to(self, *_: object) -> None:
+        raise AssertionError("nobody should read it")
+
+    def pauseProducing(self) -> None:
+        """Nobody does."""
+
+    def resumeProducing(self) -> None:
+        """Nobody does."""
+
+    def stopProducing(self) -> None:
+        self.stopped += 1
+
+
 @dataclass(frozen=True)
 class EvilOptions:
     """Of L{evil}."""
@@ -153,3 +173,69 @@ def evil(options: EvilOptions, engines: Engines) -> Inspector:
 
 
 evil.Options = EvilOptions  # type: ignore[attr-defined]  # how a factory names them
+
+
+def halting(options: EvilOptions, engines: Engines) -> Inspector:
+    """Stops whoever brings a part with the first bytes, and tells a second later what it has seen by then."""
+    word = options.word.encode()
+
+    class HaltingLook(WordLook):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            if self.got == data and self.source is not None:
+                self.source.pauseProducing()
+                engines.handler.later(1.0, lambda: self.tell(self.verdict if word in self.got else None))
+
+    return Word(word, BAD, lambda part: HaltingLook(word, BAD))
+
+
+halting.Options = EvilOptions  # type: ignore[attr-defined]  # likewise
+
+
+class Glancing(Inspector):
+    """Says what C{says} says of every part before it comes."""
+
+    def __init__(self, says: Callable[[Part], Verdict | None]) -> None:
+        super().__init__()
+        self.says = says
+
+    def glance(self, part: Part) -> Verdict | None:
+        return self.says(part)
+
+
+@dataclass(frozen=True)
+class GlanceOptions:
+    """Of L{glancing}."""
+
+    act: str = setting(units.choice("report", "raise", "change"), "report", "what it does")
+
+
+def glancing(options: GlanceOptions, engines: Engines) -> Inspector:
+    """Likewise: finds fault with everything at the first glance."""
+
+    def says(part: Part) -> Verdict:
+        if options.act == "raise":
+            raise EngineError("it is gone", where="one", remedy="none", fault="unreachable")
+        return Verdict(Act.REPORT if options.act == "report" else Act.REPLACE, MALWARE, "Bad", "it is bad")
+
+    return Glancing(says)
+
+
+glancing.Options = GlanceOptions  # type: ignore[attr-defined]  # likewise
+
+
+def asking(options: EvilOptions, engines: Engines) -> Inspector:
+    """Looks for the word in the heads of requests, also of those without a body."""
+    word = options.word.encode()
+
+    class HeadLook(WordLook):
+        def __init__(self, part: Part) -> None:
+            super().__init__(word, BAD)
+            self.got = part.request_head
+
+    found = Word(word, BAD, lambda part: HeadLook(part) if part.leaves else None)
+    found.heads = True
+    return found
+
+
+asking.Options = EvilOptions  # type: ignore[attr-defined]  # likewise

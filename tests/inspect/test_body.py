@@ -10,6 +10,8 @@ import pytest
 from sslintercept.testing.gateway import Answers, MemoryGateway, silent
 from sslintercept.testing.loop import Loop
 from tests.http.test_session import GET, POST, asked
+from tests.http.test_sm import dying
+from tests.inspect.stubs import Word, WordLook
 from tests.sequences.support import CLIENT_FIRST, get, intercepted, responses
 
 EVIL = "[inspect:one]\nuse = tests.inspect.stubs:evil\n"
@@ -246,3 +248,133 @@ def test_a_name_is_what_the_sender_says(loop: Loop, fields: bytes, path: str, na
     gateway.origin("origin.test:80", answer(b"EVIL", fields))
     asked(gateway, GET.replace(b"origin.test/ ", b"origin.test" + path.encode() + b" "))
     assert gateway.events.told[0].part == name
+
+
+@pytest.mark.parametrize(("first", "status"), [(b"EVIL", 403), (b"fine", 200)])
+def test_what_is_decided_while_a_look_stops_the_part_counts_for_all_of_it(
+    loop: Loop, first: bytes, status: int
+) -> None:
+    gateway = MemoryGateway(loop, "[inspect:one]\nuse = tests.inspect.stubs:halting\n")
+    first += b"x" * 596
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in (first, b"y" * 700, b""))
+    gateway.origin("origin.test:80", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    client = gateway.client()
+    assert asked(gateway, GET, client) == []
+    loop.advance(1.1)
+    gateway.pump()
+    (found,) = responses(client.take())
+    assert found.status == status
+    assert (found.body == first + b"y" * 700) is (status == 200)
+
+
+def looks_of(gateway: MemoryGateway) -> list[WordLook]:
+    """All looks so far."""
+    assert gateway.inspection is not None
+    return [
+        look
+        for entry in gateway.inspection.entries
+        if isinstance(entry.inspector, Word)
+        for look in entry.inspector.looks
+        if isinstance(look, WordLook)
+    ]
+
+
+@pytest.mark.parametrize("sent_by", ["client", "origin"])
+def test_a_damaged_coding_ends_the_looks_that_have_begun(loop: Loop, sent_by: str) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+    damaged = gzip.compress(bytes(range(256)) * 200, 0)[:-4] + b"oops"
+    coded = b"Content-Encoding: gzip\r\n"
+    if sent_by == "origin":
+        gateway.origin("origin.test:80", answer(damaged, coded))
+        (found,) = asked(gateway, GET)
+    else:
+        gateway.origin("origin.test:80", Answers(answer(b"thanks")))
+        (found,) = asked(gateway, POST + coded + b"Content-Length: %d\r\n\r\n" % len(damaged) + damaged)
+    assert found.status >= 400
+    (look,) = looks_of(gateway)
+    assert len(look.got) > 1000
+    assert look.aborted
+
+
+@pytest.mark.parametrize("act", ["block", "redact", "replace"])
+def test_what_is_bad_in_an_unknown_coding_is_seen_as_it_came(loop: Loop, act: str) -> None:
+    gateway = MemoryGateway(loop, EVIL + f"act = {act}\n")
+    gateway.origin("origin.test:80", answer(b"an EVIL thing", b"Content-Encoding: none\r\n"))
+    (found,) = asked(gateway, GET)
+    assert [each.name for each in gateway.events.told] == ["unknown_coding", "Bad"]
+    assert b"EVIL" not in found.body
+    assert found.status == (403 if act == "block" else 200)
+
+
+def test_a_piece_in_an_unknown_coding_is_told_of_once(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, EVIL)
+
+    def serve(head: bytes, body: bytes) -> bytes:
+        if b"Range" in head:
+            return (
+                b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 3-6/10\r\nContent-Encoding: none\r\n"
+                b"Content-Length: 4\r\n\r\nEVIL"
+            )
+        return answer(b"an EVIL th", b"Content-Encoding: none\r\n")
+
+    gateway.origin("origin.test:80", Answers(serve))
+    (found,) = asked(gateway, GET.replace(b"\r\n\r\n", b"\r\nRange: bytes=3-6\r\n\r\n"))
+    assert found.status == 403
+    assert [each.name for each in gateway.events.told] == ["unknown_coding", "Bad"]
+
+
+@pytest.mark.parametrize(
+    ("act", "policy", "status"), [("raise", "open", 200), ("raise", "closed", 503), ("change", "open", 503)]
+)
+def test_a_glance_that_fails_leaves_the_part_to_the_policy(loop: Loop, act: str, policy: str, status: int) -> None:
+    ini = (
+        f"[inspect:one]\nuse = tests.inspect.stubs:glancing\nact = {act}\nfail = {policy}\nmatch = direction:download\n"
+    )
+    gateway = MemoryGateway(loop, ini)
+    gateway.origin("origin.test:80", answer(b"a thing"))
+    (found,) = asked(gateway, GET)
+    assert found.status == status
+    assert {each.kind for each in gateway.events.told} == {"failure"}
+
+
+def test_what_is_asked_for_again_as_a_whole_is_glanced_at_once(loop: Loop) -> None:
+    glances = "[inspect:two]\nuse = tests.inspect.stubs:glancing\nmatch = direction:download\n"
+    gateway = MemoryGateway(loop, EVIL + glances)
+
+    def serve(head: bytes, body: bytes) -> bytes:
+        if b"Range" in head:
+            return b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-3/4\r\nContent-Length: 4\r\n\r\nfine"
+        return answer(b"fine")
+
+    gateway.origin("origin.test:80", Answers(serve))
+    (found,) = asked(gateway, GET.replace(b"\r\n\r\n", b"\r\nRange: bytes=0-3\r\n\r\n"))
+    assert found.body == b"fine"
+    assert [each.name for each in gateway.events.told] == ["Bad"]
+
+
+ASKING = "[inspect:one]\nuse = tests.inspect.stubs:asking\nmatch = direction:upload\n"
+
+
+def test_a_request_is_seen_before_the_cache_answers(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, ASKING + "[cache]\npath = cache\n")
+    gateway.origin("origin.test:80", Answers(answer(b"kept", b"Cache-Control: max-age=100\r\n")))
+    assert asked(gateway, GET)[0].status == 200
+    (found,) = asked(gateway, GET.replace(b"\r\n\r\n", b"\r\nX-Who: EVIL\r\n\r\n"))
+    assert found.status == 403
+    (found,) = asked(gateway, GET)
+    assert found.body == b"kept"
+    assert b"fwd=bypass" in found.head
+
+
+def test_a_request_whose_head_was_seen_goes_once_more_when_a_kept_connection_dies(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, ASKING)
+    script = dying(gateway)
+    client = gateway.client()
+    assert asked(gateway, GET, client)[0].status == 200
+    script.answer = lambda head, body: answer(b"here")
+    assert asked(gateway, GET, client)[0].body == b"here"
+    assert len(gateway.connector.origins.popitem()[1].peers) == 2
+    assert gateway.inspection is not None
+    inspector = gateway.inspection.entries[0].inspector
+    assert isinstance(inspector, Word)
+    assert len(inspector.looks) == 2

@@ -14,7 +14,7 @@ from sslintercept.inspect.part import Part
 from sslintercept.inspect.processor import Limits
 from sslintercept.inspect.verdict import MALWARE, Act, Verdict
 from sslintercept.transform.message import Direction
-from tests.inspect.stubs import BAD, Word
+from tests.inspect.stubs import BAD, Spare, Word
 from tests.inspect.support import World, entry
 
 MAIL = b"From: a@example.com\r\nSubject: Hello\r\n\r\nan EVIL thing\r\n"
@@ -141,6 +141,13 @@ def test_what_was_to_be_changed_and_cannot_be_is_refused() -> None:
     assert way.replaced is None
     assert way.ends[0] is not None
     assert [each.name for each in world.events.told] == ["Bad", "late"]
+
+
+def test_content_that_cannot_take_its_place_is_let_go() -> None:
+    spare = Spare()
+    way = through(World(entry(of(Act.REPLACE, content=spare))), MAIL)
+    assert way.ends[0] is not None
+    assert spare.stopped == 1
 
 
 def test_a_part_that_broke_off_ends_its_inspection() -> None:

@@ -88,3 +88,18 @@ def test_a_message_longer_than_is_held_is_left_to_the_policy(loop: Loop, policy:
     data = frame(TEXT, b"x" * 70_000 + b"EVIL", key=KEY)
     assert (said.say(data) == data) is passes
     said.client.close()
+
+
+@pytest.mark.parametrize(("policy", "status"), [("open", b"101"), ("closed", b"503")])
+def test_a_conversation_that_nobody_can_read_is_left_to_the_policy(loop: Loop, policy: str, status: bytes) -> None:
+    gateway = MemoryGateway(loop, EVIL + f"unreadable = {policy}\n")
+    script = gateway.origin("origin.test:80", silent)
+    client = gateway.client()
+    client.send(REQUEST.replace(b"GET ", b"GET http://origin.test") + b"\r\n")
+    gateway.pump()
+    script.last.send(SWITCH + b"Sec-WebSocket-Extensions: secret\r\n\r\n")
+    gateway.pump()
+    assert client.take().startswith(b"HTTP/1.1 " + status)
+    assert [(each.name, each.carrier) for each in gateway.events.told] == [("unknown_coding", "websocket")]
+    client.close()
+    gateway.pump()

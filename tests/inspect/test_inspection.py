@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from sslintercept.errors import EngineError
 from sslintercept.inspect.inspection import EARLY
 from sslintercept.inspect.inspector import Look
+from sslintercept.inspect.part import Part
 from sslintercept.inspect.processor import Limits
 from sslintercept.inspect.verdict import FAILURE, MALWARE, Act, Verdict
-from tests.inspect.stubs import BAD, Word, WordLook
+from tests.inspect.stubs import BAD, Spare, Word, WordLook
 from tests.inspect.support import World, a_part, entry, piece
 
 ZIP = b"PK\x03\x04" + bytes(600)
@@ -401,3 +403,234 @@ def test_a_match_says_which_parts_an_inspector_gets() -> None:
     ):
         world = World(entry(Word(), match=match))
         assert bool(world.processor.wanted(a_part())) is wanted, match
+
+
+# several looks that stop, fail or tell at the same time
+
+
+def refusing(part: object) -> Look | None:
+    raise EngineError("too long", where="x", remedy="y", fault="too_big")
+
+
+@pytest.mark.parametrize("where", ["look", "begin"])
+def test_an_inspector_that_fails_open_at_once_takes_no_part_from_the_others(where: str) -> None:
+    error = EngineError("no", where="x", remedy="y", fault="broken")
+    first = Word(make=refusing if where == "look" else lambda part: Raising(where, error))
+    world = World(entry(first, "first", closed=False), entry(Word(), "second"))
+    decision = world.whole(b"an EVIL thing" + bytes(600))
+    assert decision is not None
+    assert decision.act is Act.BLOCK
+    assert [each.entry.name for each in decision.found] == ["first", "second"]
+
+
+@pytest.mark.parametrize("where", ["look", "begin"])
+def test_what_does_not_pass_at_once_is_shown_to_nobody_else(where: str) -> None:
+    other = Word()
+    error = EngineError("no", where="x", remedy="y", fault="broken")
+    first = Word(make=refusing if where == "look" else lambda part: Raising(where, error))
+    world = World(entry(first, "first", largest_closed=True), entry(other, "other"))
+    inspection = world.inspect(a_part())
+    inspection.write(b"x" * 600)
+    inspection.finish()
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert all(isinstance(look, WordLook) and look.aborted for look in other.looks)
+
+
+class Stopping(WordLook):
+    """Stops whoever brings the part with the first bytes, and then does as it is told."""
+
+    def __init__(self, then: str) -> None:
+        super().__init__(b"EVIL", BAD)
+        self.then = then
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        assert self.source is not None
+        if self.got == data:
+            self.source.pauseProducing()
+            if self.then == "tells":
+                self.tell(None)
+            elif self.then == "raises":
+                raise ValueError("broken")
+
+
+@pytest.mark.parametrize("then", ["hangs", "tells", "raises"])
+def test_a_look_that_is_over_stops_nobody_any_more(then: str) -> None:
+    stopping = Word(make=lambda part: Stopping(then))
+    world = World(entry(stopping, "stops", closed=False, timeout=5.0), entry(Word(), "other"))
+    inspection = world.inspect(a_part())
+    said: list[str] = []
+    inspection.stop, inspection.go = lambda: said.append("stop"), lambda: said.append("go")
+    inspection.write(b"x" * 600)
+    world.loop.clock.advance(5.1)
+    assert said in ([], ["stop", "go"])
+    assert world.loop.clock.getDelayedCalls() == []
+    look = stopping.looks[0]
+    assert isinstance(look, Stopping)
+    assert look.source is not None
+    look.source.pauseProducing()
+    assert said in ([], ["stop", "go"])
+    inspection.write(b"EVIL")
+    inspection.finish()
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert world.loop.clock.getDelayedCalls() == []
+
+
+def test_whoever_brings_the_part_goes_on_when_it_is_decided_and_not_before() -> None:
+    inspector = Word()
+    said: list[str] = []
+    world = World(entry(inspector))
+    inspection = world.processor.inspect(a_part(), world.processor.entries, lambda decision: said.append("decided"))
+    inspection.stop, inspection.go = lambda: said.append("stop"), lambda: said.append("go")
+    inspection.write(b"x" * 600)
+    look = inspector.looks[0]
+    assert isinstance(look, WordLook)
+    assert look.source is not None
+    look.source.pauseProducing()
+    look.tell(BAD)
+    assert said == ["stop", "decided", "go"]
+
+
+def test_who_stops_and_goes_on_at_once_mixes_up_nothing_for_the_others() -> None:
+    class Jerky(WordLook):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            assert self.source is not None
+            self.source.pauseProducing()
+            self.source.resumeProducing()
+
+    second = Word()
+    world = World(entry(Word(make=lambda part: Jerky(b"EVIL", BAD)), "first"), entry(second, "second"))
+    inspection = world.inspect(a_part())
+    waiting = [b"2", b"3"]
+    inspection.go = lambda: inspection.write(waiting.pop(0)) if waiting else None
+    inspection.write(b"x" * 600 + b"1")
+    while waiting:
+        inspection.write(waiting.pop(0))
+    look = second.looks[0]
+    assert isinstance(look, WordLook)
+    assert look.got[600:] == b"123"
+
+
+# pieces of which something goes wrong
+
+
+def pieces_of(world: World, *contents: bytes) -> None:
+    """Take a part apart into these."""
+    world.whole(ZIP)
+    world.asked[0][2].callback([piece(content, f"{at}") for at, content in enumerate(contents)])
+
+
+def outer_first(make: Callable[[], Look]) -> Callable[[Part], Look | None]:
+    """A look that finds nothing at the part itself, and others at its pieces."""
+    return lambda part: WordLook(b"EVIL", BAD) if part.parent is None else make()
+
+
+@pytest.mark.parametrize("where", ["begin", "write", "finish"])
+def test_a_look_at_a_piece_that_raises_leaves_it_to_the_policy_and_the_next_follows(where: str) -> None:
+    make = outer_first(lambda: Raising(where, ValueError("broken")))
+    world = World(entry(Word(members=True, make=make), closed=False), entry(Word(members=True), "other"))
+    pieces_of(world, b"fine", b"EVIL")
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert [each.verdict.name for each in world.decisions[0].found] == ["broken", "broken", "Bad"]
+    assert world.loop.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "found elsewhere"])
+def test_nobody_waits_for_the_pieces_any_more(ends: str) -> None:
+    class Waits(Silent):
+        times = 0
+
+        def abort(self) -> None:
+            Waits.times += 1
+
+    other = Word(members=True, make=outer_first(Silent)) if ends == "cancelled" else Word(members=True)
+    world = World(entry(Word(members=True, make=outer_first(Waits))), entry(other, "other"))
+    inspection = world.inspect(a_part())
+    inspection.write(ZIP)
+    inspection.finish()
+    world.asked[0][2].callback([piece(b"an EVIL thing", "a")])
+    inspection.cancel()
+    assert world.loop.clock.getDelayedCalls() == []
+    world.loop.clock.advance(1000.0)
+    assert Waits.times == 1
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "late"])
+def test_a_look_at_a_piece_that_cannot_be_let_go_costs_nothing_else(ends: str) -> None:
+    class Clings(Silent):
+        def abort(self) -> None:
+            raise ValueError("it holds")
+
+    world = World(entry(Word(members=True, make=outer_first(Clings)), timeout=3.0, closed=False))
+    inspection = world.inspect(a_part())
+    inspection.write(ZIP)
+    inspection.finish()
+    world.asked[0][2].callback([piece(b"a", "a")])
+    if ends == "cancelled":
+        inspection.cancel()
+    world.loop.clock.advance(10.0)
+    assert len(world.decisions) == (ends == "late")
+    assert world.processor.budget.used == 0
+    assert world.loop.clock.getDelayedCalls() == []
+
+
+def test_a_piece_that_was_to_be_changed_is_a_failure_however_late_that_is_told() -> None:
+    looks: list[Silent] = []
+
+    def make() -> Look:
+        looks.append(Silent())
+        return looks[-1]
+
+    world = World(entry(Word(members=True, make=outer_first(make))))
+    pieces_of(world, b"a", b"b")
+    looks[0].tell(Verdict(Act.REDACT, "leak", "card", "a number"))
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert world.decisions[0].worst is not None
+    assert world.decisions[0].worst.verdict.kind == FAILURE
+
+
+def test_what_raises_while_the_pieces_come_leaves_the_part_to_the_policy() -> None:
+    world = World(entry(Word(members=True)))
+    world.whole(ZIP)
+    world.asked[0][2].callback([None])  # type: ignore[list-item]  # what a plugin's worker might say
+    assert [each.passes for each in world.decisions] == [False]
+
+
+# content that takes a part's place, and that nobody reads
+
+
+def replaced(content: Spare) -> Verdict:
+    return Verdict(Act.REPLACE, "policy", "replaced", "it is other now", content=content)
+
+
+def test_content_that_another_verdict_makes_useless_is_let_go() -> None:
+    first, second, third = Spare(), Spare(), Spare()
+    world = World(
+        entry(Word(verdict=replaced(first)), "one"),
+        entry(Word(verdict=replaced(second)), "two"),
+    )
+    world.whole(b"EVIL")
+    assert (first.stopped, second.stopped) == (0, 1)
+    world = World(entry(Word(verdict=replaced(third)), "one"), entry(Word(), "two"))
+    world.whole(b"EVIL")
+    assert third.stopped == 1
+
+
+def test_content_that_nobody_waits_for_any_more_is_let_go() -> None:
+    spare = Spare()
+    world = World(entry(Word(verdict=replaced(spare))), entry(Word(make=lambda part: Silent())))
+    inspection = world.inspect(a_part())
+    inspection.write(b"EVIL")
+    inspection.finish()
+    inspection.cancel()
+    assert spare.stopped == 1
+
+
+def test_content_for_a_piece_is_let_go() -> None:
+    spare = Spare()
+    make = outer_first(lambda: WordLook(b"EVIL", replaced(spare)))
+    world = World(entry(Word(members=True, make=make)))
+    pieces_of(world, b"EVIL")
+    assert not world.decisions[0].passes
+    assert spare.stopped == 1
