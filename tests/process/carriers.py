@@ -55,7 +55,10 @@ class ShelfHandler(Handler):
             super().do_GET()
 
     def do_POST(self) -> None:
-        self.server.taken[self.path] = b"".join(self.pieces())
+        content = b"".join(self.pieces())
+        if len(content) < int(self.headers["Content-Length"] or 0):
+            return  # it was cut
+        self.server.taken[self.path] = content
         self.answer(b"taken")
 
     do_PUT = do_POST
@@ -309,7 +312,14 @@ def http_put(world: World, content: bytes) -> Came:
     file = world.gateway.folder / "upload"
     file.write_bytes(content)
     came = fetched(world, url, "-T", str(file), "-H", "Content-Type: application/octet-stream")
-    return Came(shelf.at(url) if came.arrived == b"taken" else None, came.said)
+    return sent(shelf, url, came)
+
+
+def sent(shelf: Shelf, url: str, came: Came) -> Came:
+    """What an origin has got, if it said so; of what was refused it has got nothing."""
+    there = shelf.at(url)
+    assert (there is not None) is (came.arrived == b"taken")
+    return Came(there, came.said)
 
 
 def http_form(world: World, content: bytes) -> Came:
@@ -319,11 +329,11 @@ def http_form(world: World, content: bytes) -> Came:
     file = world.gateway.folder / "upload"
     file.write_bytes(content)
     came = fetched(world, url, "-F", "title=a file", "-F", f"file=@{file}")
-    if came.arrived != b"taken":
-        return Came(None, came.said)
-    sent = shelf.at(url)
-    assert sent is not None
-    return Came(sent.partition(b'name="file"')[2].partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0], came.said)
+    there = sent(shelf, url, came)
+    if there.arrived is None:
+        return there
+    file_and_end = there.arrived.partition(b'name="file"')[2].partition(b"\r\n\r\n")[2]
+    return Came(file_and_end.rpartition(b"\r\n--")[0], came.said)
 
 
 def websocket(world: World, content: bytes) -> Came:
@@ -369,6 +379,7 @@ def ftp_down(world: World, content: bytes) -> Came:
 def ftp_up(world: World, content: bytes) -> Came:
     """STOR."""
     name = f"up/file{next(_serial)}"
+    path = world.servers.vsftpd.root / name
     try:
         with world.ftp() as client:
             client.voidcmd("TYPE I")
@@ -376,8 +387,9 @@ def ftp_up(world: World, content: bytes) -> Came:
                 data.sendall(content)
             client.voidresp()
     except ftplib.Error as error:
+        assert not path.exists() or path.read_bytes() == b""
         return Came(None, str(error))
-    return Came((world.servers.vsftpd.root / name).read_bytes())
+    return Came(path.read_bytes())
 
 
 def smtp(world: World, mail: bytes) -> Came:
@@ -387,6 +399,7 @@ def smtp(world: World, mail: bytes) -> Came:
         with world.smtp() as client:
             client.sendmail(SENDER, [BOX], mark + b"\r\n" + mail)
     except smtplib.SMTPResponseException as error:
+        assert world.servers.mailboxes.delivered(mark) is None
         return Came(None, f"{error.smtp_code} {error.smtp_error!r}")
     found: list[bytes | None] = [None]
 

@@ -9,12 +9,12 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 import pytest
 
 from tests.inspect.material import BOUNDARY, mail, numbers, pdf, with_words, zipped
-from tests.process.carriers import Came, Servers, World, ftp_up, http_down, http_put, refused, smtp, websocket
+from tests.process.carriers import Came, Servers, World, fetched, ftp_up, http_down, http_put, refused, smtp, websocket
 from tests.process.conftest import ProxyMaker
 from tests.process.loading import load
 from tests.process.origins import closed, scripted, silent
@@ -106,15 +106,19 @@ def world(module_proxy: ProxyMaker, ini: Callable[[str], str], servers: Servers)
 
 
 @contextmanager
-def bounded(world: World) -> Iterator[None]:
-    """The gateway stays within its bounds, and serves afterwards."""
+def bounded(world: World, more: int = 6) -> Iterator[None]:
+    """
+    The gateway stays within its bounds, and serves others meanwhile and afterwards.
+
+    @param more: files that it may still have open.
+    """
     before = world.gateway.descriptors()
     with load(world) as clients:
         yield
     assert clients.slowest < MOST_WAITING
     assert status(world.gateway.pid, "VmHWM") < MOST_RESIDENT
     assert http_put(world, b"harmless").arrived == b"harmless"
-    wait_for("its files closed", lambda: world.gateway.descriptors() <= before + 6)
+    wait_for("its files closed", lambda: world.gateway.descriptors() <= before + more)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -197,39 +201,41 @@ def babbling() -> Iterator[int]:
         thread.join()
 
 
-ENGINES = {
+ENGINES: dict[str, tuple[Callable[[], AbstractContextManager[int]], str]] = {
     "silent": (silent, "hangs"),
     "closed": (closed, "unreachable"),
-    "HTTP": (lambda: scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 65536), "rubbish"),
+    "http": (lambda: scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 65536), "rubbish"),
     "rubbish": (lambda: scripted(os.urandom(5000), 65536), "rubbish"),
     "end": (lambda: scripted(b"ICAP/1.0 200 OK\r\nISTag: ", 65536), "lost"),
     "babbling": (babbling, "rubbish"),
 }
+"""what an engine does, and how its fault is called"""
 ICAP = """
-[inspection]
-hold = 8MiB
-[inspect:scanner]
+[inspect:{name}-{fail}]
 use = icap
+match = direction:response type:application/x-{name}-{fail}
 services = icap://127.0.0.1:{port}/x
-match = direction:response
 timeout = 1s
 fail = {fail}
 """
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_service_of_icap_that_misbehaves_has_no_verdict(world: World, engine: str) -> None:
-    make, fault = ENGINES[engine]
-    with bounded(world), make() as port:
-        for fail in ("closed", "open"):
-            with world.under(ICAP.format(port=port, fail=fail)):
-                came = http_down(world, b"content")
+def test_services_of_icap_that_misbehave_have_no_verdict(world: World) -> None:
+    shelf = world.servers.plain
+    with ExitStack() as running, bounded(world, 4 * len(ENGINES)):
+        ini = "[inspection]\nhold = 8MiB\n"
+        for name, (make, _) in ENGINES.items():
+            port = running.enter_context(make())
+            ini += "".join(ICAP.format(name=name, port=port, fail=fail) for fail in ("closed", "open"))
+        with world.under(ini):
+            for name, (_, fault) in ENGINES.items():
+                came = fetched(world, shelf.lay(b"content", f"application/x-{name}-closed"))
+                refused(http_down, came, event := world.told.one())
+                assert (event["inspector"], event["name"]) == (f"{name}-closed", fault)
+                came = fetched(world, shelf.lay(b"content", f"application/x-{name}-open"))
+                assert came.arrived == b"content"
                 event = world.told.one()
-                assert (event["kind"], event["name"]) == ("failure", fault)
-                if fail == "closed":
-                    refused(http_down, came, event)
-                else:
-                    assert came.arrived == b"content"
+                assert (event["kind"], event["act"], event["name"]) == ("failure", "report", fault)
 
 
 def test_a_worker_that_dies_is_replaced(world: World) -> None:
