@@ -57,6 +57,7 @@ from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
 from sslintercept.http.session import HttpSession
+from sslintercept.inspect.processor import Generations
 from sslintercept.interfaces import IEventSinkPlugin
 from sslintercept.load import load
 from sslintercept.log.access import NOTICES
@@ -168,6 +169,7 @@ class SslInterceptService(Service):
         self.events = EventLog(self._sinks(settings), copies, reactor, plugins)
         self._proxies: WeakSet[HttpProxy] = WeakSet()
         """of every generation that some connection still has"""
+        self._inspections = Generations(reactor.callFromThread)
         self.recorded: Callable[[Recorded], object] | None = None
         """told the recorded steps of each connection that ended"""
         self.started: Callable[[], object] = lambda: say(banner(self.settings, self.addresses()))
@@ -179,7 +181,13 @@ class SslInterceptService(Service):
             WorkerLimits(memory=inspection.worker_memory, seconds=inspection.worker_timeout),
         )
         self.gateway = Gateway(settings, self)
-        self._proxies.add(self.gateway.proxy)
+        self._comes(self.gateway)
+
+    def _comes(self, gateway: Gateway) -> None:
+        """A generation comes into force."""
+        self._proxies.add(gateway.proxy)
+        if gateway.inspection is not None:
+            self._inspections.watch(gateway.inspection)
 
     # what generations share
 
@@ -387,6 +395,7 @@ class SslInterceptService(Service):
         self.lists.stop()
         if self._disk is not None:
             await self._disk.stop()
+        self._inspections.close()
         for vc in list(self.handler.connections):
             vc.abort(late)
         await self.workers.close()
@@ -424,7 +433,7 @@ class SslInterceptService(Service):
         if settings.sites:
             lists.reload()
         self._use_names(settings)
-        self._proxies.add(gateway.proxy)
+        self._comes(gateway)
         self.writer.reopen()
         self.events.quarantine.bounds = arrange.bounds(settings.events)
         self.events.use(sinks)
