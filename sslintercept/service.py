@@ -7,6 +7,7 @@ What one generation makes is in L{sslintercept.gateway}.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import secrets
@@ -90,6 +91,8 @@ MOST_THREADS = 16
 """that hash passwords"""
 COUNT_EVERY = 3600.0
 """seconds between two lines of counters in the program's log"""
+COLLECT_AFTER = 5.0
+"""seconds from a reload until it is seen to whether anything of older generations is still under way"""
 
 
 class SslInterceptService(Service):
@@ -228,8 +231,14 @@ class SslInterceptService(Service):
         """The addresses of C{host} (L{sslintercept.interfaces.IResolver})."""
         return self.resolver.resolve(host)
 
+    def _collect(self) -> None:
+        """What older generations have made goes by the garbage collector, which by itself may take very long."""
+        if self._inspections.older(self.gateway.inspection):
+            gc.collect()
+
     def _count(self) -> None:
         """Say in the program's log what was done."""
+        self._collect()
         self.log.info("{summary}", summary=self.resolver.summary())
         if self.asked != Counters():
             self.log.info("{asked}; {kept} answers kept", asked=self.asked.summary(), kept=len(self.answers))
@@ -434,6 +443,7 @@ class SslInterceptService(Service):
             lists.reload()
         self._use_names(settings)
         self._comes(gateway)
+        self.reactor.callLater(COLLECT_AFTER, self._collect)
         self.writer.reopen()
         self.events.quarantine.bounds = arrange.bounds(settings.events)
         self.events.use(sinks)

@@ -254,6 +254,10 @@ class Generations:
         gone.atexit = False
         self._alive = [*(one for one in self._alive if one.alive), gone]
 
+    def older(self, current: InspectProcessor | None) -> bool:
+        """Whether there are others than C{current}."""
+        return any((left := one.peek()) is not None and left[0] is not current for one in self._alive)
+
     def close(self) -> None:
         """The process stops, and nothing is under way: let all of them go."""
         alive, self._alive = self._alive, []

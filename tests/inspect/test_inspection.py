@@ -634,3 +634,35 @@ def test_content_for_a_piece_is_let_go() -> None:
     pieces_of(world, b"EVIL")
     assert not world.decisions[0].passes
     assert spare.stopped == 1
+
+
+def test_a_verdict_of_older_signatures_is_not_remembered_under_newer_ones() -> None:
+    class Signed(Word):
+        now = b"1"
+
+        @property
+        def tag(self) -> bytes:
+            return self.now
+
+    inspector = Signed(make=lambda part: Silent(), by_content=True)
+    world = World(entry(inspector))
+    world.whole(b"EVIL")
+    inspector.now = b"2"
+    inspector.looks[0].tell(None)
+    assert world.decisions[0].passes
+    assert world.whole(b"EVIL") is None
+    inspector.looks[1].tell(BAD)
+    decision = world.whole(b"EVIL")
+    assert decision is not None
+    assert not decision.passes
+    assert len(inspector.looks) == 3  # the last has not begun
+
+
+def test_an_engine_that_hangs_at_one_piece_is_not_waited_for_at_all_others() -> None:
+    make = outer_first(Silent)
+    hanging = Word(members=True, make=make)
+    world = World(entry(hanging, closed=False, timeout=5.0), entry(Word(members=True), "other"))
+    pieces_of(world, *[b"fine"] * 20, b"EVIL")
+    world.loop.clock.advance(5.1)
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert len(hanging.looks) == 2

@@ -43,7 +43,9 @@ def test_inspectors_are_let_go_behind_the_last_connection_of_their_generation(lo
     generations.watch(gateway.inspection)
     old, client = word_of(gateway), gateway.client()
     assert asked(gateway, GET, client)[0].body == b"fine"
+    assert not generations.older(gateway.inspection)
     reload(gateway)
+    assert generations.older(gateway.inspection)
     gc.collect()
     gateway.pump()
     assert not old.closed
@@ -55,6 +57,7 @@ def test_inspectors_are_let_go_behind_the_last_connection_of_their_generation(lo
     gc.collect()
     gateway.pump()
     assert old.closed
+    assert not generations.older(gateway.inspection)
     assert not word_of(gateway).closed
 
 
