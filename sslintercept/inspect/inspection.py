@@ -47,9 +47,10 @@ class Slot:
 
     @ivar open: there is no verdict yet.
     @ivar brake: by which it stops whoever brings the part, once it has begun.
+    @ivar tag: of what it judges by, as it began.
     """
 
-    __slots__ = ("_timer", "begun", "brake", "entry", "look", "open", "verdict")
+    __slots__ = ("_timer", "begun", "brake", "entry", "look", "open", "tag", "verdict")
 
     def __init__(self, entry: Entry, look: Look | None) -> None:
         self.entry = entry
@@ -57,6 +58,7 @@ class Slot:
         self.open = look is not None
         self.begun = False
         self.brake: Brake | None = None
+        self.tag: bytes | None = None
         self.verdict: Verdict | None = None
         self._timer: IDelayedCall | None = None
 
@@ -272,6 +274,7 @@ class Inspection:
         look = slot.look
         assert look is not None
         slot.begun = True
+        slot.tag = slot.entry.inspector.tag
         look.told = lambda verdict: self._told(slot, verdict)
         look.failed = lambda error: self._failed(slot, error)
         look.mask = self._mask
@@ -367,7 +370,7 @@ class Inspection:
         entry = slot.entry
         if slot.open and entry.inspector.by_content and self._ended and self._digest is not None:
             tag = entry.inspector.tag
-            if tag is not None:
+            if tag is not None and tag == slot.tag:
                 verdicts, now = self._processor.verdicts, self._processor.loop.seconds()
                 verdicts.keep(entry.name, tag, self._digest.digest(), verdict, now)
         self._close(slot, verdict)
