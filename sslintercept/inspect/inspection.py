@@ -12,6 +12,7 @@ its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -353,7 +354,7 @@ class Inspection:
                 tag = slot.entry.inspector.tag
                 known = None if tag is None else processor.verdicts.find(slot.entry.name, tag, digest, now)
                 if known is not None:
-                    self._close(slot, known[0])
+                    self._close(slot, None if known[0] is None else _moved(known[0], self.part))
                     if self.over:
                         return
         self._start_early()
@@ -368,7 +369,9 @@ class Inspection:
 
     def _told(self, slot: Slot, verdict: Verdict | None) -> None:
         entry = slot.entry
-        if slot.open and entry.inspector.by_content and self._ended and self._digest is not None:
+        if not isinstance(verdict, Verdict | None):
+            verdict = failure(entry, TypeError())
+        elif slot.open and entry.inspector.by_content and self._ended and self._digest is not None:
             tag = entry.inspector.tag
             if tag is not None and tag == slot.tag:
                 verdicts, now = self._processor.verdicts, self._processor.loop.seconds()
@@ -544,6 +547,11 @@ class Brake:
         if timer is not None and timer.active():
             timer.cancel()
         return timer is not None
+
+
+def _moved(verdict: Verdict, part: Part) -> Verdict:
+    """The same verdict of another part, which has another name."""
+    return replace(verdict, evidence=tuple(each._replace(where=each.where and part.path) for each in verdict.evidence))
 
 
 def _nothing() -> None:

@@ -208,6 +208,8 @@ class Pieces:
             return
         self._looks.remove(asked)
         asked.let_go()
+        if not isinstance(verdict, Verdict | None):
+            verdict = failure(asked.entry, TypeError())
         if verdict is not None:
             self._add(asked.entry, asked.part, verdict)
         if not self.done and not self._looks:
