@@ -251,12 +251,12 @@ def add_leak(actions: Any) -> None:  # Any: the type that argparse gives is priv
     table.add_argument("--columns", required=True, metavar="A,B,C", help="names of the columns to register")
     table.add_argument("--encoding", default="utf-8-sig", help="of CSV (default: UTF-8)")
     table.add_argument("--delimiter", default=",", choices=DELIMITERS, help="between cells (default: a comma)")
-    documents = action("documents", leak_documents, "register documents of plain text, to find parts of them")
+    documents = action("documents", leak_documents, "register texts of documents, to find parts of them")
     documents.add_argument("files", metavar="FILE", nargs="+")
     for made in (table, documents):
         made.add_argument("--output", "-o", required=True, metavar="FILE", help="where to put what is registered")
         made.add_argument("--key", required=True, metavar="FILE", help="the key's file, which is made if it is missing")
-    text = "look into files, and print what is found, masked; exit status 2 if there is something"
+    text = "look into files and what is in them, and print what is found, masked; exit status 2 if there is something"
     tried = action("scan", leak_scan, text)
     tried.add_argument("files", metavar="FILE", nargs="+")
     tried.add_argument(

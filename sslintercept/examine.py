@@ -22,6 +22,7 @@ from sslintercept.config.schema import SYSTEM, ListenSettings, LogSettings, Sett
 from sslintercept.errors import ConfigError
 from sslintercept.event import quarantine, store
 from sslintercept.gateway import CONSENT_KEY, own_certificate, parent_of
+from sslintercept.http import room
 from sslintercept.http.template import Pages
 from sslintercept.inspect.engines import Engines
 from sslintercept.load import entry, inspecting
@@ -101,6 +102,9 @@ def checks(settings: Settings, running: Settings | None) -> Iterator[Check]:
         yield lambda change=change: none(entry(change))  # type: ignore[misc]  # likewise
     for inspector in settings.inspectors:
         yield lambda inspector=inspector: none(inspecting(inspector, idle_engines()))  # type: ignore[misc]  # likewise
+    if settings.inspectors and settings.inspection.waiting_page:
+        yield lambda: folder(settings.state_dir / room.FOLDER, "[inspection] waiting_page")
+        yield lambda: spread_out(settings)
     if running is None or running.log != settings.log:
         yield from written(settings.log)
     if running is None or (running.events, running.upstream_tls) != (settings.events, settings.upstream_tls):
@@ -252,6 +256,19 @@ def listed(sites: SitesSettings) -> Iterable[str]:
 
 
 # who may come in
+
+
+def spread_out(settings: Settings) -> Iterator[str]:
+    """Warnings about clients whose connections come to several workers: one alone knows what somebody waits for."""
+    if settings.workers < 2:
+        return
+    again = "whoever waits behind [inspection] waiting_page may be told that nothing waits"
+    if settings.spread == "connections":
+        yield f"[sslintercept] spread = connections: {again}, since each connection may come to another worker"
+        return
+    for listener in settings.listeners:
+        if listener.proxy_protocol:
+            yield f"[listen:{listener.name}] proxy_protocol: {again}, since workers cannot tell its clients apart"
 
 
 def who_may_come(settings: Settings, listener: ListenSettings) -> Iterator[str]:

@@ -44,6 +44,7 @@ from sslintercept.http.consent import Consents
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.pool import Pool
 from sslintercept.http.proxy import HttpAcceptor, HttpProxy
+from sslintercept.http.room import WaitingRoom
 from sslintercept.http.template import Pages
 from sslintercept.inspect.apart import Apart
 from sslintercept.inspect.body import InspectBodies
@@ -152,6 +153,8 @@ class Process(Protocol):
     """those under which clients may know this proxy"""
     trusted_leaves: LeafSource
     untrusted_leaves: LeafSource
+    waiting: WaitingRoom
+    """downloads whose verdicts take long"""
     workers: Workers
     """processes for what parses hostile content"""
 
@@ -254,6 +257,11 @@ class Gateway:
         self.inspection = self._inspection(process)
         if settings.changes or self.inspection is not None:
             self.proxy.transforms = transforms(settings, process.handler, self.inspection)
+        inspection = settings.inspection
+        if self.inspection is not None:
+            self.proxy.waiting_after = inspection.waiting_page
+        if self.proxy.waiting_after or len(process.waiting):
+            self.proxy.waiting = process.waiting
         if process.cache is not None:
             policy = Policy(decrypted=settings.cache.decrypted, negative=settings.cache.negative)
             self.proxy.cache = HttpCache(process.cache, policy, self.proxy.name)

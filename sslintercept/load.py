@@ -114,10 +114,10 @@ def inspecting(settings: InspectSettings, engines: Engines) -> Inspecting:
         matches = of_parts(settings.match), of_bodies(settings.match), of_conversations(settings.match)
     except (ValueError, ConfigError) as error:
         where = f"[inspect:{settings.name}] use = {settings.use}"
-        what, remedy = (
-            (error.what, error.remedy) if isinstance(error, ConfigError) else (str(error), "correct the section")
-        )
-        raise ConfigError(what, where=where, remedy=remedy) from error
+        if not isinstance(error, ConfigError):
+            raise ConfigError(str(error), where=where, remedy="correct the section") from error
+        # It says which file is wrong.
+        raise ConfigError(f"{error.where}: {error.what}", where=where, remedy=error.remedy) from error
     return Inspecting(
         settings.name,
         made,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from sslintercept.contents import Contents, Run
 from sslintercept.errors import ConfigError
 from sslintercept.leak import fingerprint
 from sslintercept.leak.dictionary import Dictionaries
@@ -21,14 +21,16 @@ from sslintercept.leak.files import check_names, read_dictionary, read_exact, re
 from sslintercept.leak.pattern import Patterns
 from sslintercept.leak.scan import Finding, Looking, Policy, Scan
 from sslintercept.leak.table import GROUPS, chosen
+from sslintercept.worker.alone import Alone
 
-CHUNK: Final = 64 * 1024
-"""bytes of a file that are read at once"""
 MOST_DOCUMENT: Final = 64 * 1024 * 1024
-"""bytes of a document that is registered"""
+"""bytes of text of a document that is registered"""
+UNREAD: Final = 1
+"""exit status of a scan that found nothing in what it could read, which was not all"""
 FOUND: Final = 2
 """exit status of a scan that found something"""
 DELIMITERS: Final = {",": ",", ";": ";", "|": "|", "tab": "\t"}
+_PLAIN: Final = "save its text as UTF-8"
 
 Named = tuple[str, Path]
 """what a file is (C{exact}, C{fingerprints}, C{key}), and where"""
@@ -67,14 +69,16 @@ def register_table(source: Path, columns: str, output: Path, key: Path, *, encod
 
 def register_documents(sources: Sequence[Path], output: Path, key: Path) -> int:
     """
-    Register documents of plain text, and say which cannot be found.
+    Register the texts of documents, and say which cannot be found.
 
-    @raise ConfigError: one cannot be read, is no plain text or too large; or one file is named for two things.
+    @raise ConfigError: nothing of one can be read, or it is too large; or one file is named for two things.
     """
     _all_differ(sources, output, key)
     names = _names(sources)
     secret, new = read_or_make_key(key)
-    made = fingerprint.register(secret, {name: _document(source) for name, source in zip(names, sources, strict=True)})
+    with Alone() as worker:
+        texts = {name: _document(source, worker.run) for name, source in zip(names, sources, strict=True)}
+        made = fingerprint.register(secret, texts)
     store_secret(output, made.packed)
     _say_key(key, new=new)
     print(f"{output}: {made.documents} documents, {made.prints} fingerprints")
@@ -103,32 +107,37 @@ def _names(sources: Sequence[Path]) -> list[str]:
     return names
 
 
-def _document(path: Path) -> Iterator[bytes]:
-    remedy = "save its text as UTF-8"
-    total = 0
-    for chunk in _chunks(path, regular=True):
-        total += len(chunk)
-        if total > MOST_DOCUMENT:
-            raise ConfigError(f"more than {MOST_DOCUMENT} bytes", where=str(path), remedy="cut it into parts")
-        if b"\0" in chunk:
-            raise ConfigError("no plain text: it has bytes of zero", where=str(path), remedy=remedy)
-        yield chunk
-
-
-def _chunks(path: Path, *, regular: bool = False) -> Iterator[bytes]:
+def _document(path: Path, run: Run) -> Iterator[bytes]:
     """
-    The bytes of a file.
+    All texts of a document, one behind the other.
 
-    @raise ConfigError: it cannot be read.
+    @raise ConfigError: it cannot be read, or is too large.
     """
-    try:
-        if regular and not stat.S_ISREG(path.stat().st_mode):
-            raise ConfigError("not a regular file", where=str(path), remedy="name a file")
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror})", where=str(path), remedy="check the path") from None
+    contents = Contents(path, run, regular=True)
+    total, empty = 0, True
+    for text in contents.texts(once=True):
+        for chunk in text.chunks:
+            total += len(chunk)
+            if total > MOST_DOCUMENT:
+                raise ConfigError(f"more than {MOST_DOCUMENT} bytes", where=str(path), remedy="cut it into parts")
+            if not text.path and b"\0" in chunk:
+                raise ConfigError("no plain text: it has bytes of zero", where=str(path), remedy=_PLAIN)
+            yield chunk
+        yield b"\n"
+        empty = False
+    if empty:
+        reasons = ", ".join(dict.fromkeys(printable(why) for _, why in contents.unread)) or "no text"
+        raise ConfigError(f"nothing of it can be read ({reasons})", where=str(path), remedy=_PLAIN)
+    _tell_unread(printable(str(path)), contents)
+
+
+def _tell_unread(name: str, contents: Contents) -> None:
+    for path, why in contents.unread:
+        print(f"{_named(name, path)}: not all is read ({printable(why)})", file=sys.stderr)
+
+
+def _named(name: str, path: Sequence[str]) -> str:
+    return " > ".join((name, *map(printable, path)))
 
 
 def _say_key(key: Path, *, new: bool) -> None:
@@ -145,16 +154,19 @@ def scan(
     least: int = 2,
 ) -> int:
     """
-    Print what is found in files, masked; 0 if that is nothing, else L{FOUND}.
+    Print what is found in files, masked; 0 if that is nothing, L{FOUND}, or L{UNREAD}.
 
     @param detectors: names with commas between them; all that ship, if nothing else is named either.
     @param registered: tables and keys in the order in which they were named; see L{_with_keys}.
     @param least: different columns of a row of a table that make a finding.
     @raise ConfigError: something that is named cannot be used.
     """
-    looking = _looking(detectors, dictionaries, patterns, registered, least)
-    policy = Policy(looking)
-    return FOUND if sum([_scan_one(source, policy) for source in sources]) else 0
+    policy = Policy(_looking(detectors, dictionaries, patterns, registered, least))
+    with Alone() as worker:
+        scanned = [_scan_one(source, policy, worker.run) for source in sources]
+    if any(told for told, _ in scanned):
+        return FOUND
+    return 0 if all(whole for _, whole in scanned) else UNREAD
 
 
 def _looking(
@@ -205,15 +217,23 @@ def _with_keys(registered: Sequence[Named]) -> list[tuple[str, Path, Path]]:
     return found
 
 
-def _scan_one(source: Path, policy: Policy) -> int:
-    """Print what is found in one file; how much that is."""
+def _scan_one(source: Path, policy: Policy, run: Run) -> tuple[int, bool]:
+    """Print what is found in one file; how much that is, and whether all of it was read."""
     name = printable(str(source))
+    contents = Contents(source, run)
+    told, some = 0, False
+    for text in contents.texts():
+        some = True
+        told += _scan_text(_named(name, text.path), text.chunks, policy)
+    if some and not told:
+        print(f"{name}: nothing found" + (" in what is read" if contents.unread else ""))
+    _tell_unread(name, contents)
+    return told, not contents.unread
+
+
+def _scan_text(name: str, chunks: Iterator[bytes], policy: Policy) -> int:
     looked = Scan(policy)
-    plain = True
-    for chunk in _chunks(source):
-        if plain and b"\0" in chunk:
-            plain = False
-            print(f"{name}: no plain text, so what is packed or coded in it is not seen", file=sys.stderr)
+    for chunk in chunks:
         _tell(name, looked.feed(chunk))
     _tell(name, looked.finish())
     told = 0
@@ -221,8 +241,6 @@ def _scan_one(source: Path, policy: Policy) -> int:
         told += count.told
         if count.told < count.found:
             print(f"{name}: {count.found} of {detector} in all, {count.told} told")
-    if not told:
-        print(f"{name}: nothing found")
     return told
 
 

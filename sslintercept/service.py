@@ -54,9 +54,11 @@ from sslintercept.examine import LEAF_KEY, SECRETS, examine, secret_path
 from sslintercept.facts import Address, Facts
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, collectors, machine_names, secure_streams, site_lists
+from sslintercept.http import room
 from sslintercept.http.lines import AccessLines
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
+from sslintercept.http.room import WaitingRoom
 from sslintercept.http.session import HttpSession
 from sslintercept.inspect.processor import Generations
 from sslintercept.interfaces import IEventSinkPlugin
@@ -183,6 +185,8 @@ class SslInterceptService(Service):
             inspection.workers,
             WorkerLimits(memory=inspection.worker_memory, seconds=inspection.worker_timeout),
         )
+        self.waiting = WaitingRoom(settings.state_dir / room.FOLDER, self.handler, self._elsewhere)
+        self.waiting.budget.most = inspection.waiting_size
         self.gateway = Gateway(settings, self)
         self._comes(self.gateway)
 
@@ -380,6 +384,7 @@ class SslInterceptService(Service):
         self.ports.clear()
         for proxy in self._proxies:
             proxy.draining = True
+        self.waiting.close()
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
@@ -392,6 +397,7 @@ class SslInterceptService(Service):
         late = StoppedError("the process stopped", where="shutdown", remedy="see [sslintercept] drain_timeout")
         for vc in self._served():
             vc.abort(late)
+        self.waiting.close(now=True)
         self.flows.close()
         await deferLater(self.reactor, 0)
         await self.events.close()
@@ -446,6 +452,7 @@ class SslInterceptService(Service):
         self.reactor.callLater(COLLECT_AFTER, self._collect)
         self.writer.reopen()
         self.events.quarantine.bounds = arrange.bounds(settings.events)
+        self.waiting.budget.most = settings.inspection.waiting_size
         self.events.use(sinks)
         self.events.reopen()
         for key in fixed_keys(before, settings):

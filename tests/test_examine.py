@@ -201,3 +201,32 @@ def test_users_of_socks_do_not_keep_others_from_http(home: Path, accept: str, wo
 def test_a_proxy_for_everybody_is_warned_of(home: Path, listen: str, text: str, open_: bool) -> None:
     warnings = found(home, text, f"[listen:p]\nendpoint = {listen}\n").warnings
     assert [warning.startswith("[listen:p] is an open proxy: ") for warning in warnings] == [True] * open_
+
+
+WAITING = "[inspect:one]\nuse = clamd\naddress = unix:clamd.sock\n[inspection]\nwaiting_page = 10s\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[sslintercept]\nworkers = 2\nspread = connections\n", "[sslintercept] spread = connections: whoever waits"),
+        (
+            "[sslintercept]\nworkers = 2\n[listen:p]\nproxy_protocol = 10.0.0.0/8\n",
+            "[listen:p] proxy_protocol: whoever",
+        ),
+        ("[sslintercept]\nworkers = 2\n", ""),
+        ("[sslintercept]\nspread = connections\n", ""),
+    ],
+)
+def test_a_waiting_page_needs_clients_that_come_to_the_same_worker(home: Path, text: str, why: str) -> None:
+    said = [line for line in found(home, WAITING + text).warnings if "waiting_page" in line]
+    assert len(said) == bool(why)
+    assert all(why in line for line in said)
+
+
+def test_a_waiting_page_needs_a_folder(home: Path) -> None:
+    (home / "state").mkdir()
+    (home / "state" / "waiting").touch()
+    mistakes = found(home, WAITING).mistakes
+    assert ["[inspection] waiting_page" in str(one) for one in mistakes] == [True]
+    assert found(home, WAITING.replace("10s", "off")).mistakes == []

@@ -683,6 +683,14 @@ class InspectionSettings:
         units.size("1MiB", "256MiB"), "32MiB", "bytes of the largest part that is taken apart, or kept as evidence"
     )
     memory: int = setting(units.size("16MiB", "64GiB"), "256MiB", "bytes that each process keeps for that at once")
+    waiting_page: float = setting(
+        units.word_or("off", 0.0, units.duration("1s", "10m")),
+        "off",
+        "how long a person waits for a download that is inspected until a page says how far it is",
+    )
+    waiting_size: int = setting(
+        units.size("1MiB", "1024GiB"), "1GiB", "bytes of downloads that wait in files, for each process"
+    )
     remember: int = setting(
         units.integer(0, 1_000_000), "10000", "verdicts that are remembered by the digest of what they are about"
     )

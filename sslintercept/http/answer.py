@@ -39,6 +39,7 @@ PROXY_STATUS = {
     "unknown_coding": (502, "http_response_content_coding", "coding"),
     "cache": (504, "proxy_internal_response", "cache"),
     "bomb": (502, "http_response_body_size", "bomb"),
+    "waiting": (503, "proxy_internal_error", "room"),
 }
 """
 for each kind of error: status, error token of Proxy-Status (RFC 9209 2.3), and the key of its text
@@ -57,6 +58,8 @@ REFUSED = {
     505: "version",
 }
 """texts for request heads that are refused; without one it is a bad request"""
+REFRESH: Final = 5
+"""seconds after which a page of somebody who waits asks again"""
 FOUND: Final = frozenset(("malware", "site", "leak", "phishing", "failure"))
 """categories of L{InspectedError} that have texts of their own"""
 
@@ -125,6 +128,23 @@ class Answering:
         facts.step("consented", f"rule {link.rule}")
         sm.decision = Decision(Action.WARN, link.rule, "the user continues", consented=True)
         sm.answer(303, "\r\n".join([*lines, "\r\n"]).encode("ascii"), sm.closes)
+
+    # what takes a while
+
+    def waits(self, sm: HttpSM, shown: str, link: str, *, ready: bool) -> None:
+        """
+        Answer that what was asked for is still being inspected, or, when it is C{ready}, that it may be had.
+
+        @param shown: what it is, and how far.
+        @param link: where the page goes on by itself.
+        """
+        text, status, seconds = ("inspected", 200, 1) if ready else ("waiting", 503, REFRESH)
+        notice = self._notice(sm, status, text, shown, "", "", kind="wait")._replace(link=link)
+        self._say(sm, notice, fields=[f"Refresh: {seconds}; url={link}"])
+
+    def gone(self, sm: HttpSM) -> None:
+        """Answer that nothing waits there, at least not for this client."""
+        self._say(sm, self._notice(sm, 404, "gone", "nothing waits under this name", "", "http_request_error"))
 
     # answers of our own
 
@@ -198,7 +218,10 @@ class Answering:
     def _say(self, sm: HttpSM, notice: Notice, close: bool = False, fields: Sequence[str] = ()) -> None:
         head = sm.head
         close = close or sm.closes
-        sm.session.facts.step("error_answered", f"{notice.status} {notice.error}")
+        if notice.kind == "wait":
+            sm.session.facts.step("waiting_answered", f"{notice.status} {notice.text}")
+        else:
+            sm.session.facts.step("error_answered", f"{notice.status} {notice.error}")
         raw = page(
             notice,
             self.pages,

@@ -453,6 +453,18 @@ class CacheSM:
             self._lead.over()
             self._lead = None
 
+    def part(self) -> Hit | None:
+        """
+        The transaction ends, but not what it has begun (ATS: background fill): that goes on by itself, into the cache
+        or out of it.
+
+        @return: what comes out of it.
+        """
+        if self.writing is not None:
+            self.writing.alone = True
+        hit, self._hit, self.writing = self._hit, None, None
+        return hit
+
     def stop(self) -> None:
         """The transaction is over."""
         self._let_go()

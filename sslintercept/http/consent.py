@@ -159,9 +159,9 @@ def cookie_name(rule: str) -> str:
     return f"{MARK.decode()}{sha256(rule.encode()).hexdigest()[:8]}"
 
 
-def is_ours(target: bytes) -> bool:
-    """Whether a request is for L{PATH}, whatever it is asked."""
-    return target.startswith(PATH) and target[len(PATH) : len(PATH) + 1] in (b"", b"?", b"/")
+def is_ours(target: bytes, path: bytes = PATH) -> bool:
+    """Whether a request is for a C{path} of ours, or something below it, whatever it is asked."""
+    return target.startswith(path) and target[len(path) : len(path) + 1] in (b"", b"?", b"/")
 
 
 def read_link(target: bytes) -> Link | None:

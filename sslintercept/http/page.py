@@ -40,11 +40,12 @@ class Notice(NamedTuple):
     @ivar text: for which occasion: a key of the languages' C{texts}.
     @ivar what: what happened; C{remedy}: what to do, where the language has nothing for this occasion.
     @ivar id: finds it in the logs: that of the event, or else of the transaction.
-    @ivar error: the error type of RFC 9209 2.3, for example C{dns_timeout} or C{http_request_denied}.
-    @ivar kind: of the page: C{error}, C{block} or C{warn}.
+    @ivar error: the error type of RFC 9209 2.3, for example C{dns_timeout} or C{http_request_denied}; empty on a page
+        of the kind C{wait}, since nothing has gone wrong.
+    @ivar kind: of the page: C{error}, C{block}, C{warn} or C{wait}.
     @ivar event: the id of an event, if one was written down; C{category}: of what was found.
     @ivar rule: whose doing it was; C{host} and C{url}: what was asked for.
-    @ivar link: of a warning, where the user continues.
+    @ivar link: of a warning, where the user continues; of what waits, where it goes on.
     @ivar received: the status that the next hop had answered with, or 0 (RFC 9209 2.1.5).
     """
 
@@ -84,32 +85,34 @@ def page(
     @raise InterceptError: the status is not of an error, or the error, the name or a field cannot be written.
     """
     status = notice.status
-    if not 400 <= status < 600 or not _TOKEN.fullmatch(notice.error):
+    waits = notice.kind == "wait"
+    if not (400 <= status < 600 or (waits and status == 200)) or not (waits or _TOKEN.fullmatch(notice.error)):
         raise _unwritable("the status or the error type")
     template, language = pages.choose(notice.kind, wants.languages)
     title, remedy = language.texts[notice.text]
     notice = notice._replace(remedy=remedy or notice.remedy)
-    safety = _SAFETY.format(form="'self'" if notice.link else "'none'")
+    safety = _SAFETY.format(form="'self'" if notice.link and not waits else "'none'")
     policy = f"default-src 'none'; {safety}"
     if wants.form is Form.HTML:
         kind, body = "text/html; charset=utf-8", _html(notice, title, template, language, pages.contact, via_name)
         policy = f"default-src 'none'; style-src {template.policy}; img-src data:; {safety}"
     elif wants.form is Form.JSON:
         kind, body = "application/problem+json", _json(notice, title)
-    elif wants.form is Form.IMAGE and notice.kind != "error":
+    elif wants.form is Form.IMAGE and notice.kind in ("block", "warn"):
         kind, body = "image/png", sign()
     elif wants.form is not Form.EMPTY:
         said = (title, notice.what, notice.remedy, pages.contact, notice.id)
         kind, body = "text/plain; charset=utf-8", "".join(f"{printable(line)}\n" for line in said if line).encode()
     else:
         kind, body = wants.type, b""
+    error = f"; error={notice.error}" if notice.error else ""
     received = f"; received-status={notice.received}" if notice.received else ""
     lines = [
         f"HTTP/1.1 {status} {reason_of(status).decode('ascii')}",
         f"Content-Type: {kind}",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
-        f"Proxy-Status: {_item(via_name)}; error={notice.error}{received}",
+        f"Proxy-Status: {_item(via_name)}{error}{received}",
         f"{EVENT}: {_UNFIT.sub('?', notice.id[:100]) or '-'}",
         f"Content-Security-Policy: {policy}",
         "X-Content-Type-Options: nosniff",

@@ -25,6 +25,7 @@ from sslintercept.http.consent import Consents, is_ours, take
 from sslintercept.http.head import loops
 from sslintercept.http.origin import OriginSession, Transaction
 from sslintercept.http.pool import OriginKey, Pool
+from sslintercept.http.room import WaitingRoom, for_us
 from sslintercept.http.session import HttpSession
 from sslintercept.http.sm import HttpSM, same_origin
 from sslintercept.http.template import Pages
@@ -64,6 +65,8 @@ class HttpProxy(Answering):
     @ivar draining: the process is stopping; connections close after the transaction under way.
     @ivar transforms: who changes messages, if anybody does.
     @ivar cache: who keeps responses, if anybody does.
+    @ivar waiting: where downloads wait for their verdicts, if any may; C{waiting_after}: seconds after which their
+        clients get a page, 0 if these settings have none.
     @ivar plain: what stands for "no TLS wanted" on a connection that is handed on as it is.
     """
 
@@ -102,6 +105,8 @@ class HttpProxy(Answering):
         self.draining = False
         self.transforms: TransformProcessor | None = None
         self.cache: HttpCache | None = None
+        self.waiting: WaitingRoom | None = None
+        self.waiting_after = 0.0
         self.default = Decision(Action.INTERCEPT, "default", "no rule matches")
         self.plain = Secured(TlsLeg("", "", "", "", "", False, ""), Verified(None, "", NEVER, (), "", ""))
         self.lowest = tls_floor(settings.upstream_tls.min_version)
@@ -170,6 +175,9 @@ class HttpProxy(Answering):
             facts.step("request_considered", f"{decision.action.value} by rule {decision.rule}")
         if decision.action is Action.BLOCK:
             self.block(sm, decision)
+            return True
+        if self.waiting is not None and for_us(head):
+            self.waiting.serve(self, sm)
             return True
         if self.consents is not None and is_ours(head.target):
             self.go_on(sm, self.consents)

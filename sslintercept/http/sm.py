@@ -426,12 +426,14 @@ class HttpSM:
         if to_client is not None:
             to_client.detach()
 
-    def lead_to_client(self, source: Source, length: int, complete: Callable[[bytes], object]) -> Producer:
-        """Lead a body from the cache to the client; its head was begun."""
+    def lead_to_client(
+        self, source: Source, length: int, complete: Callable[[bytes], object], name: str = "cache"
+    ) -> Producer:
+        """Lead a body from the cache, or from elsewhere on the disk, to the client; its head was begun."""
         tunnel = self._tunnel = HttpTunnel()
         client = self._session.vc
         producer = tunnel.produce(
-            "cache",
+            name,
             source,
             length,
             chunked_out=length < 0 and not self._delimited,

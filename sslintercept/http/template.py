@@ -24,10 +24,8 @@ from sslintercept.config.schema import PagesSettings
 from sslintercept.errors import ConfigError
 from sslintercept.http.wants import DEFAULT_LANGUAGE, lookup
 
-KINDS: Final = ("error", "block", "warn")
+KINDS: Final = ("error", "block", "warn", "wait")
 """kinds of pages"""
-RESERVED: Final = "wait"
-"""a kind that is to come"""
 MOST_BYTES: Final = 256 * 1024
 """of a template"""
 MOST_FILES: Final = 256
@@ -144,10 +142,8 @@ def own(folder: Path) -> Iterator[tuple[str, str, Page]]:
     for name in names:
         match, where = _FILE.fullmatch(name.lower()), f"[pages] {folder / name}"
         if match is None or match[1] not in KINDS:
-            reserved = match is not None and match[1] == RESERVED
-            what = "the name is kept for a kind of page that is to come" if reserved else "no kind of page"
             remedy = f"call it {', '.join(f'{kind}.html' for kind in KINDS)}, or with a language like block.de.html"
-            raise ConfigError(what, where=where, remedy=remedy)
+            raise ConfigError("no kind of page", where=where, remedy=remedy)
         yield match[1], match[2] or "", checked(_read(folder / name, where), where)
 
 

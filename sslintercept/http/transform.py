@@ -20,6 +20,7 @@ from sslintercept.http.head import has_body, write_request, write_response
 from sslintercept.http.hit import Hit
 from sslintercept.http.origin import OriginSession
 from sslintercept.http.page import EVENT
+from sslintercept.http.waiting import Waiting
 from sslintercept.inspect.body import AnsweredError
 from sslintercept.profile.profile import Bytes
 from sslintercept.transform.link import Loop
@@ -57,11 +58,12 @@ class Passage:
     ) -> None:
         self.ready = False
         self.length: int | None = None
-        self._tell = ready
+        self._tell, self._failed = ready, failed
+        self._from: Producer | None = None
         self._into: Consumer | None = None
         self._tunnels: list[HttpTunnel] = []
         self.chain = TransformVConnection(
-            stages, loop, ready=self._ready, failed=failed, detached=self._detached, patience=patience
+            stages, loop, ready=self._ready, failed=self._broke, detached=self._detached, patience=patience
         )
 
     def bring(
@@ -85,6 +87,7 @@ class Passage:
         self._tunnels.append(tunnel)
         producer = tunnel.produce(name, source, length, chunked_out=raw, complete=complete, failed=failed)
         producer.abandoned = abandoned
+        self._from = producer
         self._into = tunnel.consume("transform", self.chain, producer, ended=self._came)
         self.chain.start(length if length >= 0 else None)
         return producer
@@ -94,6 +97,34 @@ class Passage:
             self.chain.finish()
         else:
             self.chain.abort(error)
+
+    def _broke(self, error: InterceptError) -> None:
+        self._failed(error)
+
+    @property
+    def came(self) -> int:
+        """Bytes that have come in, framing included."""
+        return 0 if self._from is None else self._from.ndone
+
+    def hand_over(
+        self,
+        *,
+        ready: Callable[[], object],
+        complete: Callable[[bytes], object],
+        failed: Callable[[Exception], object],
+        abandoned: Callable[[], object],
+    ) -> Producer | None:
+        """
+        From now on somebody else hears of it.
+
+        @return: who brings the body, if that is still coming.
+        """
+        self._tell, self._failed = ready, failed
+        producer = self._from
+        if producer is None or not producer.alive:
+            return None
+        producer.complete, producer.failed, producer.abandoned = complete, failed, abandoned
+        return producer
 
     def _ready(self, length: int | None) -> None:
         self.ready, self.length = True, length
@@ -147,6 +178,7 @@ class HttpTransform:
     The transforms of one transaction.
 
     @ivar request: the passage of the request's body, if it has stages; C{response}: the response's.
+    @ivar waiting: of a download, what becomes of it if its verdict takes long (L{sslintercept.http.waiting}).
     """
 
     __slots__ = (
@@ -160,6 +192,7 @@ class HttpTransform:
         "_transforming",
         "request",
         "response",
+        "waiting",
     )
 
     def __init__(self, sm: HttpSM, proxy: HttpProxy, processor: TransformProcessor, transforming: Transforming) -> None:
@@ -174,6 +207,7 @@ class HttpTransform:
         """those of the request, until there is a server connection"""
         self.request: Passage | None = None
         self.response: Passage | None = None
+        self.waiting: Waiting | None = None
 
     @property
     def notes(self) -> dict[str, str]:
@@ -204,7 +238,7 @@ class HttpTransform:
 
     def _passage(self, stages: Stages, ready: Callable[[], object]) -> Passage:
         patience = self._processor.patience
-        return Passage(stages.stages, self._loop, patience, ready=ready, failed=self._broke)
+        return Passage(stages.stages, self._loop, patience, ready=ready, failed=self.broke)
 
     def sends(self, origin: OriginSession) -> bool:
         """
@@ -226,7 +260,7 @@ class HttpTransform:
                 if 0 < head.length <= len(sm.rest) and unchanged(stages, sm.rest[: head.length]):
                     return False
             except InterceptError as error:
-                self._broke(error)
+                self.broke(error)
                 return True
             self.request = self._passage(stages, self._request_ready)
         passage = self.request
@@ -286,7 +320,7 @@ class HttpTransform:
             framed = CHUNKED if raw_out or length is None else length
             raw = write_request(sm.head, proxy.via, framed)
         except InterceptError as error:
-            self._broke(error)
+            self.broke(error)
             return
         sm.note_sending(origin)
         if not raw_out and (body := passage.take_whole()) is not None:
@@ -307,7 +341,7 @@ class HttpTransform:
 
     def _misframed(self, error: Exception) -> None:
         """What a stage of raw chunks gave is none."""
-        self._broke(StageError(str(error), where="transform", remedy="correct the plugin"))
+        self.broke(StageError(str(error), where="transform", remedy="correct the plugin"))
 
     def _request_sent(self, _rest: bytes) -> None:
         # The last chunk is still to be written.
@@ -327,7 +361,7 @@ class HttpTransform:
             self._ask_for_all(error)
             return True
         except InterceptError as error:
-            self._broke(error)
+            self.broke(error)
             return True
         if answered is not None:
             if head.status != 101 and 0 <= head.length <= len(rest):
@@ -342,7 +376,7 @@ class HttpTransform:
             if 0 < head.length <= len(rest) and unchanged(stages, rest[: head.length]):
                 return False
         except InterceptError as error:
-            self._broke(error)
+            self.broke(error)
             return True
         self.response = passage = self._passage(stages, self._response_ready)
         origin.body = producer = passage.bring(
@@ -351,11 +385,12 @@ class HttpTransform:
             head.length,
             raw=False,
             complete=sm.response_came,
-            failed=self._broke,
+            failed=self.broke,
             abandoned=sm.leave_origin,
         )
         if sm.cache is not None:
             sm.cache.attach(producer)
+        self._may_wait(passage, stages)
         self._proxy.carry_body(origin)
         origin.bring(rest)
         return True
@@ -370,14 +405,14 @@ class HttpTransform:
         except Partial as error:
             hit.stopProducing()
             if self._asked_again or sm.cache is None:
-                self._broke(error)
+                self.broke(error)
             else:
                 self._asked_again = True
                 sm.cache.again_whole()
             return True
         except InterceptError as error:
             hit.stopProducing()
-            self._broke(error)
+            self.broke(error)
             return True
         if answered is not None:
             hit.stopProducing()
@@ -392,11 +427,17 @@ class HttpTransform:
             hit.length,
             raw=False,
             complete=hit.came,
-            failed=self._broke,
+            failed=self.broke,
             abandoned=hit.stopProducing,
         )
+        self._may_wait(passage, stages)
         hit.lead(producer)
         return True
+
+    def _may_wait(self, passage: Passage, stages: Stages) -> None:
+        """Its client gets a page if its verdict takes long, where the settings say so."""
+        if self._proxy.waiting_after and self._proxy.waiting is not None:
+            self.waiting = self._proxy.waiting.begin(self._proxy, self._sm, passage, stages.stages)
 
     def _stages(self, head: ResponseHead) -> tuple[Stages, Answer | None]:
         """
@@ -417,7 +458,7 @@ class HttpTransform:
         sm = self._sm
         origin, head = sm.origin, sm.head
         if self._asked_again or head.length or sm.method != b"GET" or origin is None:
-            self._broke(error)
+            self.broke(error)
             return
         self._asked_again = True
         sm.leave_origin()
@@ -430,7 +471,7 @@ class HttpTransform:
 
     def _response_ready(self) -> None:
         sm, passage = self._sm, self.response
-        if sm.over or passage is None:
+        if sm.over or passage is None or (self.waiting is not None and self.waiting.keeps()):
             return
         length = UNTIL_CLOSE if passage.length is None else passage.length
         raw = sm.begin_response(length)
@@ -449,7 +490,7 @@ class HttpTransform:
             length,
             chunked=length < 0 and sm.head.version >= 11,
             complete=self._response_sent,
-            failed=self._broke,
+            failed=self.broke,
         )
 
     def _response_sent(self, _rest: bytes) -> None:
@@ -479,11 +520,15 @@ class HttpTransform:
                 method=sm.method,
             )
         except InterceptError as error:
-            self._broke(error)
+            self.broke(error)
             return
         sm.answer(answer.status, raw + answer.body if has_body(answer.status, sm.method) else raw, close)
 
-    def _broke(self, error: Exception) -> None:
+    def let_go(self) -> None:
+        """The response goes another way; its client is answered otherwise."""
+        self.response = self.waiting = None
+
+    def broke(self, error: Exception) -> None:
         """A body, or what a stage makes of it, will not be whole."""
         sm = self._sm
         if sm.over:
@@ -501,6 +546,8 @@ class HttpTransform:
     def stop(self) -> None:
         """The transaction is over."""
         sm = self._sm
+        if self.waiting is not None:
+            self.waiting.stop()
         for passage in (self.request, self.response):
             if passage is not None:
                 passage.stop()

@@ -91,6 +91,25 @@ def wants(fields: Fields) -> Wants:
     return Wants(form, "", languages, navigates)
 
 
+def is_navigation(fields: Fields) -> bool:
+    """
+    Whether a person goes there, as far as a request says.
+
+    Browsers say that a document is to come of it (Sec-Fetch-Dest), and whether they only fetch ahead; of others Accept
+    has to name HTML, and like it best.
+    """
+    found = {name.lower(): value for name, value in fields}
+    if b"prefetch" in found.get(b"sec-purpose", found.get(b"purpose", b"")).lower():
+        return False
+    destination = found.get(b"sec-fetch-dest")
+    if destination is not None:
+        return destination.lower() == b"document"
+    if b"x-requested-with" in found:
+        return False
+    accepts = Accepts(found.get(b"accept", b""))
+    return accepts.names("text/html") and accepts.form() is Form.HTML
+
+
 _READ: Final = frozenset((b"accept", b"accept-language", b"sec-fetch-dest", b"x-requested-with"))
 
 

@@ -73,7 +73,7 @@ def _faults(meta: Any) -> Sequence[Piece]:  # Any: JSON of a process that may be
 
 def _piece(meta: Any, content: bytes) -> Piece | None:  # Any: likewise
     kind = meta.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         return None
     name, media_type, charset = meta.get("name"), meta.get("media_type"), meta.get("charset")
     return Piece(

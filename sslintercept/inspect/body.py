@@ -9,7 +9,7 @@ is decided by then still can be answered with a page; what is decided later brea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -188,6 +188,9 @@ class InspectStage(Transform):
     """
     One body.
 
+    @ivar part: what the inspectors are told of it.
+    @ivar settled: called once when it is known that it passes, in whatever form, before what is held does.
+
     @param decoder: takes off the codings that it is held with.
     """
 
@@ -205,6 +208,8 @@ class InspectStage(Transform):
     ) -> None:
         self.sees = Sees.CONTENT if changes else Sees.CODED
         self.changes = changes
+        self.part = part
+        self.settled: Callable[[], object] = _nothing
         self._processor = processor
         self._message = message
         self._decoder = decoder
@@ -235,7 +240,7 @@ class InspectStage(Transform):
         decision = self._told
         if decision is None or decision.act in (Act.REDACT, Act.REPLACE):
             return False
-        error = self._processor.settle(self._inspection.part, decision)
+        error = self._processor.settle(self.part, decision)
         refuse(error, decision)
         if decision.act is Act.TAG and decision.worst is not None:
             self._message.set(TAG, _marked(decision.worst.verdict))
@@ -325,7 +330,7 @@ class InspectStage(Transform):
             self._decide(decision)
 
     def _decide(self, decision: Decision) -> None:
-        error = self._processor.settle(self._inspection.part, decision)
+        error = self._processor.settle(self.part, decision)
         if error is not None:
             answer = None if decision.worst is None else decision.worst.verdict.answer
             self._over = True
@@ -338,6 +343,7 @@ class InspectStage(Transform):
                 return
             if decision.act is Act.TAG and not self._hold.released:
                 self._message.set(TAG, _marked(decision.worst.verdict))
+        self.settled()
         self._hold.let_go()
         if self._ended:
             self._over = True
@@ -354,6 +360,7 @@ class InspectStage(Transform):
             verdict.let_go()
             self.output.fail(self._processor.late(found.part, found.entry))
             return
+        self.settled()
         if verdict.fields is not None:
             kept = [field for field in self._message.head.fields if field[0].lower() in FRAMING]
             given = [field for field in verdict.fields if field[0].lower() not in FRAMING]
@@ -375,6 +382,10 @@ class InspectStage(Transform):
     def _body_ended(self) -> None:
         self._body = None
         self.output.finish()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _marked(verdict: Verdict) -> bytes:

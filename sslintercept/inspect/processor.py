@@ -36,7 +36,7 @@ RAW: Final = frozenset(
         "application/xml",
     )
 )
-"""texts that inspectors read as they come; beside all of C{text/}"""
+"""texts that inspectors read as they come; beside all of C{text/} and what ends in C{+json} or C{+xml}"""
 FORM: Final = "multipart/form-data"
 TITLES: Final = {
     "malware": "malware was found",
@@ -140,7 +140,7 @@ class InspectProcessor:
         kind = part.type
         if kind == "text/plain" and part.media_type:
             kind = part.media_type
-        if kind in RAW or (kind.startswith("text/") and part.kind != "message"):
+        if kind in RAW or kind.endswith(("+json", "+xml")) or (kind.startswith("text/") and part.kind != "message"):
             return False
         return opens(part.media_type, part.sniffed, part.name)
 

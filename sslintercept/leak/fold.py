@@ -92,7 +92,7 @@ class Fold:
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
         """Give the folded text of all but the last few bytes; of all of them if *final*."""
-        data = self._held + data
+        data = self._held + data if self._held else data
         pieces: list[bytes] = []
         at = 0
         stop = len(data) if final else max(len(data) - 1, 0)
@@ -121,9 +121,11 @@ class Fold:
         self._held = data[stop:]
         return b"".join(pieces)
 
-    def origin(self, at: int) -> int:
-        """Where in the original the byte at *at* of the folded text was."""
+    def origin(self, at: int) -> int | None:
+        """Where in the original the byte at *at* of the folded text was; C{None} if that is forgotten."""
         index = bisect_right(self._places, (at, 1 << 63)) - 1
+        if index < 0:
+            return None
         there, origin = self._places[index]
         found = origin + at - there
         return min(found, self._places[index + 1][1]) if index + 1 < len(self._places) else found

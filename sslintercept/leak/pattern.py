@@ -75,10 +75,10 @@ class _Company:
 class _Nearby:
     """Words in a window, looked up when somebody asks."""
 
-    __slots__ = ("_low", "_of", "_patterns", "_places")
+    __slots__ = ("_of", "_patterns", "_places", "_view")
 
-    def __init__(self, patterns: Patterns, low: bytes) -> None:
-        self._patterns, self._low = patterns, low
+    def __init__(self, patterns: Patterns, view: View) -> None:
+        self._patterns, self._view = patterns, view
         self._places: list[set[int]] | None = None
         """where each word begins"""
         self._of: dict[int, list[tuple[int, int]]] = {}
@@ -92,7 +92,7 @@ class _Nearby:
         return _one_within(spans, begin - NEAR, begin) or _one_within(spans, end, end + NEAR)
 
     def _spans(self, number: int) -> list[tuple[int, int]]:
-        patterns, low = self._patterns, self._low
+        patterns, low = self._patterns, self._view.low
         if self._places is None:
             self._places = [set() for _ in patterns.words]
             for word, first, last in patterns.word_engine.places(low):
@@ -124,14 +124,15 @@ class PatternLook:
         self._patterns, self._least = patterns, least
         self._done = [0] * len(patterns.detectors)
         """how far each detector's last match went"""
-        self._company = [_Company() if each.company else None for each in patterns.detectors]
+        self._company: dict[int, _Company] = {}
+        """of those detectors whose finds count in company, once there is one"""
 
     def look(self, view: View) -> Iterator[Hit]:
         places = self._patterns.engine.places(view.text)
         if not places:
             return
         places.sort()
-        nearby = _Nearby(self._patterns, view.low)
+        nearby = _Nearby(self._patterns, view)
         detectors = self._patterns.detectors
         last_number, at = -1, 0
         for number, first, last in places:
@@ -154,11 +155,18 @@ class PatternLook:
                     at = end
                     self._done[number] = view.base + end
                     yield from self._weighed(number, found, worth, view.base)
-                elif (company := self._company[number]) is not None:
-                    company.failed += 1
+                elif detector.company:
+                    self._company_of(number).failed += 1
+
+    def _company_of(self, number: int) -> _Company:
+        company = self._company.get(number)
+        if company is None:
+            company = self._company[number] = _Company()
+        return company
 
     def _weighed(self, number: int, found: re.Match[bytes], worth: int, base: int) -> Iterator[Hit]:
-        detector, company = self._patterns.detectors[number], self._company[number]
+        detector = self._patterns.detectors[number]
+        company = self._company_of(number) if detector.company else None
         secret = found[detector.group(found)]
         value = hash((detector.name, secret.translate(None, b" .-").upper()))
         waits = False

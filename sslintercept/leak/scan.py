@@ -35,7 +35,7 @@ class Finding(NamedTuple):
     offset: int
     """of its first byte in the stream, of text: in its UTF-8"""
     length: int
-    """bytes"""
+    """bytes; 0 if it counts so late that nobody knows its place any more"""
     evidence: str
     """masked: never the secret"""
     score: int
@@ -145,7 +145,7 @@ class Scan:
         limit = end if final else end - AHEAD
         if limit - self._done < (1 if final else STEP):
             return []
-        text = b"".join([self._text, *self._pieces])
+        text = b"".join([self._text, *self._pieces]) if self._text else b"".join(self._pieces)
         view = View(text, self._base, self._done - self._base, limit - self._base)
         hits: list[Hit] = []
         for each in self._looks:
@@ -165,7 +165,7 @@ class Scan:
             tally = self._tallies.get(hit.name)
             if tally is None:
                 tally = self._tallies[hit.name] = _Tally(policy.least.get(hit.name, 1), policy.keep)
-            begin = origin(hit.begin)
-            finding = Finding(hit.name, begin, origin(hit.end) - begin, hit.evidence, hit.score)
-            findings += tally.add(finding, hit.value)
+            begin, end = origin(hit.begin), origin(hit.end)
+            place = (0, 0) if begin is None or end is None else (begin, end - begin)
+            findings += tally.add(Finding(hit.name, *place, hit.evidence, hit.score), hit.value)
         return findings

@@ -60,12 +60,19 @@ class View:
     @ivar limit: and up to here it is to be decided; places in C{text}.
     """
 
-    __slots__ = ("_words", "base", "begin", "limit", "low", "text")
+    __slots__ = ("_low", "_words", "base", "begin", "limit", "text")
 
     def __init__(self, text: bytes, base: int, begin: int, limit: int) -> None:
         self.text, self.base, self.begin, self.limit = text, base, begin, limit
-        self.low = text.lower()
+        self._low: bytes | None = None
         self._words: list[Word] | None = None
+
+    @property
+    def low(self) -> bytes:
+        """The same in lower case, made when somebody asks."""
+        if self._low is None:
+            self._low = self.text.lower()
+        return self._low
 
     def words(self) -> list[Word]:
         """Words that begin in what is to be decided."""

@@ -267,6 +267,13 @@ OTHER_STEPS: Final = (
     Step(
         "error_answered", "httpsm", "Client", "Send error page", "our error page was written; detail: status and kind"
     ),
+    Step(
+        "waiting_answered",
+        "httpsm",
+        "Client",
+        "Send waiting page",
+        "a page was written that says how far an inspection is; detail: status and what it says",
+    ),
     # closing
     Step("client_closed", "lvc", "Client", "Close", "the client's connection is gone; always the last", sleeps="lvc"),
     Step("note", "lvc", "rvc", "Note", "anything worth a line; detail: the words", arrow=NOTE),

@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 
 from sslintercept.cache.processor import CacheProcessor
 from sslintercept.config.schema import Settings
@@ -39,6 +39,7 @@ from sslintercept.facts import Address, Facts, Side
 from sslintercept.ftp.channel import Expectations
 from sslintercept.gateway import Gateway, site_lists
 from sslintercept.http.lines import AccessLines
+from sslintercept.http.room import WaitingRoom
 from sslintercept.load import load
 from sslintercept.log.sequence import Sequence as Recorded
 from sslintercept.nameserver.answers import AnswerTable
@@ -322,6 +323,7 @@ class MemoryGateway:
     @ivar facts: and what was known of it.
     @ivar store: what the cache keeps, if C{[cache] path} is set.
     @ivar events: what inspectors told, and the copies that were kept.
+    @ivar waiting: downloads whose verdicts take long.
     @ivar parts: every message and file that passed, with its content.
     """
 
@@ -364,6 +366,8 @@ class MemoryGateway:
                 largest=settings.cache.largest,
             )
         self.workers = Workers(loop.handler, 1)
+        self.waiting = WaitingRoom(_folder() / "waiting", loop.handler, execute)
+        self.waiting.budget.most = settings.inspection.waiting_size
         self.gateway = Gateway(self.settings, self)
         self.inspection = self.gateway.inspection
         self.pool = self.gateway.pool

@@ -30,22 +30,28 @@ _OPENINGS: Final = (
 )
 """WHATWG MIME Sniffing 6 and 7, and what field guides add for archives and programs"""
 _TEXTS: Final = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<svg")
-_BINARY: Final = frozenset(range(0x09)) | frozenset(range(0x0E, 0x1B)) | frozenset(range(0x1C, 0x20)) | {0x0B}
+_ASCII: Final = (b"MZ", b"GIF8", b"BZh", b"MSCF")
+"""openings with which a text may begin as well; what they are of has binary bytes near its beginning"""
+_MARKS: Final = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+"""of text in UTF-16 and UTF-32 (WHATWG MIME Sniffing 7.2)"""
+_BINARY: Final = bytes((*range(0x09), 0x0B, *range(0x0E, 0x1B), *range(0x1C, 0x20)))
 """binary data bytes (WHATWG MIME Sniffing 7.2)"""
 
 
 def sniff(head: bytes) -> str:
     """The media type that the first bytes of a part say; C{text/plain} for what is text, empty if nothing is known."""
+    head = head[:HEAD]
+    textual = len(head.translate(None, _BINARY)) == len(head)
     for opening, kind in _OPENINGS:
-        if head.startswith(opening):
+        if head.startswith(opening) and not (textual and opening in _ASCII):
             return kind
     if head[257:262] == b"ustar":
         return "application/x-tar"
-    text = head[:HEAD].lstrip(b" \t\r\n\x0c\xef\xbb\xbf").lower()
+    text = head.lstrip(b" \t\r\n\x0c\xef\xbb\xbf").lower()
     if text.startswith(_TEXTS):
         return "image/svg+xml" if text.startswith(b"<svg") else "text/html"
     if text.startswith(b"<?xml"):
         return "text/xml"
-    if head and not _BINARY.intersection(head[:HEAD]):
+    if (head and textual) or head.startswith(_MARKS):
         return "text/plain"
     return ""

@@ -185,6 +185,7 @@ _OPENERS: Final[dict[str, Callable[[Piece, Budget], Iterator[Piece]]]] = {
 def opener_for(piece: Piece, sniffed: str) -> Opener | None:
     """What opens a piece, if anything does."""
     kind = format_of(piece.media_type, sniffed, piece.name)
-    if not kind and (piece.kind == FIELD or piece.media_type.startswith("text/")) and piece.charset:
+    textual = piece.kind == FIELD or piece.media_type.startswith("text/")
+    if not kind and textual and is_wide(piece.content, piece.charset):
         kind = "text"
     return _OPENERS[kind] if kind else None

@@ -28,6 +28,7 @@ def get(gateway: MemoryGateway, host: str = "games.test", *fields: str, method: 
 def test_every_answer_has_a_text() -> None:
     keys = {text for _, _, text in PROXY_STATUS.values()} | set(REFUSED.values()) | FOUND | {INTERNAL[2]}
     keys |= {"loop", "login", "tunnel", "misdirected", "request", "content", "blocked", "warn", "expired"}
+    keys |= {"waiting", "inspected", "gone"}
     assert CONTENT
     for tag in BUILT_IN:
         assert set(language(tag).texts) == keys

@@ -85,10 +85,6 @@ def test_a_name_that_is_no_page_is_refused(tmp_path: Path, name: str) -> None:
     assert "no kind of page" in fault(tmp_path, **{name: "x"})
 
 
-def test_the_name_wait_is_kept(tmp_path: Path) -> None:
-    assert "to come" in fault(tmp_path, wait="x")
-
-
 def test_what_is_no_template_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "logo.svg").write_bytes(b"\xff")
     assert "<h1>" in body(pages(tmp_path))

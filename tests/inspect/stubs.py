@@ -79,6 +79,38 @@ class Word(Inspector):
         self.closed = True
 
 
+class LateLook(WordLook):
+    """Tells when the test says so, or after a time."""
+
+    def __init__(self, word: bytes, verdict: Verdict, engines: Engines, seconds: float) -> None:
+        super().__init__(word, verdict)
+        self._engines, self._seconds = engines, seconds
+
+    def finish(self) -> None:
+        self.ended = True
+        if self._seconds:
+            self._engines.handler.later(self._seconds, self.say)
+
+    def say(self) -> None:
+        """The verdict."""
+        self.tell(self.verdict if self.word in self.got else None)
+
+
+@dataclass(frozen=True)
+class LateOptions:
+    """Of L{late}."""
+
+    seconds: float = setting(units.word_or("never", 0.0, units.duration()), "never", "from the end to the verdict")
+
+
+def late(options: LateOptions, engines: Engines) -> Inspector:
+    """For ini files: C{use = tests.inspect.stubs:late}."""
+    return Word(make=lambda part: LateLook(b"EVIL", BAD, engines, options.seconds))
+
+
+late.Options = LateOptions  # type: ignore[attr-defined]  # how a factory names them
+
+
 class Spare:
     """Content of an engine's, which holds it until it is read or let go."""
 

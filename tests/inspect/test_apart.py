@@ -60,6 +60,7 @@ def test_a_piece_is_what_is_said_of_it() -> None:
     [
         ({"kind": "elephant"}, None),
         ({"kind": 7}, None),
+        ({"kind": ["member"]}, None),
         ({"path": "x"}, ((), "a.txt")),
         ({"path": [1, "b"]}, (("b",), "a.txt")),
         ({"name": None}, (("x.zip", "a.txt"), "")),

@@ -7,14 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from sslintercept import command, register
+from sslintercept import command, contents, register
 from sslintercept.leak.digest import read_secret
 from sslintercept.leak.table import GROUPS, TABLE
+from tests.inspect.material import DOCUMENTS, docx, mail, pdf, tarred, xlsx, zipped
 from tests.process.tools import ours, run
+from tests.unpack.make import compound
 
 CSV = "name,account,town\nAnna Berg,12 345 678,Ulm\nJean-Luc Tour,87-654-321,\n"
 PLAN = " ".join(f"word{number}" for number in range(200))
+HALVES = (PLAN[: len(PLAN) // 2], PLAN[len(PLAN) // 2 :])
 CARD = "card: 4111 1111 1111 1111"
+LOCKED = pdf("x").replace(
+    b"/Root 1 0 R",
+    b"/Root 1 0 R /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <%b> /U <%b> >> /ID [<41> <41>]"
+    % (b"41" * 32, b"42" * 32),
+)
+"""a PDF that wants a password"""
 DICTIONARY = '[[dictionary]]\nname = "deal"\nleast = 2\nterms = { falcon = 1, price = 1 }\n'
 PATTERN = "[[pattern]]\nname = 'project'\npattern = 'PRJ-[0-9]{6}'\n"
 
@@ -154,7 +163,7 @@ def test_documents_that_are_called_the_same_are_told_apart_by_their_folders(fold
         (("none.txt",), {}, "none.txt: cannot be read (No such file or directory); check the path"),
         ((".",), {}, ".: not a regular file; name a file"),
         (("fifo",), {}, "fifo: not a regular file; name a file"),
-        (("binary",), {}, "binary: no plain text: it has bytes of zero; save its text as UTF-8"),
+        (("zeros",), {}, "zeros: no plain text: it has bytes of zero; save its text as UTF-8"),
         (("plan.txt", "./plan.txt"), {}, "plan.txt: one file is named twice"),
         (("plan.txt",), {"output": "plan.txt"}, "plan.txt: one file is named twice"),
         (("a\x01", "a\x02"), {}, "2 documents are called a?; rename some"),
@@ -167,7 +176,7 @@ def test_documents_that_cannot_be_registered_are_one_line(
     folder: Path, capsys: Captured, names: tuple[str, ...], changed: dict[str, str], what: str
 ) -> None:
     os.mkfifo(folder / "fifo")
-    (folder / "binary").write_bytes(PLAN.encode("utf-16"))
+    (folder / "zeros").write_bytes(PLAN.encode() + b"\0")
     for name in ("a\x01", "a\x02"):
         (folder / name).write_text(PLAN)
     assert documents(*names, **changed) == 1
@@ -175,13 +184,21 @@ def test_documents_that_cannot_be_registered_are_one_line(
     assert (folder / "plan.txt").read_text() == PLAN
 
 
-def test_a_document_that_is_too_large_is_refused(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_is_too_large_is_refused(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(register, "MOST_DOCUMENT", len(PLAN))
     assert documents("plan.txt") == 0
     capsys.readouterr()
     monkeypatch.setattr(register, "MOST_DOCUMENT", len(PLAN) - 1)
     assert documents("plan.txt") == 1
     refused(capsys, f"plan.txt: more than {len(PLAN) - 1} bytes; cut it into parts")
+    (folder / "plan.docx").write_bytes(docx(PLAN))
+    assert documents("plan.docx") == 1
+    refused(capsys, f"plan.docx: more than {len(PLAN) - 1} bytes; cut it into parts")
+    monkeypatch.setattr(contents, "MOST_OPENED", 500)
+    assert documents("plan.docx") == 1
+    refused(capsys, "plan.docx: nothing of it can be read (more than 500 bytes)")
 
 
 def test_all_that_ships_is_looked_for_if_nothing_else_is_named(capsys: Captured) -> None:
@@ -235,12 +252,190 @@ def test_how_many_columns_of_a_row_are_a_finding_can_be_said(folder: Path, capsy
     assert "row 1: name\n" in capsys.readouterr().out
 
 
-def test_a_file_that_is_no_plain_text_is_told(folder: Path, capsys: Captured) -> None:
-    (folder / "x.doc").write_bytes(CARD.encode("utf-16-le") * 20_000)
-    assert leak("scan", "x.doc", "--detectors", "payment") == 0
+# what is in files
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_the_text_of_a_document_is_registered_and_found_in_another_kind(
+    folder: Path, capsys: Captured, kind: str
+) -> None:
+    (folder / f"plan.{kind}").write_bytes(DOCUMENTS[kind](PLAN.replace(" word1", "\nword1")))
+    assert documents(f"plan.{kind}") == 0
+    assert "too short" not in capsys.readouterr().out
+    for name, text in (("part.txt", PLAN[300:1200].encode()), ("part.docx", docx(PLAN[300:1200]))):
+        (folder / name).write_bytes(text)
+        assert leak("scan", name, "--fingerprints", "plans.leak", "--key", "key") == 2
+        assert f" fingerprints of plan.{kind}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("plan.zip", zipped({"a.docx": docx(HALVES[0]), "b/b.pdf": pdf(HALVES[1].replace(" ", "\n", 40))})),
+        ("plan.tgz", tarred({"a.xlsx": xlsx(HALVES[0]), "b.html": f"<p>{HALVES[1]}</p>".encode()})),
+        ("plan.eml", mail(HALVES[0], attachments=[("b.docx", "application/octet-stream", docx(HALVES[1]))])),
+    ],
+)
+def test_all_texts_of_an_archive_or_a_mail_are_registered(
+    folder: Path, capsys: Captured, name: str, content: bytes
+) -> None:
+    (folder / name).write_bytes(content)
+    assert documents(name) == 0
+    for half in HALVES:
+        (folder / "half.txt").write_text(half)
+        assert leak("scan", "half.txt", "--fingerprints", "plans.leak", "--key", "key") == 2
+        assert f" fingerprints of {name}\n" in capsys.readouterr().out
+
+
+def test_a_page_is_registered_as_what_is_read_in_it_and_not_as_it_is(folder: Path, capsys: Captured) -> None:
+    marked = "".join(f"<i class=c{number}>{word}</i>\n" for number, word in enumerate(PLAN.split()))
+    (folder / "page.html").write_text(f"<html><body>{marked}</body></html>")
+    assert documents("plan.txt") == 0
+    plain = capsys.readouterr().out.split(", ")[-1]
+    for name, content in (
+        ("page.html", f"<html><body>{marked}</body></html>".encode()),
+        ("page.zip", zipped({"page.html": f"<html><body>{marked}</body></html>".encode()})),
+    ):
+        (folder / name).write_bytes(content)
+        assert documents(name) == 0
+        assert capsys.readouterr().out.split(", ")[-1] == plain
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_text_of_wide_characters_is_registered_and_found(folder: Path, capsys: Captured, coding: str) -> None:
+    (folder / "wide").write_bytes(PLAN.encode(coding))
+    assert documents("wide") == 0
+    assert leak("scan", "plan.txt", "--fingerprints", "plans.leak", "--key", "key") == 2
+    capsys.readouterr()
+    (folder / "x").write_bytes(CARD.encode(coding))
+    assert leak("scan", "x", "--detectors", "card") == 2
     out, err = capsys.readouterr()
-    assert out == "x.doc: nothing found\n"
-    assert err == "x.doc: no plain text, so what is packed or coded in it is not seen\n"
+    assert (out, err) == ("x > text: byte 6: card, score 90: 4111 11** **** 1111\n", "")
+
+
+def test_text_of_wide_characters_without_zeros_is_told_by_its_mark(folder: Path, capsys: Captured) -> None:
+    (folder / "x").write_bytes((chr(0x4E2D) * 300).encode("utf-16") + CARD.encode("utf-16-le"))
+    assert leak("scan", "x", "--detectors", "card") == 2
+    assert capsys.readouterr().out == "x > text: byte 906: card, score 90: 4111 11** **** 1111\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.pdf", LOCKED, "encrypted"),
+        ("a.doc", compound("WordDocument", "EncryptedPackage"), "encrypted"),
+        ("a.docx", b"PK\x03\x04rubbish", "rubbish, truncated"),
+        ("a.docx", docx(PLAN)[:300], "truncated"),
+        ("a.pdf", b"%PDF-1.4 rubbish %%EOF", "rubbish"),
+        ("a.7z", b"7z\xbc\xaf\x27\x1crubbish", "unopened"),
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0", "no text"),
+        ("a.bin", bytes(range(256)), "no text"),
+        ("a.pdf", pdf(""), "no text"),
+        ("a.zip", zipped({"a.png": b"\x89PNG\r\n\x1a\n\0\0\0"}), "no text"),
+    ],
+)
+def test_what_nobody_can_read_is_not_registered_and_no_scan_calls_it_clean(
+    folder: Path, capsys: Captured, name: str, content: bytes, reason: str
+) -> None:
+    (folder / name).write_bytes(content)
+    assert documents("plan.txt", name) == 1
+    refused(capsys, f"{name}: nothing of it can be read ({reason}); save its text as UTF-8")
+    assert not (folder / "plans.leak").exists()
+    assert leak("scan", name, "clean.txt", "--detectors", "card") == 1
+    out, err = capsys.readouterr()
+    assert f"{name}: nothing found\n" not in out
+    assert out.endswith("clean.txt: nothing found\n")
+    assert [line.rpartition(": ")[2] for line in err.splitlines()] == [
+        f"not all is read ({one})" for one in reason.split(", ")
+    ]
+    assert err.startswith(name)
+
+
+def test_what_is_found_counts_more_than_what_cannot_be_read(folder: Path, capsys: Captured) -> None:
+    (folder / "a.pdf").write_bytes(LOCKED)
+    assert leak("scan", "a.pdf", "card.txt", "--detectors", "card") == 2
+    assert capsys.readouterr().err == "a.pdf: not all is read (encrypted)\n"
+
+
+def test_what_cannot_be_read_beside_what_can_is_named(folder: Path, capsys: Captured) -> None:
+    (folder / "a.zip").write_bytes(zipped({"b.pdf": LOCKED, "plan.docx": docx(f"{CARD} {PLAN}")}))
+    assert documents("a.zip") == 0
+    out, err = capsys.readouterr()
+    assert "too short" not in out
+    assert err == "a.zip > b.pdf: not all is read (encrypted)\n"
+    assert leak("scan", "a.zip", "--detectors", "card") == 2
+    out, err = capsys.readouterr()
+    assert out == "a.zip > plan.docx > word/document.xml: byte 6: card, score 90: 4111 11** **** 1111\n"
+    assert err == "a.zip > b.pdf: not all is read (encrypted)\n"
+
+
+def test_findings_have_the_place_of_the_piece(folder: Path, capsys: Captured) -> None:
+    inner = zipped({"b.xlsx": xlsx(CARD), "c\x1b.txt": CARD.encode()})
+    (folder / "a.eml").write_bytes(mail("no", attachments=[("a.zip", "application/zip", inner)]))
+    assert leak("scan", "a.eml", "--detectors", "card") == 2
+    out, err = capsys.readouterr()
+    found = "byte 6: card, score 90: 4111 11** **** 1111"
+    assert out.splitlines() == [
+        f"a.eml > a.zip > b.xlsx > xl/worksheets/sheet1.xml: {found}",
+        f"a.eml > a.zip > b.xlsx > xl/sharedStrings.xml: {found}",
+        f"a.eml > a.zip > c\ufffd.txt: {found}",
+    ]
+    assert err == ""
+
+
+def test_a_page_is_scanned_as_it_is_and_as_what_is_read_in_it(folder: Path, capsys: Captured) -> None:
+    (folder / "a.html").write_text(f"<html><!-- {CARD} --><p>card: 4111 1111 <b>1111</b> 1111</html>")
+    assert leak("scan", "a.html", "--detectors", "card") == 2
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["a.html", "a.html > text"]
+    (folder / "a.json").write_text('{"card": "4111 1111 1111\\u00201111"}')
+    assert leak("scan", "a.json", "--detectors", "card") == 2
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["a.json", "a.json > json"]
+
+
+def test_a_file_that_is_not_what_its_name_says_is_read_as_it_is(folder: Path, capsys: Captured) -> None:
+    (folder / "a.xml").write_text(f"<a>{CARD}</b>" + "<" * 50)
+    assert leak("scan", "a.xml", "--detectors", "card") == 2
+    out, err = capsys.readouterr()
+    assert "a.xml: byte 9: card" in out
+    assert err == ""
+    assert documents("a.xml") == 1
+    refused(capsys, "plans.leak: none of them can be found")
+
+
+def test_a_bomb_is_stopped_and_told(folder: Path, capsys: Captured) -> None:
+    (folder / "a.zip").write_bytes(zipped({"zeros.txt": b"0 " * 10_000_000}))
+    assert leak("scan", "a.zip", "--detectors", "card") == 1
+    out, err = capsys.readouterr()
+    assert out == "a.zip: nothing found in what is read\n"
+    assert err.startswith("a.zip > zeros.txt: not all is read (")
+
+
+def test_a_worker_that_fails_is_told_and_nothing_is_called_clean(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "TASK", "sslintercept.testing.tasks:crash")
+    (folder / "a.docx").write_bytes(docx(PLAN))
+    assert leak("scan", "a.docx", "clean.txt", "--detectors", "card") == 1
+    out, err = capsys.readouterr()
+    assert out == "clean.txt: nothing found\n"
+    assert err == "a.docx: not all is read (its process ended)\n"
+    assert documents("a.docx") == 1
+    refused(capsys, "a.docx: nothing of it can be read (its process ended)")
+
+
+def test_plain_text_needs_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    assert documents("plan.txt", "note.txt") == 0
+    assert leak("scan", "card.txt", "--detectors", "card") == 2
+
+
+def test_a_large_text_is_read_in_chunks(folder: Path, capsys: Captured) -> None:
+    (folder / "x.txt").write_text("word " * 40_000 + CARD + " word" * 10_000)
+    assert leak("scan", "x.txt", "--detectors", "card") == 2
+    assert "x.txt: byte 200006: card" in capsys.readouterr().out
+    (folder / "x.json").write_text('["' + "word " * 40_000 + CARD + '"]')
+    assert leak("scan", "x.json", "--detectors", "card") == 2
+    assert "x.json > json: byte 200006: card" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 
 import pytest
@@ -16,6 +17,7 @@ from sslintercept.leak.fingerprint import register as register_documents
 from sslintercept.leak.pattern import Patterns
 from sslintercept.leak.scan import AT_LEAST_HELD, AT_ONCE, STEP, Count, Finding, Looking, Policy, Scan
 from sslintercept.leak.table import TABLE, chosen
+from tests.leak.corpus import digits, luhn, try_last
 from tests.leak.test_engine import TEXTS
 
 ALL = Patterns(tuple(TABLE.values()))
@@ -145,3 +147,17 @@ def test_no_text_is_kept_but_a_window() -> None:
         held = len(scan._text) + sum(map(len, scan._pieces))
         assert held < 2 * AT_LEAST_HELD
         assert len(scan._fold._places) < 10
+
+
+def test_what_counts_so_late_that_its_place_is_forgotten_has_none() -> None:
+    between = " \u00adx " * 2500  # what has no width moves the places of all that follows
+    chance = random.Random(8)
+    cards = [try_last("4" + digits(chance, 14), luhn) for _ in range(8)]
+    text = between.join(cards).encode()
+    scan = Scan(Policy([Patterns(chosen(["card"]))]))
+    findings = scan.feed(text) + scan.finish()
+    assert len(findings) == 8
+    known = [each for each in findings if each.length]
+    assert 1 <= len(known) < 8
+    for each in known:
+        assert text[each.offset :][: each.length].decode() in cards

@@ -10,21 +10,20 @@ C{dlp}: what must not leave (L{sslintercept.leak}), looked for in text as it pas
     least = card:5
     action = block
 
-Text bodies are read as they come, in pieces; forms are decoded, escapes of JSON undone, UTF-16 recognised. Text inside
-of documents, archives and mails is taken out of them first and read then. With C{redact} what is found in a text is
-overwritten before it passes; what is found inside of something, or in coded text, cannot be, and is blocked.
+Text bodies are read as they come, in pieces; forms are decoded, escapes of JSON undone, other charsets than UTF-8
+decoded (L{sslintercept.inspect.shipped.undo}). Text inside of documents, archives and mails is taken out of them first
+and read then. With C{redact} what is found in a body is overwritten before it passes. What cannot be overwritten is
+blocked: what is inside of something, what has passed by the time that it counts, or only a part of which is found.
 """
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
-from urllib.parse import unquote_to_bytes
+from typing import Final, NamedTuple
 
 from sslintercept.config import units
 from sslintercept.config.key import described, setting
@@ -32,17 +31,23 @@ from sslintercept.errors import ConfigError
 from sslintercept.inspect.inspector import Inspector, Look
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.shipped.acts import ACTS, act
+from sslintercept.inspect.shipped.undo import Charset, Form, Json, Layer, Undo, wide
 from sslintercept.inspect.verdict import LEAK, MOST_EVIDENCE, Act, Evidence, Verdict
+from sslintercept.leak.detector import Detector
 from sslintercept.leak.dictionary import Dictionaries
 from sslintercept.leak.files import check_names, read_dictionary, read_exact, read_fingerprints, read_patterns
 from sslintercept.leak.pattern import Patterns
 from sslintercept.leak.scan import MOST_HELD, Finding, Looking, Policy, Scan
 from sslintercept.leak.table import chosen
+from sslintercept.unpack.charset import known
+from sslintercept.unpack.known import format_of
 
 FORM: Final = "application/x-www-form-urlencoded"
+REPORT: Final = "application/csp-report"
 TEXTS: Final = frozenset(
     (
         FORM,
+        REPORT,
         "application/ecmascript",
         "application/graphql",
         "application/javascript",
@@ -53,21 +58,24 @@ TEXTS: Final = frozenset(
         "application/x-sh",
         "application/x-yaml",
         "application/xml",
-        "multipart/form-data",
+        "application/yaml",
     )
 )
-"""what is read as it comes, beside C{text/} and what ends in C{+json} or C{+xml}"""
-WIDE: Final = {
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
-}
-_ESCAPE: Final = re.compile(rb"\\u([0-9a-fA-F]{4})")
-_CUT_ESCAPE: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
-_CUT_PERCENT: Final = re.compile(rb"%[0-9a-fA-F]?\Z")
-_LEAST: Final = re.compile(r"([a-z0-9][a-z0-9_.-]{0,63}):([1-9][0-9]{0,5})")
-
-Undo = Callable[[bytes, bool], bytes | str]
-"""makes text of the next bytes; the second argument: they are the last"""
+"""what is read as it comes, beside C{text/}, C{multipart/}, and what ends in C{+json} or C{+xml}"""
+PACKED: Final = frozenset(("zip", "gzip", "bzip2", "xz", "zstd", "tar", "pdf", "ole", "rtf", "mail", "closed"))
+"""formats of which the bytes themselves say nothing: what is in them is taken out"""
+SPELLED: Final = frozenset(("json", "form"))
+"""formats of pieces whose text is taken out of them, too, with all escapes undone"""
+GENERIC: Final = frozenset(("", "text/plain", "application/octet-stream"))
+"""declared types of what may be JSON"""
+IN_PART: Final = frozenset(("private-key", "putty-key", "jwt"))
+"""detectors that find where a secret begins, and not all of it"""
+MOST_READY: Final = 8
+"""sets of detectors that are kept ready"""
+_FIRST_OF_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[{\[]")
+_UNMARKED: Final = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+"""without a mark (WHATWG Encoding 4.2)"""
+_LEAST: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63}):([1-9][0-9]{0,5})")
 
 
 def _least(text: str) -> tuple[str, int]:
@@ -127,31 +135,46 @@ class DlpInspector(Inspector):
         self._act = ACTS[options.action]
         self.changes = self._act is Act.REDACT
         self.keeps = self._act is Act.QUARANTINE
-        self.policy = policy_of(options)
+        self.policy, self._in_part = policy_of(options)
 
     def look(self, part: Part) -> Look | None:
         """See L{Inspector.look}."""
-        undo = reading(part)
-        if undo is None:
+        if not reads(part):
             return None
-        return DlpLook(part, Scan(self.policy), undo, self._act)
+        if self.changes and _overwritten(part):
+            return None
+        return DlpLook(part, Scan(self.policy), self._act, self._in_part)
 
 
-def policy_of(options: DlpOptions) -> Policy:
+@lru_cache(MOST_READY)
+def ready(detectors: tuple[Detector, ...]) -> Patterns:
+    """Detectors at work: to make them takes most of a second, in which nothing passes at a reload."""
+    return Patterns(detectors)
+
+
+class Wanted(NamedTuple):
+    """What is looked for."""
+
+    policy: Policy
+    in_part: frozenset[str]
+    """names of what finds a part of what must not leave: that cannot be overwritten"""
+
+
+def policy_of(options: DlpOptions) -> Wanted:
     """@raise ConfigError: a file cannot be used, or there is no such detector."""
     shipped = chosen(options.detectors or ())
     own = [each for path in options.patterns or () for each in read_patterns(path)]
-    detectors = [*shipped, *own]
-    looking: list[Looking] = [Patterns(detectors)] if detectors else []
+    looking: list[Looking] = [ready((*shipped, *own))] if shipped or own else []
     dictionaries = [each for path in options.dictionaries or () for each in read_dictionary(path)]
     if dictionaries:
         looking.append(Dictionaries(dictionaries))
-    tables = [*(options.exact or ()), *(options.fingerprints or ())]
+    exact, documents = options.exact or (), options.fingerprints or ()
+    tables = [*exact, *documents]
     if tables and options.key is None:
         raise ConfigError("registered data needs its key", where="dlp", remedy="give key = FILE")
     if options.key is not None:
-        looking += [read_exact(path, options.key) for path in options.exact or ()]
-        looking += [read_fingerprints(path, options.key) for path in options.fingerprints or ()]
+        looking += [read_exact(path, options.key) for path in exact]
+        looking += [read_fingerprints(path, options.key) for path in documents]
     if not looking:
         raise ConfigError("nothing is looked for", where="dlp", remedy="name detectors, or files")
     names = [*(each.name for each in own), *(each.name for each in dictionaries), *(path.stem for path in tables)]
@@ -161,131 +184,116 @@ def policy_of(options: DlpOptions) -> Policy:
         if name not in names:
             raise ConfigError(f"least: nothing is called {name}", where="dlp", remedy=f"there are {', '.join(names)}")
     keep = MOST_HELD if options.action == "redact" else 20
-    return Policy(looking, options.score, dict(options.least or ()), keep)
+    in_part = IN_PART.union((each.name for each in dictionaries), (path.stem for path in documents))
+    return Wanted(Policy(looking, options.score, dict(options.least or ()), keep), in_part)
 
 
 class DlpLook(Look):
     """One text."""
 
-    def __init__(self, part: Part, scan: Scan, undo: Undo, action: Act) -> None:
+    def __init__(self, part: Part, scan: Scan, action: Act, in_part: frozenset[str]) -> None:
         self._part = part
         self._scan = scan
-        self._undo = undo if undo is not plain else None
         self._act = action
+        self._in_part = in_part
+        self._undo: Undo | None = None
+        """known with the first bytes"""
         self._found: list[Finding] = []
-        self._unmasked = False
-        """something was found that cannot be overwritten"""
-        self._undone = False
-        """offsets are those of the text: they say nothing of the body"""
-        self._began = False
 
     def write(self, data: bytes) -> None:
         """See L{Look.write}."""
-        if not self._began:
-            self._began = True
-            wide = next((name for mark, name in WIDE.items() if data.startswith(mark)), None)
-            if wide is not None:
-                self._undo = decoded(wide)
-        text: bytes | str = data
-        if self._undo is not None:
-            text = self._undo(data, False)
-            self._undone = self._undone or text != data
-        self._take(self._scan.feed(text))
+        undo = self._undo
+        if undo is None:
+            undo = self._undo = undoing(self._part, data, traced=self._act is Act.REDACT)
+        self._take(self._scan.feed(undo.feed(data, False)))
 
     def finish(self) -> None:
         """See L{Look.finish}."""
-        if self._undo is not None:
-            self._take(self._scan.feed(self._undo(b"", True)))
+        if self._undo is not None and (rest := self._undo.feed(b"", True)):
+            self._take(self._scan.feed(rest))
         if not self.over:
             self._take(self._scan.finish())
         if not self.over:
-            self.tell(self._verdict() if self._found else None)
+            self.tell(self._verdict(self._act) if self._found else None)
 
     def _take(self, findings: list[Finding]) -> None:
-        if not findings or self.over:
-            return
         self._found += findings[: MOST_HELD - len(self._found)]
-        action = self._act
-        if action is Act.REDACT and not self._unmasked:
-            self._unmasked = self._undone or not all(
-                self.mask(each.offset, each.length) for each in findings if each.length
-            )
-        if action is Act.BLOCK or self._unmasked:
-            self.tell(self._verdict())
+        if not self._found:
+            return
+        if self._act is Act.BLOCK or (self._act is Act.REDACT and not self._overwrite(findings)):
+            self.tell(self._verdict(Act.BLOCK))
 
-    def _verdict(self) -> Verdict:
-        action = self._act
-        counts = self._scan.counts.values()
-        if action is Act.REDACT and (self._unmasked or any(each.found > each.told > 0 for each in counts)):
-            action = Act.BLOCK
+    def _overwrite(self, findings: list[Finding]) -> bool:
+        """Whether that was possible for all that is found."""
+        for each in findings:
+            span = self._span(each)
+            if span is None or each.detector in self._in_part or not self.mask(span[0], span[1] - span[0]):
+                return False
+        # What is found more often than is told has passed, or will.
+        return all(count.found == count.told for count in self._scan.counts.values() if count.told)
+
+    def _span(self, finding: Finding) -> tuple[int, int] | None:
+        """From where to where it is in the body, as far as that is known."""
+        if not finding.length or self._undo is None:
+            return None
+        return self._undo.span(finding.offset, finding.offset + finding.length)
+
+    def _verdict(self, action: Act) -> Verdict:
         counted = Counter(each.detector for each in self._found)
         reason = ", ".join(f"{count} {name}" for name, count in counted.most_common(8))
-        where = self._part.path
-        evidence = tuple(
-            Evidence(each.detector, each.evidence, where, each.offset, each.length, each.score)
-            for each in self._found[:MOST_EVIDENCE]
-        )
         score = max(each.score for each in self._found)
+        evidence = tuple(map(self._evidence, self._found[:MOST_EVIDENCE]))
         return Verdict(action, LEAK, counted.most_common(1)[0][0], reason, evidence, score, "dlp")
 
-
-def reading(part: Part) -> Undo | None:
-    """How a part is read as text, C{None} if it is none, or is read in its pieces."""
-    kind = part.media_type if part.sniffed in ("", "text/plain", "text/xml") and part.media_type else part.type
-    if part.kind == "field" and not part.media_type and part.parent is not None and not part.name:
-        return None
-    if kind.startswith("message/"):
-        return None
-    text = kind in TEXTS or kind.startswith("text/") or kind.endswith(("+json", "+xml"))
-    if not text and part.kind not in ("text", "headers") and part.sniffed != "text/plain":
-        return None
-    if kind == FORM:
-        return form()
-    if kind.endswith("json"):
-        return json()
-    if part.charset is not None and part.charset.startswith(("utf-16", "utf16")):
-        return decoded("utf-16")
-    return plain
+    def _evidence(self, found: Finding) -> Evidence:
+        begin, end = self._span(found) or (0, 0)
+        return Evidence(found.detector, found.evidence, self._part.path, begin, end - begin, found.score)
 
 
-def plain(data: bytes, _last: bool) -> bytes:
-    """Nothing is to be undone."""
-    return data
+def reads(part: Part) -> bool:
+    """Whether a part is text itself, and not only what is taken out of it."""
+    if part.kind in ("text", "headers"):
+        return True
+    kind = format_of(part.media_type, part.sniffed, "" if part.parent is None else part.name)
+    if kind in PACKED or (kind in SPELLED and part.parent is not None):
+        return False
+    return _textual(part.media_type) or _textual(part.sniffed)
 
 
-def decoded(codec: str) -> Undo:
-    """Text of another charset."""
-    decoder = codecs.getincrementaldecoder(codec)("replace")
-    return decoder.decode
+def _overwritten(part: Part) -> bool:
+    """Whether it is a field of a form whose body is read itself, and overwritten."""
+    plain = known(part.charset or "utf-8") in ("utf-8", "ascii") and _textual(part.sniffed)
+    return plain and part.kind == "field" and part.parent is part.outermost and reads(part.outermost)
 
 
-def form() -> Undo:
-    """Percent-encoding and plus signs (WHATWG URL 5.1), across the borders of pieces."""
-    held = b""
-
-    def undo(data: bytes, last: bool) -> bytes:
-        nonlocal held
-        data = held + data
-        held = b""
-        if not last and (cut := _CUT_PERCENT.search(data)) is not None:
-            held, data = data[cut.start() :], data[: cut.start()]
-        return unquote_to_bytes(data.replace(b"+", b" "))
-
-    return undo
+def _textual(media_type: str) -> bool:
+    return (
+        media_type in TEXTS or media_type.startswith(("text/", "multipart/")) or media_type.endswith(("+json", "+xml"))
+    )
 
 
-def json() -> Undo:
-    """Escapes of JSON (RFC 8259 7) that stand for characters; halves of surrogate pairs become question marks."""
-    held = b""
+def undoing(part: Part, head: bytes, *, traced: bool) -> Undo:
+    """
+    What is to be undone before a part can be read.
 
-    def undo(data: bytes, last: bool) -> bytes:
-        nonlocal held
-        data = held + data
-        held = b""
-        if b"\\" not in data:
-            return data
-        if not last and (cut := _CUT_ESCAPE.search(data)) is not None:
-            held, data = data[cut.start() :], data[: cut.start()]
-        return _ESCAPE.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "replace"), data)
-
-    return undo
+    @param head: its first bytes.
+    @param traced: where something is in it will be asked for.
+    """
+    if part.kind in ("text", "headers"):
+        return Undo()
+    layers: list[Layer] = []
+    media_type, codec = part.media_type, wide(head)
+    declared = known(part.charset) if part.charset else ""
+    if codec:
+        layers.append(Charset(traced, codec))
+        declared = ""
+    elif declared.startswith(("utf-16", "utf-32")):
+        # Without zeros it may be Chinese, or a lie about ASCII.
+        declared = "" if head.isascii() else _UNMARKED.get(declared, declared)
+    if media_type == FORM:
+        layers.append(Form(traced))
+    if declared not in ("", "utf-8", "ascii"):
+        layers.append(Charset(traced, declared))
+    if media_type.endswith("json") or media_type == REPORT or (media_type in GENERIC and _FIRST_OF_JSON.match(head)):
+        layers.append(Json(traced))
+    return Undo(layers)

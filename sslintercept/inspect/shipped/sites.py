@@ -13,8 +13,9 @@ pass and be written down, or be blocked for some parts only (uploads, programs):
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Final
 
 from sslintercept.config import units
 from sslintercept.config.key import setting
@@ -25,7 +26,8 @@ from sslintercept.inspect.shipped.acts import ACTS, act
 from sslintercept.inspect.verdict import SITE, Evidence, Verdict
 from sslintercept.sites.listing import Listing
 
-PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_URL: Final = re.compile(r"([a-z]+)://(?:\[[^\]]*\]|[^/?:]*)(?::([0-9]{1,5}))?([/?].*)?", re.DOTALL)
+"""as L{sslintercept.transform.message.Message.url} writes it; what is no host of a list is found on none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,13 @@ class ListInspector(Inspector):
         return None
 
     def _listings(self, part: Part) -> tuple[Listing, ...]:
-        if not part.url:
+        url = _URL.match(part.url)
+        if url is None:
             return self._sites.all_of_host(part.host) if part.host else ()
-        url = urlsplit(part.url)
-        try:
-            port = url.port or PORTS.get(url.scheme)
-        except ValueError:
-            port = None
-        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        return self._sites.all_of_url(url.scheme, part.host, port, target.encode("latin-1", "replace"))
+        scheme, port, target = url.groups()
+        target = target or "/"
+        if not target.startswith("/"):
+            target = f"/{target}"
+        return self._sites.all_of_url(
+            scheme, part.host, int(port) if port else None, target.encode("latin-1", "replace")
+        )
