@@ -7,6 +7,7 @@ What one generation makes is in L{sslintercept.gateway}.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import secrets
@@ -59,6 +60,7 @@ from sslintercept.http.origin import OriginSession
 from sslintercept.http.proxy import HttpProxy
 from sslintercept.http.room import WaitingRoom
 from sslintercept.http.session import HttpSession
+from sslintercept.inspect.processor import Generations
 from sslintercept.interfaces import IEventSinkPlugin
 from sslintercept.load import load
 from sslintercept.log.access import NOTICES
@@ -91,6 +93,8 @@ MOST_THREADS = 16
 """that hash passwords"""
 COUNT_EVERY = 3600.0
 """seconds between two lines of counters in the program's log"""
+COLLECT_AFTER = 5.0
+"""seconds from a reload until it is seen to whether anything of older generations is still under way"""
 
 
 class SslInterceptService(Service):
@@ -170,6 +174,7 @@ class SslInterceptService(Service):
         self.events = EventLog(self._sinks(settings), copies, reactor, plugins)
         self._proxies: WeakSet[HttpProxy] = WeakSet()
         """of every generation that some connection still has"""
+        self._inspections = Generations(reactor.callFromThread)
         self.recorded: Callable[[Recorded], object] | None = None
         """told the recorded steps of each connection that ended"""
         self.started: Callable[[], object] = lambda: say(banner(self.settings, self.addresses()))
@@ -183,7 +188,13 @@ class SslInterceptService(Service):
         self.waiting = WaitingRoom(settings.state_dir / room.FOLDER, self.handler, self._elsewhere)
         self.waiting.budget.most = inspection.waiting_size
         self.gateway = Gateway(settings, self)
-        self._proxies.add(self.gateway.proxy)
+        self._comes(self.gateway)
+
+    def _comes(self, gateway: Gateway) -> None:
+        """A generation comes into force."""
+        self._proxies.add(gateway.proxy)
+        if gateway.inspection is not None:
+            self._inspections.watch(gateway.inspection)
 
     # what generations share
 
@@ -224,8 +235,14 @@ class SslInterceptService(Service):
         """The addresses of C{host} (L{sslintercept.interfaces.IResolver})."""
         return self.resolver.resolve(host)
 
+    def _collect(self) -> None:
+        """What older generations have made goes by the garbage collector, which by itself may take very long."""
+        if self._inspections.older(self.gateway.inspection):
+            gc.collect()
+
     def _count(self) -> None:
         """Say in the program's log what was done."""
+        self._collect()
         self.log.info("{summary}", summary=self.resolver.summary())
         if self.asked != Counters():
             self.log.info("{asked}; {kept} answers kept", asked=self.asked.summary(), kept=len(self.answers))
@@ -393,6 +410,7 @@ class SslInterceptService(Service):
         self.lists.stop()
         if self._disk is not None:
             await self._disk.stop()
+        self._inspections.close()
         for vc in list(self.handler.connections):
             vc.abort(late)
         await self.workers.close()
@@ -430,7 +448,8 @@ class SslInterceptService(Service):
         if settings.sites:
             lists.reload()
         self._use_names(settings)
-        self._proxies.add(gateway.proxy)
+        self._comes(gateway)
+        self.reactor.callLater(COLLECT_AFTER, self._collect)
         self.writer.reopen()
         self.events.quarantine.bounds = arrange.bounds(settings.events)
         self.waiting.budget.most = settings.inspection.waiting_size

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 
 from sslintercept.facts import Side
-from sslintercept.inspect.entry import Decision, Entry
+from sslintercept.inspect.entry import Decision, Entry, Found
 from sslintercept.inspect.hold import Hold
 from sslintercept.inspect.part import Part
-from sslintercept.inspect.verdict import Act
+from sslintercept.inspect.verdict import FAILURE, Act, Verdict
 from sslintercept.transform.message import Direction, Message
 from sslintercept.websocket.stage import Binary, MessageStage, Text
 
@@ -27,8 +27,8 @@ class InspectMessages(MessageStage):
     """
     One conversation.
 
-    What is longer than may be held ends it if one of the inspectors is closed to what is too large; else it passes
-    unseen.
+    What is longer than may be held ends it if one of the inspectors that want it is closed to what is too large; else
+    it passes unseen.
     """
 
     def __init__(self, processor: InspectProcessor, message: Message, entries: Sequence[Entry]) -> None:
@@ -36,7 +36,6 @@ class InspectMessages(MessageStage):
         self._message = message
         self._entries = entries
         self.max_message = processor.limits.hold
-        self.refuse_longer = any(entry.largest_closed for entry in entries)
         self._waiting: list[Inspection] = []
 
     def text(self, text: str, sender: Side) -> Text:
@@ -50,28 +49,46 @@ class InspectMessages(MessageStage):
         """See L{MessageStage.binary}."""
         return self._inspect(data, "", None, sender)
 
+    def longer(self, sender: Side, *, text: bool) -> bool:
+        """See L{MessageStage.longer}."""
+        part = self._part(sender, "text/plain" if text else "", "utf-8" if text else None, None)
+        what = f"it has more than the {self.max_message} bytes that are held"
+        found = [
+            Found(entry, part, Verdict(Act.BLOCK if entry.largest_closed else Act.REPORT, FAILURE, "too_big", what))
+            for entry in self._entries
+            if entry.looks and entry.match.judge(part, True)
+        ]
+        if not found:
+            return False
+        worst = max(found, key=lambda each: each.verdict.act)
+        return self._processor.settle(part, Decision(tuple(found), worst)) is not None
+
     def ended(self) -> None:
         """See L{MessageStage.ended}."""
         waiting, self._waiting = self._waiting, []
         for inspection in waiting:
             inspection.cancel()
 
-    def _inspect(self, data: bytes, media_type: str, charset: str | None, sender: Side) -> Binary:
+    def _part(self, sender: Side, media_type: str, charset: str | None, length: int | None) -> Part:
+        """What a message of this side is to an inspector."""
         message, request = self._message, self._message.request
         direction = Direction.REQUEST if sender is Side.CLIENT else Direction.RESPONSE
-        part = Part(
+        return Part(
             carrier="websocket",
             kind="message",
             direction=direction,
             facts=message.facts,
             media_type=media_type,
             charset=charset,
-            length=len(data),
+            length=length,
             url=message.url,
             host=request.authority.host,
             user=message.facts.user,
             method=request.method.decode("latin-1"),
         )
+
+    def _inspect(self, data: bytes, media_type: str, charset: str | None, sender: Side) -> Binary:
+        part = self._part(sender, media_type, charset, len(data))
         # By now it is known which way the message goes, and how long it is.
         entries = [entry for entry in self._entries if entry.match.judge(part, True)]
         if not entries or not data:

@@ -12,6 +12,7 @@ its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -47,9 +48,10 @@ class Slot:
 
     @ivar open: there is no verdict yet.
     @ivar brake: by which it stops whoever brings the part, once it has begun.
+    @ivar tag: of what it judges by, as it began.
     """
 
-    __slots__ = ("_timer", "begun", "brake", "entry", "look", "open", "verdict")
+    __slots__ = ("_timer", "begun", "brake", "entry", "look", "open", "tag", "verdict")
 
     def __init__(self, entry: Entry, look: Look | None) -> None:
         self.entry = entry
@@ -57,6 +59,7 @@ class Slot:
         self.open = look is not None
         self.begun = False
         self.brake: Brake | None = None
+        self.tag: bytes | None = None
         self.verdict: Verdict | None = None
         self._timer: IDelayedCall | None = None
 
@@ -272,6 +275,7 @@ class Inspection:
         look = slot.look
         assert look is not None
         slot.begun = True
+        slot.tag = slot.entry.inspector.tag
         look.told = lambda verdict: self._told(slot, verdict)
         look.failed = lambda error: self._failed(slot, error)
         look.mask = self._mask
@@ -350,7 +354,7 @@ class Inspection:
                 tag = slot.entry.inspector.tag
                 known = None if tag is None else processor.verdicts.find(slot.entry.name, tag, digest, now)
                 if known is not None:
-                    self._close(slot, known[0])
+                    self._close(slot, None if known[0] is None else _moved(known[0], self.part))
                     if self.over:
                         return
         self._start_early()
@@ -365,9 +369,11 @@ class Inspection:
 
     def _told(self, slot: Slot, verdict: Verdict | None) -> None:
         entry = slot.entry
-        if slot.open and entry.inspector.by_content and self._ended and self._digest is not None:
+        if not isinstance(verdict, Verdict | None):
+            verdict = failure(entry, TypeError())
+        elif slot.open and entry.inspector.by_content and self._ended and self._digest is not None:
             tag = entry.inspector.tag
-            if tag is not None:
+            if tag is not None and tag == slot.tag:
                 verdicts, now = self._processor.verdicts, self._processor.loop.seconds()
                 verdicts.keep(entry.name, tag, self._digest.digest(), verdict, now)
         self._close(slot, verdict)
@@ -541,6 +547,11 @@ class Brake:
         if timer is not None and timer.active():
             timer.cancel()
         return timer is not None
+
+
+def _moved(verdict: Verdict, part: Part) -> Verdict:
+    """The same verdict of another part, which has another name."""
+    return replace(verdict, evidence=tuple(each._replace(where=each.where and part.path) for each in verdict.evidence))
 
 
 def _nothing() -> None:

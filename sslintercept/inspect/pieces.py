@@ -104,6 +104,8 @@ class Pieces:
         self._left: list[Piece] = []
         self._parents: dict[tuple[str, ...], Part] = {(): part}
         self._looks: list[Asked] = []
+        self._hanging: set[str] = set()
+        """names of entries that have used up their time at one piece: they get no other"""
         self._running = False
         self.found: list[Found] = []
         self.done = False
@@ -168,6 +170,8 @@ class Pieces:
             return
         part.sniffed = sniff(piece.content[:HEAD])
         for entry in self._entries:
+            if entry.name in self._hanging:
+                continue
             try:
                 look = entry.inspector.look(part)
             except Exception as error:
@@ -204,6 +208,8 @@ class Pieces:
             return
         self._looks.remove(asked)
         asked.let_go()
+        if not isinstance(verdict, Verdict | None):
+            verdict = failure(asked.entry, TypeError())
         if verdict is not None:
             self._add(asked.entry, asked.part, verdict)
         if not self.done and not self._looks:
@@ -212,6 +218,7 @@ class Pieces:
     def _late(self, asked: Asked) -> None:
         entry = asked.entry
         asked.let_go()
+        self._hanging.add(entry.name)
         what = f"no verdict within {entry.timeout:g} s"
         self._told(asked, failure(entry, EngineError(what, where=entry.name, remedy="see the engine", fault="hangs")))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+from weakref import finalize
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -102,11 +103,6 @@ class InspectProcessor:
         self._apart = apart
         self._new_id = new_id
         self._wall_clock = wall_clock
-
-    def close(self) -> None:
-        """The settings are not in force any more, and nothing is under way."""
-        for entry in self.entries:
-            entry.inspector.close()
 
     # who gets a part
 
@@ -235,3 +231,44 @@ class InspectProcessor:
             sender=part.sender,
             recipients=part.recipients,
         )
+
+
+class Generations:
+    """
+    Lets the inspectors of a generation of settings go, once.
+
+    Whatever may still ask them holds their L{InspectProcessor}: a proxy that some connection has, a body, a gate. So
+    they go when nothing does any more; the garbage collector says so, on whatever thread it runs.
+
+    @param call: calls something on the reactor's thread, at any time and from any thread.
+    """
+
+    def __init__(self, call: Callable[[Callable[[], object]], object]) -> None:
+        self._call = call
+        self._alive: list[finalize[[Callable[[], object]], InspectProcessor]] = []
+
+    def watch(self, processor: InspectProcessor) -> None:
+        """A generation comes into force."""
+        entries = processor.entries
+        gone = finalize(processor, self._call, lambda: _close(entries))
+        gone.atexit = False
+        self._alive = [*(one for one in self._alive if one.alive), gone]
+
+    def older(self, current: InspectProcessor | None) -> bool:
+        """Whether there are others than C{current}."""
+        return any((left := one.peek()) is not None and left[0] is not current for one in self._alive)
+
+    def close(self) -> None:
+        """The process stops, and nothing is under way: let all of them go."""
+        alive, self._alive = self._alive, []
+        for one in alive:
+            if (left := one.detach()) is not None:
+                _close(left[0].entries)
+
+
+def _close(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        try:
+            entry.inspector.close()
+        except Exception:
+            log.failure("an inspector failed as it was let go")

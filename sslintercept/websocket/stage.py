@@ -100,6 +100,10 @@ class MessageStage:
         """The same for what is no text."""
         return data
 
+    def longer(self, sender: Side, *, text: bool) -> bool:
+        """A message of this side is above C{max_message}: whether that ends the conversation, or it passes unseen."""
+        return self.refuse_longer
+
     def closing(self, code: int, reason: str, sender: Side) -> None:
         """This side closes; 1005 if it does not say why. The other one may still have something to say."""
 
@@ -142,7 +146,7 @@ class Whole:
         if len(self._content) + len(piece) <= stage.max_message:
             self._content += piece
             return
-        if stage.refuse_longer:
+        if stage.longer(self._sender, text=self._text):
             what = f"a message above {stage.max_message} bytes"
             raise WebSocketError(what, code=TOO_BIG, side=self._sender)
         self._passes = True

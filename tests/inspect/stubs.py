@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from twisted.logger import Logger
+
 from sslintercept.config import units
 from sslintercept.config.key import setting
 from sslintercept.errors import EngineError
@@ -239,3 +241,16 @@ def asking(options: EvilOptions, engines: Engines) -> Inspector:
 
 
 asking.Options = EvilOptions  # type: ignore[attr-defined]  # likewise
+
+
+class Saying(Inspector):
+    """Says in the log of the process that it was let go."""
+
+    def __init__(self, options: object, engines: Engines) -> None:
+        super().__init__(options)
+
+    def look(self, part: Part) -> Look:
+        return WordLook(b"EVIL", BAD)
+
+    def close(self) -> None:
+        Logger().info("an inspector was let go")

@@ -103,3 +103,11 @@ def test_a_conversation_that_nobody_can_read_is_left_to_the_policy(loop: Loop, p
     assert [(each.name, each.carrier) for each in gateway.events.told] == [("unknown_coding", "websocket")]
     client.close()
     gateway.pump()
+
+
+def test_a_message_too_long_to_be_held_is_told_of_when_it_passes(loop: Loop) -> None:
+    said = talk(loop, EVIL + "[inspection]\nhold = 64KiB\n")
+    data = frame(BINARY, bytes(100_000))
+    assert said.say(data, by=Side.UPSTREAM) == data
+    assert [(each.name, each.direction) for each in said.gateway.events.told] == [("too_big", "response")]
+    said.client.close()

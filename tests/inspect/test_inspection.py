@@ -12,7 +12,7 @@ from sslintercept.inspect.inspection import EARLY
 from sslintercept.inspect.inspector import Look
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.processor import Limits
-from sslintercept.inspect.verdict import FAILURE, MALWARE, Act, Verdict
+from sslintercept.inspect.verdict import FAILURE, MALWARE, Act, Evidence, Verdict
 from tests.inspect.stubs import BAD, Spare, Word, WordLook
 from tests.inspect.support import World, a_part, entry, piece
 
@@ -634,3 +634,66 @@ def test_content_for_a_piece_is_let_go() -> None:
     pieces_of(world, b"EVIL")
     assert not world.decisions[0].passes
     assert spare.stopped == 1
+
+
+def test_a_verdict_of_older_signatures_is_not_remembered_under_newer_ones() -> None:
+    class Signed(Word):
+        now = b"1"
+
+        @property
+        def tag(self) -> bytes:
+            return self.now
+
+    inspector = Signed(make=lambda part: Silent(), by_content=True)
+    world = World(entry(inspector))
+    world.whole(b"EVIL")
+    inspector.now = b"2"
+    inspector.looks[0].tell(None)
+    assert world.decisions[0].passes
+    assert world.whole(b"EVIL") is None
+    inspector.looks[1].tell(BAD)
+    decision = world.whole(b"EVIL")
+    assert decision is not None
+    assert not decision.passes
+    assert len(inspector.looks) == 3  # the last has not begun
+
+
+def test_an_engine_that_hangs_at_one_piece_is_not_waited_for_at_all_others() -> None:
+    make = outer_first(Silent)
+    hanging = Word(members=True, make=make)
+    world = World(entry(hanging, closed=False, timeout=5.0), entry(Word(members=True), "other"))
+    pieces_of(world, *[b"fine"] * 20, b"EVIL")
+    world.loop.clock.advance(5.1)
+    assert [each.act for each in world.decisions] == [Act.BLOCK]
+    assert len(hanging.looks) == 2
+
+
+@pytest.mark.parametrize("where", ["part", "piece"])
+def test_what_is_told_late_and_is_no_verdict_is_a_failure(where: str) -> None:
+    looks: list[Silent] = []
+
+    def make() -> Look:
+        looks.append(Silent())
+        return looks[-1]
+
+    world = World(entry(Word(members=True, make=outer_first(make) if where == "piece" else lambda part: make())))
+    pieces_of(world, b"a")
+    looks[0].tell("block it")  # type: ignore[arg-type]  # what a plugin may do
+    assert [each.passes for each in world.decisions] == [False]
+    assert world.decisions[0].worst is not None
+    assert world.decisions[0].worst.verdict.kind == FAILURE
+
+
+def test_a_verdict_that_is_remembered_names_the_part_that_it_is_about_now() -> None:
+    class Placed(WordLook):
+        def __init__(self, part: Part) -> None:
+            evidence = (Evidence("Bad", where=part.path, offset=3), Evidence("rule"))
+            super().__init__(b"EVIL", Verdict(Act.BLOCK, MALWARE, "Bad", "it is bad", evidence))
+
+    world = World(entry(Word(make=Placed, by_content=True)))
+    for name in ("salaries.xls", "other.xls"):
+        decision = world.whole(b"EVIL", a_part(name=name))
+        assert decision is not None
+        assert decision.worst is not None
+        assert [each.where for each in decision.worst.verdict.evidence] == [name, ""]
+        assert decision.worst.verdict.evidence[0].offset == 3

@@ -33,14 +33,17 @@ from sslintercept.errors import ConfigError, EngineError, InterceptError
 from sslintercept.inspect.inspector import Inspector, Look
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.shipped.acts import ACTS, act
+from sslintercept.inspect.shipped.answer import Room
 from sslintercept.inspect.shipped.yara_task import MOST_RULES, MOST_STRINGS, MOST_TEXT, TASK
 from sslintercept.inspect.verdict import MALWARE, MOST_EVIDENCE, Act, Evidence, Verdict
-from sslintercept.worker.pool import Item, Kept, Workers
+from sslintercept.worker.pool import MOST_CONTENT, Item, Kept, Workers
 
 ENDINGS: Final = (".yar", ".yara")
 MOST_FILES: Final = 10_000
 MOST_SOURCE: Final = 64 * 1024 * 1024
 """bytes of all rules"""
+MOST_KEPT: Final = 256 * 1024 * 1024
+"""bytes of all parts that have not come as a whole yet"""
 WHERE: Final = "yara"
 _SEVERITIES: Final = {"critical": 4, "high": 3, "medium": 2, "low": 1}
 
@@ -86,6 +89,7 @@ class YaraInspector(Inspector):
         self.keeps = self.act is Act.QUARANTINE
         self.seconds = options.scan_time
         self.kept = compiled(options.rules)
+        self.room = Room(MOST_KEPT)
         self._engines = engines
 
     @property
@@ -108,22 +112,38 @@ class YaraLook(Look):
     def __init__(self, inspector: YaraInspector, part: Part) -> None:
         self._inspector, self._part = inspector, part
         self._content: list[bytes] = []
+        self._size = 0
         self._asked: Deferred[None] | None = None
 
     def write(self, data: bytes) -> None:
         """See L{Look.write}."""
+        room, size = self._inspector.room, len(data)
+        if self._size + size > MOST_CONTENT or not room.has(size):
+            what = "the part is longer than a worker takes" if room.has(size) else "too much is kept already"
+            self._take()
+            self.fail(EngineError(what, where=WHERE, remedy="see largest", fault="too_big"))
+            return
+        room.take(size)
+        self._size += size
         self._content.append(bytes(data))
+
+    def _take(self) -> list[bytes]:
+        """What has come, which is not kept here any more."""
+        self._inspector.room.give(self._size)
+        self._size = 0
+        content, self._content = self._content, []
+        return content
 
     def finish(self) -> None:
         """See L{Look.finish}."""
-        content, self._content = self._content, []
+        content = self._take()
         self._asked = self._inspector.scan(content).addCallback(self._judge)
         self._asked.addErrback(self._failed)
 
     def abort(self) -> None:
         """See L{Look.abort}."""
         self.over = True
-        self._content = []
+        self._take()
         if self._asked is not None:
             self._asked.cancel()
 

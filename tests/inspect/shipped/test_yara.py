@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import succeed
 
-from sslintercept.errors import ConfigError
+from sslintercept.errors import ConfigError, EngineError
 from sslintercept.inspect.inspector import Inspector
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.shipped import yara
@@ -260,3 +260,38 @@ def test_rubbish_of_a_worker_is_no_verdict(
     inspector = YaraInspector(YaraOptions(rules), Engines(workers))
     monkeypatch.setattr(workers, "run", lambda *_: succeed([Item({"rule": 1}, b"")]))
     assert shown(loop, inspector, EICAR).fault == "rubbish"
+
+
+class TestMemory:
+    """What is kept of parts while they come."""
+
+    @pytest.fixture
+    def inspector(self, monkeypatch: pytest.MonkeyPatch, workers: Workers, rules: Path) -> YaraInspector:
+        monkeypatch.setattr(yara, "MOST_CONTENT", 1000)
+        monkeypatch.setattr(yara, "MOST_KEPT", 1500)
+        return YaraInspector(YaraOptions(rules), Engines(workers))
+
+    def test_a_part_above_what_a_worker_takes_is_not_kept(self, inspector: YaraInspector) -> None:
+        one = Shown(inspector, part())
+        one.write(bytes(900))
+        assert inspector.room.taken == 900
+        one.write(bytes(101))
+        assert inspector.room.taken == 0
+        assert isinstance(one.error, EngineError)
+        assert one.error.fault == "too_big"
+
+    def test_all_parts_together_are_bounded(self, loop: RealLoop, inspector: YaraInspector) -> None:
+        first, second = Shown(inspector, part()), Shown(inspector, part())
+        first.write(EICAR + bytes(900))
+        second.write(bytes(900))
+        assert isinstance(second.error, EngineError)
+        assert second.error.fault == "too_big"
+        first.finish()
+        assert waited(loop, first).verdict is not None
+        assert inspector.room.taken == 0
+
+    def test_a_part_that_nobody_waits_for_is_not_kept(self, inspector: YaraInspector) -> None:
+        one = Shown(inspector, part())
+        one.write(bytes(900))
+        one.look.abort()
+        assert inspector.room.taken == 0
