@@ -19,16 +19,17 @@ from sslintercept.errors import ConfigError
 from sslintercept.facts import Action, Address, Decision, Facts
 from sslintercept.gateway import site_lists
 from sslintercept.http.head import read_request
+from sslintercept.inspect.select import of_bodies, of_conversations
 from sslintercept.net.limits import Limits
 from sslintercept.net.local import Bound
 from sslintercept.net.nearness import is_literal
 from sslintercept.probe.verdict import judge
 from sslintercept.rule.category import url_of
 from sslintercept.rule.decide import DEFAULT, Rules, match_of
-from sslintercept.rule.match import parse_with
+from sslintercept.rule.match import Match, parse_with
 from sslintercept.sites.compile import Compilation
 from sslintercept.sites.look import SiteList, Sites
-from sslintercept.transform.message import Direction
+from sslintercept.transform.message import Direction, Message
 from sslintercept.transform.processor import Prospect
 from sslintercept.transform.select import CONDITIONS_OF_MESSAGES
 
@@ -209,20 +210,36 @@ def on_the_way(
 
 
 def changes(settings: Settings, facts: Facts, asked: Question) -> Iterator[str]:
-    """What of a GET for the URL each transform gets."""
-    if not settings.changes:
+    """What of a GET for the URL each transform and each inspector gets."""
+    if not settings.changes and not settings.inspectors:
         return
     scheme = "https" if asked.secure else "http"
     raw = f"GET {asked.target} HTTP/1.1\r\nHost: {asked.destination}\r\n\r\n".encode("ascii", "replace")
     head = read_request(raw, scheme, asked.destination)
     messages = [Prospect(direction).of(head, facts) for direction in Direction]
     for change in settings.changes:
-        match = parse_with(CONDITIONS_OF_MESSAGES, change.match)
-        request, response = (match.judge(message) for message in messages)
-        gets = ["the request"] if request else []
-        if response is not False:
-            gets.append("the response" if response else "the response, depending on what that is")
-        yield f"transform {change.name} ({change.use}): {' and '.join(gets) or 'nothing of it'}"
+        gets = what_of(parse_with(CONDITIONS_OF_MESSAGES, change.match), messages)
+        yield f"transform {change.name} ({change.use}): {listed(gets)}"
+    for inspector in settings.inspectors:
+        gets = what_of(of_bodies(inspector.match), messages)
+        if of_conversations(inspector.match).judge(messages[0]) is not False:
+            gets.append("messages over WebSocket")
+        what = f"{inspector.use}, match {inspector.match}" if inspector.match else inspector.use
+        yield f"inspected by {inspector.name} ({what}): {listed(gets)}"
+
+
+def what_of(match: Match[Message], messages: Sequence[Message]) -> list[str]:
+    """Which of a request and its response, of which nothing is known yet, are met."""
+    request, response = (match.judge(message) for message in messages)
+    gets = ["the request"] if request else []
+    if response is not False:
+        gets.append("the response" if response else "the response, depending on what that is")
+    return gets
+
+
+def listed(gets: Sequence[str]) -> str:
+    *others, last = gets or ["nothing of it"]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def known(settings: Settings, host: str, look: bool) -> Sequence[str]:

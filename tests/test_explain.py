@@ -145,6 +145,32 @@ def test_transforms_are_named_with_what_they_get(tmp_path: Path) -> None:
     assert not any(line.startswith("transform") for line in blocked)
 
 
+def test_inspectors_are_named_with_what_they_get(tmp_path: Path) -> None:
+    sections = "".join(
+        f"[inspect:{name}]\nuse = {use}\nmatch = {match}\n"
+        for name, use, match in (
+            ("all", "dlp", ""),
+            ("leaks", "dlp", "direction:upload carrier:http path:/a/*"),
+            ("virus", "tests.inspect.stubs:evil", "direction:download type:application/*"),
+            ("mails", "phishing", "carrier:mail"),
+            ("talks", "dlp", "carrier:websocket direction:upload"),
+            ("others", "dlp", "host:b.test"),
+        )
+    )
+    lines = told(tmp_path, PROXY + sections, "https://a.test/a/b")
+    assert lines[-6:] == [
+        "inspected by all (dlp): the request, the response and messages over WebSocket",
+        "inspected by leaks (dlp, match direction:upload carrier:http path:/a/*): the request",
+        "inspected by virus (tests.inspect.stubs:evil, match direction:download type:application/*): "
+        "the response, depending on what that is and messages over WebSocket",
+        "inspected by mails (phishing, match carrier:mail): nothing of it",
+        "inspected by talks (dlp, match carrier:websocket direction:upload): messages over WebSocket",
+        "inspected by others (dlp, match host:b.test): nothing of it",
+    ]
+    tunnelled = told(tmp_path, PROXY + sections + "[rule:t]\naction = tunnel\n", "https://a.test/")
+    assert not any(line.startswith("inspected") for line in tunnelled)
+
+
 def test_a_parent_may_be_chosen_by_a_category(tmp_path: Path) -> None:
     (tmp_path / "far").write_text("far.test\n")
     lists = "[sites:far]\npath = far\n[parent:far]\nmatch = category:far\nproxy = http\naddress = 192.0.2.9:3128\n"

@@ -256,8 +256,11 @@ def _office(main: str, kind: str, content: bytes, more: Sequence[tuple[str, str,
 
 def pdf(text: str, compressed: bool = True) -> bytes:
     """A PDF of one page (ISO 32000-1 7.5); each line of ASCII stands under the one before."""
-    shown = ["BT /F1 11 Tf 14 TL 72 720 Td"]
-    for line in text.split("\n"):
+    lines = text.split("\n")
+    # What lies outside of a page is not shown, and so not there.
+    width, height = max(612, 144 + 10 * max(map(len, lines))), max(792, 144 + 14 * len(lines))
+    shown = [f"BT /F1 11 Tf 14 TL 72 {height - 72} Td"]
+    for line in lines:
         safe = line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
         shown.append(f"({safe}) Tj T*")
     stream = "\n".join([*shown, "ET"]).encode("ascii")
@@ -267,8 +270,8 @@ def pdf(text: str, compressed: bool = True) -> bytes:
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
-        b" /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %d %d] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 5 0 R >> >> >>" % (width, height),
         b"<< /Length %d%b >>\nstream\n%b\nendstream" % (len(stream), coding, stream),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
     ]

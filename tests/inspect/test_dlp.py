@@ -19,7 +19,7 @@ from sslintercept.inspect.shipped.dlp import DlpInspector, DlpOptions
 from sslintercept.inspect.verdict import FAILURE, LEAK, Act
 from sslintercept.leak import exact, fingerprint
 from sslintercept.leak.digest import store_secret
-from sslintercept.testing.gateway import Answers, MemoryGateway
+from sslintercept.testing.gateway import Answers, MemoryGateway, settings_of
 from sslintercept.testing.loop import Loop
 from tests.http.test_session import POST, asked
 from tests.http.test_websocket import TEXT
@@ -425,7 +425,7 @@ WORDS = {
 def test_each_kind_of_file_finds_what_it_says(loop: Loop, tmp_path: Path, option: str, action: str) -> None:
     name, text = WORDS[option]
     value = files(tmp_path)[option].replace("key = ", f"key = {tmp_path}/")
-    ini = f"[inspect:own]\nuse = dlp\n{option} = {tmp_path}/{value}\naction = {action}\n"
+    ini = f"[inspect:own]\nuse = dlp\ndetectors = none\n{option} = {tmp_path}/{value}\naction = {action}\n"
     proxy = MemoryGateway(loop, ini)
     answers = Answers(OK)
     proxy.origin("origin.test:80", answers)
@@ -446,6 +446,7 @@ def test_each_kind_of_file_finds_what_it_says(loop: Loop, tmp_path: Path, option
     ("text", "what"),
     [
         ("detectors = cards", "no detector cards"),
+        ("detectors = none", "nothing is looked for"),
         ("least = iban:0", "not a detector's name with a number, like card:5"),
         ("least = us-ssn:2", "least: nothing is called us-ssn"),
         ("dictionaries = none.toml", "none.toml"),
@@ -475,6 +476,18 @@ def test_a_score_above_what_is_found_finds_nothing() -> None:
     assert not decided(b"no. " + bare).found
     assert decided(b"no. " + bare, score=20).found
     assert not decided(b"card " + bare, score=100).found
+
+
+def test_the_section_on_the_page_can_be_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "leak.md").read_text()
+    settings = settings_of(page.partition("```ini\n")[2].partition("```")[0])
+    (section,) = settings.inspectors
+    options = section.options
+    assert (options.detectors[-1], options.least, options.score) == ("us-ssn", (("card", 5), ("iban", 3)), 60)
+    assert [path.name for path in options.dictionaries] == ["words.toml", "deals.toml"]
+    for key in DlpOptions.__dataclass_fields__:
+        assert f"`{key}`" in page
+        assert getattr(options, key) is not None
 
 
 # in a whole gateway

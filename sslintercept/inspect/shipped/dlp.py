@@ -89,8 +89,8 @@ def _least(text: str) -> tuple[str, int]:
 class DlpOptions:
     """Of C{dlp}."""
 
-    detectors: tuple[str, ...] | None = setting(
-        units.listed(units.token()),
+    detectors: tuple[str, ...] = setting(
+        units.word_or("none", (), units.listed(units.token())),
         "payment, credential",
         "detectors that ship, by name or group (docs/leak.md)",
     )
@@ -162,7 +162,7 @@ class Wanted(NamedTuple):
 
 def policy_of(options: DlpOptions) -> Wanted:
     """@raise ConfigError: a file cannot be used, or there is no such detector."""
-    shipped = chosen(options.detectors or ())
+    shipped = chosen(options.detectors)
     own = [each for path in options.patterns or () for each in read_patterns(path)]
     looking: list[Looking] = [ready((*shipped, *own))] if shipped or own else []
     dictionaries = [each for path in options.dictionaries or () for each in read_dictionary(path)]
