@@ -354,6 +354,8 @@ class Inspection:
                 tag = slot.entry.inspector.tag
                 known = None if tag is None else processor.verdicts.find(slot.entry.name, tag, digest, now)
                 if known is not None:
+                    slot.let_go()
+                    slot.open = True
                     self._close(slot, None if known[0] is None else _moved(known[0], self.part))
                     if self.over:
                         return
