@@ -223,6 +223,10 @@ class Inspection:
             return
         if whole and self._collected is not None:
             self._take_apart()
+        elif not whole:
+            self._not_whole()
+            if self.over:
+                return
         self._finished = True
         for slot in self._slots:
             slot.watch(self._processor.loop, lambda slot=slot: self.late(slot))  # type: ignore[misc]
@@ -443,6 +447,16 @@ class Inspection:
         if self._openers:
             content = self._collected or []
             self._pieces = self._processor.take_apart(self.part, content, self._openers, self._taken_apart)
+
+    def _not_whole(self) -> None:
+        """Nothing can be taken out of a piece."""
+        what = "it is not whole, so that nothing can be taken out of it"
+        for entry in self._openers:
+            blamed = Slot(entry, None)
+            blamed.verdict = Verdict(Act.BLOCK if entry.unreadable_closed else Act.REPORT, FAILURE, "truncated", what)
+            self._slots.append(blamed)
+        if any(entry.unreadable_closed for entry in self._openers):
+            self._conclude()
 
     def _taken_apart(self) -> None:
         if self.over:

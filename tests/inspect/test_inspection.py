@@ -710,3 +710,14 @@ def test_a_look_that_is_not_needed_since_the_verdict_is_known_is_let_go() -> Non
     assert (first.aborted, first.got) == (False, b"fine")
     assert (second.aborted, second.got) == (True, b"")
     assert second.over
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_piece_of_a_container_cannot_be_read(closed: bool) -> None:
+    world = World(entry(Word(members=True), unreadable_closed=closed), entry(Word(), "other"))
+    inspection = world.inspect(a_part())
+    inspection.write(ZIP)
+    inspection.finish(whole=False)
+    assert world.decisions[0].passes is not closed
+    assert [(each.entry.name, each.verdict.name) for each in world.decisions[0].found] == [("one", "truncated")]
+    assert world.asked == []
