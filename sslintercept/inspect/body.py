@@ -36,11 +36,12 @@ from sslintercept.websocket.stage import MessageStage
 
 _UNSHOWN: Final = HOP_BY_HOP | {b"content-length", b"content-encoding", b"proxy-authorization"}
 TAG: Final = b"X-Sslintercept-Inspection"
-_FILENAME: Final = re.compile(
-    rb"filename\*?[ \t]*=[ \t]*(?:utf-8''([^\s;\"]{1,1024})|\"((?:[^\"\\]|\\.){0,1024})\"|([^\s;]{1,1024}))",
-    re.IGNORECASE,
+_PARAMETER: Final = re.compile(
+    rb";[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40})[ \t]*=[ \t]*"
+    rb"(?:\"((?:[^\"\\]|\\.){0,1024})\"|([^\s;\"][^\s;]{0,1023}))"
 )
-"""RFC 6266 4.1"""
+_ESCAPED: Final = re.compile(rb"\\(.)")
+"""RFC 6266 4.1, RFC 9110 5.6.4"""
 
 
 class AnsweredError(InspectedError):
@@ -440,13 +441,30 @@ def _shown(start: bytes, fields: Sequence[tuple[bytes, bytes]], length: int | No
 
 
 def name_of(message: Message) -> str:
-    """The file's name, as Content-Disposition or the last segment of the path says it; not to be trusted."""
-    disposition = message.get(b"Content-Disposition")
-    if disposition is not None and (match := _FILENAME.search(disposition[:4096])) is not None:
-        raw = unquote_to_bytes(match[1]) if match[1] is not None else match[2] if match[2] is not None else match[3]
-    else:
-        last = message.path.rpartition("/")[2]
-        if "%" not in last:
-            return last[:MOST_NAME]
-        raw = unquote_to_bytes(last.encode("latin-1"))
-    return raw.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2][:MOST_NAME]
+    """
+    The file's name, as Content-Disposition or the last segment of the path says it; not to be trusted. Its end counts
+    most, without the dots and spaces that some systems leave out.
+    """
+    name = _disposed(message.get(b"Content-Disposition") or b"")
+    if not name:
+        name = message.path.rpartition("/")[2]
+        if "%" in name:
+            name = unquote_to_bytes(name.encode("latin-1")).decode("utf-8", "replace")
+    return name.replace("\\", "/").rpartition("/")[2].rstrip(" .")[-MOST_NAME:]
+
+
+def _disposed(disposition: bytes) -> str:
+    """The name that a Content-Disposition gives; C{filename*} counts before C{filename} (RFC 6266 4.3)."""
+    plain = ""
+    for name, quoted, token in _PARAMETER.findall(b";" + disposition[:4096]):
+        value = _ESCAPED.sub(rb"\1", quoted) or token
+        if name.lower() == b"filename*":
+            charset, _, rest = value.partition(b"'")
+            extended = unquote_to_bytes(rest.partition(b"'")[2])
+            if charset.lower() == b"utf-8":
+                return extended.decode("utf-8", "replace")
+            if charset.lower() == b"iso-8859-1":
+                return extended.decode("latin-1")
+        elif name.lower() == b"filename" and not plain:
+            plain = value.decode("utf-8", "replace")
+    return plain

@@ -223,6 +223,10 @@ class Inspection:
             return
         if whole and self._collected is not None:
             self._take_apart()
+        elif not whole:
+            self._not_whole()
+            if self.over:
+                return
         self._finished = True
         for slot in self._slots:
             slot.watch(self._processor.loop, lambda slot=slot: self.late(slot))  # type: ignore[misc]
@@ -354,6 +358,8 @@ class Inspection:
                 tag = slot.entry.inspector.tag
                 known = None if tag is None else processor.verdicts.find(slot.entry.name, tag, digest, now)
                 if known is not None:
+                    slot.let_go()
+                    slot.open = True
                     self._close(slot, None if known[0] is None else _moved(known[0], self.part))
                     if self.over:
                         return
@@ -441,6 +447,16 @@ class Inspection:
         if self._openers:
             content = self._collected or []
             self._pieces = self._processor.take_apart(self.part, content, self._openers, self._taken_apart)
+
+    def _not_whole(self) -> None:
+        """Nothing can be taken out of a piece."""
+        what = "it is not whole, so that nothing can be taken out of it"
+        for entry in self._openers:
+            blamed = Slot(entry, None)
+            blamed.verdict = Verdict(Act.BLOCK if entry.unreadable_closed else Act.REPORT, FAILURE, "truncated", what)
+            self._slots.append(blamed)
+        if any(entry.unreadable_closed for entry in self._openers):
+            self._conclude()
 
     def _taken_apart(self) -> None:
         if self.over:

@@ -697,3 +697,27 @@ def test_a_verdict_that_is_remembered_names_the_part_that_it_is_about_now() -> N
         assert decision.worst is not None
         assert [each.where for each in decision.worst.verdict.evidence] == [name, ""]
         assert decision.worst.verdict.evidence[0].offset == 3
+
+
+def test_a_look_that_is_not_needed_since_the_verdict_is_known_is_let_go() -> None:
+    inspector = Word(by_content=True)
+    world = World(entry(inspector))
+    for _ in range(2):
+        world.whole(b"fine")
+    first, second = inspector.looks
+    assert isinstance(first, WordLook)
+    assert isinstance(second, WordLook)
+    assert (first.aborted, first.got) == (False, b"fine")
+    assert (second.aborted, second.got) == (True, b"")
+    assert second.over
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_piece_of_a_container_cannot_be_read(closed: bool) -> None:
+    world = World(entry(Word(members=True), unreadable_closed=closed), entry(Word(), "other"))
+    inspection = world.inspect(a_part())
+    inspection.write(ZIP)
+    inspection.finish(whole=False)
+    assert world.decisions[0].passes is not closed
+    assert [(each.entry.name, each.verdict.name) for each in world.decisions[0].found] == [("one", "truncated")]
+    assert world.asked == []
