@@ -264,8 +264,10 @@ class InspectStage(Transform):
             if not self._over:
                 self._pass(data)
             return
-        self._hold.write(data)
+        # However large a piece is: nothing of it passes before it was looked at.
+        self._hold.add(data)
         self._show(data)
+        self._hold.trim()
 
     def _show(self, data: bytes) -> None:
         inspection, decoder = self._inspection, self._decoder

@@ -119,8 +119,9 @@ class CarriedGate:
         if self._inspection.over:
             self._way.release(data)
             return
-        self._hold.write(data)
+        self._hold.add(data)
         self._inspection.write(data)
+        self._hold.trim()
 
     def finish(self, whole: bool) -> None:
         """All has come, or as much of it as was asked for."""

@@ -30,8 +30,16 @@ class Hold:
 
     def write(self, data: bytes) -> None:
         """Take more; what is more than may be held passes."""
+        self.add(data)
+        self.trim()
+
+    def add(self, data: bytes) -> None:
+        """Take more, that somebody has still to look at; then L{trim}."""
         self._kept.append(data)
         self.held += len(data)
+
+    def trim(self) -> None:
+        """What is more than may be held passes."""
         while self.held > self._most:
             excess = self.held - self._most
             first = self._kept[0]

@@ -392,3 +392,10 @@ def test_a_request_whose_head_was_seen_goes_once_more_when_a_kept_connection_die
     inspector = gateway.inspection.entries[0].inspector
     assert isinstance(inspector, Word)
     assert len(inspector.looks) == 2
+
+
+def test_nothing_of_a_piece_passes_before_it_was_looked_at(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, HOLD + EVIL + "early = yes\n")
+    gateway.origin("origin.test:80", answer(b"EVIL" + b"x" * BIG))
+    (found,) = asked(gateway, GET)
+    assert found.status == 403

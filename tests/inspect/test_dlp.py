@@ -560,3 +560,30 @@ def test_a_part_that_is_larger_than_is_collected_is_read_nevertheless() -> None:
     verdicts = [each.verdict for each in seen.decisions[0].found]
     assert {each.kind for each in verdicts} == {LEAK, FAILURE}
     assert seen.decisions[0].act is Act.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("action", "act"),
+    [("block", "block"), ("quarantine", "block"), ("redact", "block"), ("tag", "report"), ("report", "report")],
+)
+def test_a_form_may_stand_in_the_query_of_a_request(loop: Loop, action: str, act: str) -> None:
+    gateway = MemoryGateway(loop, LEAKS + f"action = {action}\n")
+    answers = Answers(OK)
+    gateway.origin("origin.test:80", answers)
+    request = b"GET http://origin.test/pay?karte=%b&name=x HTTP/1.1\r\nHost: origin.test\r\n\r\n"
+    (found,) = asked(gateway, request % b"kreditkarte+4111+1111%201111+1111")
+    assert found.status == (403 if act == "block" else 200)
+    assert bool(answers.requests) is (act == "report")
+    (event,) = gateway.events.told
+    assert (event.act, event.kind, event.name) == (act, "leak", "card")
+    assert "4111" not in event.url
+    assert event.evidence[0].where == "query"
+    assert "1111 1111 1111" not in event.evidence[0].text
+
+
+def test_a_query_of_others_is_none_of_our_business(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, LEAKS)
+    gateway.origin("origin.test:80", Answers(OK))
+    (found,) = asked(gateway, b"GET http://origin.test/?q=weather HTTP/1.1\r\nHost: origin.test\r\n\r\n")
+    assert found.status == 200
+    assert gateway.events.told == []

@@ -49,3 +49,13 @@ def test_what_is_taken_does_not_pass() -> None:
     hold.let_go()
     assert passed == [b"ab"]
     assert hold.held == 0
+
+
+def test_what_is_still_to_be_looked_at_can_be_overwritten_however_much_it_is() -> None:
+    passed: list[bytes] = []
+    hold = Hold(4, passed.append)
+    hold.add(b"abcdefghij")
+    assert passed == []
+    assert hold.mask(1, 2)
+    hold.trim()
+    assert passed == [b"a**def"]

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from sslintercept.config import units
 from sslintercept.config.key import described, setting
@@ -137,6 +139,21 @@ class DlpInspector(Inspector):
         self.keeps = self._act is Act.QUARANTINE
         self.policy, self._in_part = policy_of(options)
 
+    def glance(self, part: Part) -> Verdict | None:
+        """Look at what the query of a request says; a form may stand there."""
+        _, mark, query = part.url.partition("?")
+        if not mark or not part.leaves:
+            return None
+        scan = Scan(self.policy)
+        text = unquote_to_bytes(query.replace("+", " ").encode("utf-8", "replace"))
+        found = [*scan.feed(text), *scan.finish()]
+        if not found:
+            return None
+        # A query is nothing that could be marked, or overwritten without asking for something else.
+        action = {Act.TAG: Act.REPORT, Act.REDACT: Act.BLOCK, Act.QUARANTINE: Act.BLOCK}.get(self._act, self._act)
+        where = [Evidence(each.detector, each.evidence, "query", score=each.score) for each in found]
+        return verdict_of(action, found, where[:MOST_EVIDENCE])
+
     def look(self, part: Part) -> Look | None:
         """See L{Inspector.look}."""
         if not reads(part):
@@ -186,6 +203,14 @@ def policy_of(options: DlpOptions) -> Wanted:
     keep = MOST_HELD if options.action == "redact" else 20
     in_part = IN_PART.union((each.name for each in dictionaries), (path.stem for path in documents))
     return Wanted(Policy(looking, options.score, dict(options.least or ()), keep), in_part)
+
+
+def verdict_of(action: Act, found: Sequence[Finding], evidence: Sequence[Evidence]) -> Verdict:
+    """What is said of a part in which something was found."""
+    counted = Counter(each.detector for each in found)
+    reason = ", ".join(f"{count} {name}" for name, count in counted.most_common(8))
+    score = max(each.score for each in found)
+    return Verdict(action, LEAK, counted.most_common(1)[0][0], reason, tuple(evidence), score, "dlp")
 
 
 class DlpLook(Look):
@@ -239,11 +264,7 @@ class DlpLook(Look):
         return self._undo.span(finding.offset, finding.offset + finding.length)
 
     def _verdict(self, action: Act) -> Verdict:
-        counted = Counter(each.detector for each in self._found)
-        reason = ", ".join(f"{count} {name}" for name, count in counted.most_common(8))
-        score = max(each.score for each in self._found)
-        evidence = tuple(map(self._evidence, self._found[:MOST_EVIDENCE]))
-        return Verdict(action, LEAK, counted.most_common(1)[0][0], reason, evidence, score, "dlp")
+        return verdict_of(action, self._found, [self._evidence(each) for each in self._found[:MOST_EVIDENCE]])
 
     def _evidence(self, found: Finding) -> Evidence:
         begin, end = self._span(found) or (0, 0)
