@@ -19,8 +19,10 @@ help:  ## show this list
 run: $(VENV)/.installed  ## install if needed, then run the proxy in the foreground with etc/sslintercept.ini
 	@exec $(BIN)/twistd -n --pidfile= sslintercept --config etc/sslintercept.ini
 
+# First those that start processes and are sensitive to time, one after the other; then the others, two at a time.
 test: system-packages $(VENV)/.installed-dev lint  ## everything: system packages, lint, types, all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/process
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/process
 
 coverage: $(VENV)/.installed-dev  ## the same tests, with the lines that they reach; takes half as long again
 	$(BIN)/python -m pytest --cov --cov-report=term
@@ -42,6 +44,7 @@ bench: $(VENV)/.installed  ## side by side with the peers that are installed; BE
 	$(if $(BENCH),,$(BIN)/python bench/leak.py)
 	$(if $(BENCH),,$(BIN)/python bench/unpack.py)
 	$(if $(BENCH),,$(BIN)/python bench/phish.py)
+	$(if $(BENCH),,$(BIN)/python bench/inspect_parts.py)
 	$(if $(BENCH),,$(BIN)/python bench/sites.py)
 
 lint: $(VENV)/.installed-dev  ## style, types, order of imports
