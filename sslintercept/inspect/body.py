@@ -106,7 +106,8 @@ class InspectBodies(Transformer):
             # Who judges requests wants to see those without a body, too.
             message.has_body = True
         looked_at = bool(looking) and message.has_body
-        glancing = [entry for entry in entries if entry.glances]
+        asks = message.direction is Direction.REQUEST and b"?" in message.request.target
+        glancing = [entry for entry in entries if entry.glances and (asks or not entry.inspector.queries)]
         if glancing and message.direction is Direction.RESPONSE:
             # Whoever has glanced at the request has said what there is to say.
             asked = Prospect(Direction.REQUEST).of(message.request, message.facts)

@@ -96,6 +96,7 @@ class Inspector:
         documents. One that takes apart parts itself does not.
     @cvar forms: whether it wants at least what stands in forms (C{multipart/form-data}), which engines for files do not
         take apart.
+    @cvar queries: it glances at requests with a query only.
     @cvar by_content: its verdict depends on the bytes alone, so that it is remembered by their digest.
     @cvar heads: it wants the heads of a message of HTTP (L{Part.request_head}), and also requests without a body.
     @ivar changes: it may answer with L{Act.REDACT} or L{Act.REPLACE}. Of what it looks at validators are weakened.
@@ -105,6 +106,7 @@ class Inspector:
     Options: type[Any] = NoOptions  # Any: each inspector has its own dataclass
     members = False
     forms = False
+    queries = False
     by_content = False
     heads = False
     changes = False

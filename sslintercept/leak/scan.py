@@ -138,6 +138,12 @@ class Scan:
         """The stream has ended; what was held is decided."""
         return self._take(self._fold.feed(b"", final=True), final=True)
 
+    def only(self, data: bytes) -> list[Finding]:
+        """Look at a stream that comes as a whole: what is not large takes one pass then, and not two."""
+        if len(data) <= AT_ONCE:
+            return self._take(self._fold.feed(data, final=True), final=True)
+        return [*self.feed(data), *self.finish()]
+
     def _take(self, folded: bytes, *, final: bool) -> list[Finding]:
         self._pieces.append(folded)
         self._size += len(folded)

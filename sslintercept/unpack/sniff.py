@@ -29,6 +29,10 @@ _OPENINGS: Final = (
     (b"GIF8", "image/gif"),
 )
 """WHATWG MIME Sniffing 6 and 7, and what field guides add for archives and programs"""
+_BY_FIRST: Final = {
+    first: [(opening, kind) for opening, kind in _OPENINGS if opening[0] == first]
+    for first in {opening[0] for opening, _ in _OPENINGS}
+}
 _TEXTS: Final = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<svg")
 _ASCII: Final = (b"MZ", b"GIF8", b"BZh", b"MSCF")
 """openings with which a text may begin as well; what they are of has binary bytes near its beginning"""
@@ -42,7 +46,7 @@ def sniff(head: bytes) -> str:
     """The media type that the first bytes of a part say; C{text/plain} for what is text, empty if nothing is known."""
     head = head[:HEAD]
     textual = len(head.translate(None, _BINARY)) == len(head)
-    for opening, kind in _OPENINGS:
+    for opening, kind in _BY_FIRST.get(head[0], ()) if head else ():
         if head.startswith(opening) and not (textual and opening in _ASCII):
             return kind
     if head[257:262] == b"ustar":

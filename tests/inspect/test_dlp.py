@@ -230,6 +230,7 @@ def test_what_is_blocked_is_blocked_before_the_part_has_ended() -> None:
     seen = world()
     inspection = seen.inspect(a_part())
     inspection.write(SAID.encode() + b" x" * 10_000)
+    inspection.write(b"more")
     assert [each.act for each in seen.decisions] == [Act.BLOCK]
 
 

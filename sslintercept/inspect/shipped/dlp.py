@@ -122,6 +122,10 @@ class DlpOptions:
     action: str = act("block", "quarantine", "redact", "tag", "report")
 
 
+MOST_FIRST: Final = 32 * 1024
+"""bytes of a first piece that may be all; less than is held back of any part"""
+
+
 class DlpInspector(Inspector):
     """
     What must not leave.
@@ -131,6 +135,7 @@ class DlpInspector(Inspector):
 
     Options = DlpOptions
     members = True
+    queries = True
 
     def __init__(self, options: DlpOptions, engines: object) -> None:
         super().__init__(options)
@@ -223,6 +228,8 @@ class DlpLook(Look):
         self._in_part = in_part
         self._undo: Undo | None = None
         """known with the first bytes"""
+        self._first: bytes | None = None
+        """what came first, while nobody knows whether it is all: what comes as a whole takes one pass"""
         self._found: list[Finding] = []
 
     def write(self, data: bytes) -> None:
@@ -230,14 +237,30 @@ class DlpLook(Look):
         undo = self._undo
         if undo is None:
             undo = self._undo = undoing(self._part, data, traced=self._act is Act.REDACT)
-        self._take(self._scan.feed(undo.feed(data, False)))
+            self._first = undo.feed(data, False)
+            if len(data) > MOST_FIRST:
+                self._go_on()
+            return
+        self._go_on()
+        if not self.over:
+            self._take(self._scan.feed(undo.feed(data, False)))
+
+    def _go_on(self) -> None:
+        """There is more than what came first."""
+        first, self._first = self._first, None
+        if first is not None:
+            self._take(self._scan.feed(first))
 
     def finish(self) -> None:
         """See L{Look.finish}."""
-        if self._undo is not None and (rest := self._undo.feed(b"", True)):
-            self._take(self._scan.feed(rest))
-        if not self.over:
-            self._take(self._scan.finish())
+        rest = b"" if self._undo is None else self._undo.feed(b"", True)
+        if self._first is not None:
+            self._take(self._scan.only(self._first + rest))
+        else:
+            if rest:
+                self._take(self._scan.feed(rest))
+            if not self.over:
+                self._take(self._scan.finish())
         if not self.over:
             self.tell(self._verdict(self._act) if self._found else None)
 
