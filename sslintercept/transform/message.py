@@ -176,12 +176,22 @@ class Message:
 
     def all(self, name: bytes) -> list[bytes]:
         """The values of all lines of a field."""
-        name = name.lower()
-        block = self.head.block
-        if block is not None and b"\r\n%b:" % name not in block.lower():
-            # Nobody has asked for the list of fields yet, and making it costs more.
-            return []
-        return [value for each, value in self.head.fields if each.lower() == name]
+        name, head = name.lower(), self.head
+        block = head.block
+        if block is None:
+            return [value for each, value in head.fields if each.lower() == name]
+        # Nobody has asked for the list of fields yet, and making it costs more, here and where the head is written.
+        values: list[bytes] = []
+        mark, low = b"\r\n%b:" % name, block.lower()
+        at = low.find(mark)
+        while at >= 0:
+            begin = at + len(mark)
+            end = block.find(b"\r\n", begin)
+            values.append((block[begin:end] if end >= 0 else block[begin:]).strip(b" \t"))
+            at = low.find(mark, begin)
+        if name == b"via" and head.block_via is not None:
+            values.append(head.block_via)
+        return values
 
     def request_field(self, name: bytes) -> bytes | None:
         """The value of a field of the request that this is, or is the response to; of several lines the first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sslintercept.http.head import read_request
 from sslintercept.testing.transform import PipeLoop, a_message
 from sslintercept.transform.message import (
     FRAMING,
@@ -209,3 +210,13 @@ def test_a_message_can_call_back_later() -> None:
     assert called == []
     loop.advance(0.1)
     assert called == ["now"]
+
+
+@pytest.mark.parametrize("name", [b"X-One", b"x-one-more", b"X-Last", b"X-None", b"X-Empty"])
+def test_values_are_the_same_whether_the_list_of_fields_was_made_or_not(name: bytes) -> None:
+    lines = b"Host: a.test\r\nX-One: \t 1 \r\nx-one:2\r\nX-One-More: 3\r\nX-Empty:\r\nX-Last: 4\r\n\r\n"
+    raw = b"GET http://a.test/ HTTP/1.1\r\n" + lines
+    fresh, listed = a_message(), a_message()
+    fresh.request, listed.request = (read_request(raw, "http", None) for _ in range(2))
+    assert fresh.all(name) == [value for each, value in listed.request.fields if each.lower() == name.lower()]
+    assert fresh.request.block is not None
