@@ -110,11 +110,15 @@ class Hanging:
         if early:
             self._relay(early)
 
-    def take(self) -> bytes:
-        """Stop relaying; give what has not been relayed."""
+    def hush(self) -> None:
+        """Stop relaying; what has come is kept."""
         if self.relay_to is not None:
             self.relay_to.unregisterProducer()
             self.relay_to = None
+
+    def take(self) -> bytes:
+        """Stop relaying; give what has not been relayed."""
+        self.hush()
         early = bytes(self.early)
         self.early.clear()
         return early
@@ -263,7 +267,19 @@ class ProbeAccept:
     """The session of a connection that is being probed (ATS: ProtocolProbeTrampoline)."""
 
     takes_views = True
-    __slots__ = ("_begun", "_carries", "_facts", "_head", "_opening", "_port", "_probe", "_secure", "_silence", "_vc")
+    __slots__ = (
+        "_begun",
+        "_carries",
+        "_facts",
+        "_head",
+        "_opening",
+        "_port",
+        "_probe",
+        "_relaying",
+        "_secure",
+        "_silence",
+        "_vc",
+    )
 
     def __init__(self, probe: Probe, vc: NetVConnection, facts: Facts) -> None:
         self._probe = probe
@@ -277,6 +293,8 @@ class ProbeAccept:
         """the conversation in whose middle TLS begins, or has begun"""
         self._begun = scope is not None and scope.begun
         self._silence: IDelayedCall | None = None
+        self._relaying: Hanging | None = None
+        """whose greeting the client hears"""
         self._opening = False
         """the way to the server is being opened; what the client says meanwhile is kept"""
 
@@ -337,6 +355,7 @@ class ProbeAccept:
     def _relay(self, server: Hanging) -> None:
         """Let the client hear what the server says, as much as can be kept for whoever takes over."""
         server.full = self._heard_enough
+        self._relaying = server
         server.relay(self._vc)
         self._facts.step("greeting_relayed")
 
@@ -440,6 +459,10 @@ class ProbeAccept:
 
     def _hand_over(self, verdict: Verdict, head: bytes) -> None:
         self._release()
+        relaying, self._relaying = self._relaying, None
+        if relaying is not None:
+            # Whoever takes over may lead the client somewhere else: nobody but its session feeds it from now on.
+            relaying.hush()
         self._probe.decided(self._vc, self._facts, verdict, head)
 
     def _release(self) -> None:

@@ -318,7 +318,7 @@ def test_a_certificate_is_not_exported_to_where_nothing_can_be_written(folder: P
 def test_plugins_are_listed_or_their_interfaces(folder: Path) -> None:
     done = command(folder, "plugins")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "IProbeSignatures, IAcceptorPlugin, ITransformPlugin, IPartHandler" in done.stdout
+    assert "IProbeSignatures, IAcceptorPlugin, ITransformPlugin, IInspectorPlugin, IPartHandler" in done.stdout
 
 
 @pytest.mark.parametrize(
