@@ -19,10 +19,8 @@ help:  ## show this list
 run: $(VENV)/.installed  ## install if needed, then run the proxy in the foreground with etc/sslintercept.ini
 	@exec $(BIN)/twistd -n --pidfile= sslintercept --config etc/sslintercept.ini
 
-# First those that start processes and are sensitive to time, one after the other; then the others, two at a time.
 test: system-packages $(VENV)/.installed-dev lint  ## everything: system packages, lint, types, all tests
-	$(BIN)/python -m pytest tests/process
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/process
+	@scripts/run-tests $(BIN)/python
 
 coverage: $(VENV)/.installed-dev  ## the same tests, with the lines that they reach; takes half as long again
 	$(BIN)/python -m pytest --cov --cov-report=term
