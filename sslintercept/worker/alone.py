@@ -15,8 +15,8 @@ from typing import Final
 
 from sslintercept.errors import EngineError
 from sslintercept.worker.pool import MOST_CONTENT
-from sslintercept.worker.process import FAULTS, READ, START, Limits, command, printable
-from sslintercept.worker.wire import ITEM_COST, FrameReader, Item, Rubbish, pack
+from sslintercept.worker.process import READ, START, Limits, spawn
+from sslintercept.worker.wire import Answer, FailedError, FrameReader, Item, Rubbish, pack
 
 _REMEDY: Final = "see docs/worker.md"
 
@@ -72,6 +72,8 @@ class Alone:
                 raise self._error("it did not end in time", "hangs") from None
             if isinstance(error, OSError):
                 raise self._error("its process ended", "lost") from None
+            if isinstance(error, FailedError):
+                raise self._error(error.what, error.fault) from None
             if isinstance(error, Rubbish):
                 raise self._error(f"what it says is no answer ({error})", "rubbish") from None
             raise
@@ -81,20 +83,9 @@ class Alone:
         return items
 
     def _start(self) -> socket.socket:
-        self._line, theirs = socket.socketpair()
         self._reader, self._jobs = FrameReader(0), 0
-        line, environment = command(self._limits)
         try:
-            with theirs:
-                self._process = subprocess.Popen(
-                    line,
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    cwd="/",
-                    env=environment,
-                    start_new_session=True,
-                )
+            self._line, self._process = spawn(self._limits)
         except OSError as error:
             raise self._error(f"no process can be started ({error.strerror})", "unreachable") from None
         self._until = monotonic() + START
@@ -103,23 +94,12 @@ class Alone:
         return self._line
 
     def _items(self, line: socket.socket) -> list[Item]:
-        items: list[Item] = []
-        left = self._limits.answer
-        while True:
-            self._reader.most = left
-            meta, content = self._frame(line)
-            if isinstance(item := meta.get("item"), dict):
-                left -= ITEM_COST + len(content) + len(str(item))
-                if left < 0:
-                    raise Rubbish(f"more than {self._limits.answer} bytes")
-                items.append(Item(item, content))
-            elif meta.get("end") is True:
-                return items
-            elif isinstance(failed := meta.get("failed"), str):
-                fault = str(meta.get("fault"))
-                raise self._error(printable(failed), fault if fault in FAULTS else "rubbish")
-            else:
-                raise Rubbish("neither item nor end")
+        answer = Answer(self._limits.answer)
+        ended = False
+        while not ended:
+            self._reader.most = answer.left
+            ended = answer.take(*self._frame(line))
+        return answer.items
 
     def _send(self, line: socket.socket, data: bytes) -> None:
         line.settimeout(self._left())

@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from sslintercept.errors import EngineError
-from sslintercept.worker.wire import ITEM_COST, FrameReader, Item, Rubbish, keep, pack
+from sslintercept.worker.wire import Answer, FailedError, FrameReader, Item, Rubbish, keep, pack, printable
 
 if TYPE_CHECKING:
     from sslintercept.net.handler import NetHandler
@@ -33,10 +33,6 @@ READ: Final = 256 * 1024
 """bytes read in one turn"""
 START: Final = 30.0
 """seconds until a process must have said that it is ready"""
-MOST_WORDS: Final = 200
-"""characters of what a process says that are kept"""
-FAULTS: Final = frozenset(("too_big", "refused"))
-"""what a process may call its failure"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +53,39 @@ class Limits:
 
 
 def command(limits: Limits) -> tuple[list[str], dict[str, str]]:
-    """How a process is started, and its environment."""
+    """The line that starts a process, and its environment."""
     numbers = (limits.memory, limits.seconds, limits.answer, limits.jobs)
-    line = [sys.executable, "-P", "-s", "-m", "sslintercept.worker.child", *map(str, numbers)]
     path = os.pathsep.join(os.path.abspath(each) for each in sys.path if each)
-    return line, {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
+    return (
+        [sys.executable, "-P", "-s", "-m", "sslintercept.worker.child", *map(str, numbers)],
+        {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"},
+    )
+
+
+def spawn(limits: Limits) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """
+    Start a process.
+
+    @return: our end of the line to it, and the process.
+    @raise OSError: it cannot be started.
+    """
+    line, environment = command(limits)
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            process = subprocess.Popen(
+                line,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=environment,
+                start_new_session=True,
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return ours, process
 
 
 class Exit:
@@ -108,27 +132,15 @@ class Process:
         self._reader = FrameReader(0)
         self._out: deque[memoryview] = deque()
         self._kept: dict[str, None] = {}
-        self._items: list[Item] = []
-        self._left = 0
+        self._answer = Answer(0)
         self._jobs = 0
         self._mask = EPOLLIN
         self._timer: IDelayedCall | None = None
         self._job: Deferred[list[Item]] | None = None
         self.confined = ""
         self.over = False
-        line, environment = command(limits)
-        self._line, theirs = socket.socketpair()
+        self._line, self._popen = spawn(limits)
         try:
-            with theirs:
-                self._popen = subprocess.Popen(
-                    line,
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    cwd="/",
-                    env=environment,
-                    start_new_session=True,
-                )
             self._pid = os.pidfd_open(self._popen.pid)
         except BaseException:
             self._line.close()
@@ -153,8 +165,7 @@ class Process:
             self._say(pack({"keep": kept[0]}, len(kept[1])), kept[1])
         self._say(head, *content)
         self._jobs += 1
-        self._left = self._limits.answer
-        self._items = []
+        self._answer = Answer(self._limits.answer)
         job = self._job = Deferred(lambda _: self._fail("the caller gave up", "dropped"))
         self._wait(self._limits.seconds if self.confined else START)
         self._write()
@@ -201,11 +212,13 @@ class Process:
         self._reader.feed(data)
         try:
             while not self.over:
-                self._reader.most = max(self._left, 0)
+                self._reader.most = self._answer.left
                 frame = self._reader.frame()
                 if frame is None:
                     break
                 self._frame(*frame)
+        except FailedError as error:
+            self._fail(error.what, error.fault)
         except Rubbish as error:
             self._fail(f"what it says is no answer ({error})", "rubbish")
 
@@ -214,21 +227,10 @@ class Process:
             self._begun(meta)
         elif self._job is None:
             raise Rubbish("nobody asked")
-        elif isinstance(item := meta.get("item"), dict):
-            # The meta has no more bytes than a frame may have; that it costs as much as it is long is a guess.
-            self._left -= ITEM_COST + len(content) + len(str(item))
-            if self._left < 0:
-                raise Rubbish(f"more than {self._limits.answer} bytes")
-            self._items.append(Item(item, content))
-        elif meta.get("end") is True:
+        elif self._answer.take(meta, content):
             if self._reader.held or self._out:
                 raise Rubbish("an end that is none")
             self._done()
-        elif isinstance(failed := meta.get("failed"), str):
-            fault = str(meta.get("fault"))
-            self._fail(printable(failed), fault if fault in FAULTS else "rubbish")
-        else:
-            raise Rubbish("neither item nor end")
 
     def _begun(self, meta: dict[str, object]) -> None:
         how = meta.get("ready")
@@ -240,14 +242,14 @@ class Process:
 
     def _done(self) -> None:
         job, self._job = self._job, None
-        items, self._items = self._items, []
+        answer, self._answer = self._answer, Answer(0)
         self._wait(None)
         if self._jobs >= self._limits.jobs:
             self._kill()
         else:
             self._free(self)
         assert job is not None
-        job.callback(items)
+        job.callback(answer.items)
 
     def _say(self, *pieces: bytes) -> None:
         self._out.extend(memoryview(piece) for piece in pieces if piece)
@@ -285,7 +287,7 @@ class Process:
     def _fail(self, what: str, fault: str) -> None:
         self._kill()
         job, self._job = self._job, None
-        self._items = []
+        self._answer = Answer(0)
         self._wait(None)
         if job is not None:
             job.errback(self._error(what, fault))
@@ -314,8 +316,3 @@ class Process:
 
     def _error(self, what: str, fault: str) -> EngineError:
         return EngineError(what, where=self._where, remedy="see docs/worker.md", fault=fault)
-
-
-def printable(text: str) -> str:
-    """Fit for a line of a log."""
-    return "".join(char if char.isprintable() else "?" for char in text[:MOST_WORDS])

@@ -35,12 +35,29 @@ MOST_KEPT: Final = 8
 """what a worker keeps for later jobs; one more, and the one that came first is forgotten"""
 ITEM_COST: Final = 1024
 """bytes that an item counts as beside its own: what an object takes in memory"""
+MOST_WORDS: Final = 200
+"""characters of what a worker says in words that are kept"""
+FAULTS: Final = frozenset(("too_big", "refused"))
+"""what a worker may call its failure"""
 TASK: Final = re.compile(r"sslintercept(?:\.[a-z][a-z0-9_]*)+:[a-z][a-z0-9_]*")
 """which functions may be asked for"""
 
 
 class Rubbish(ValueError):
     """Bytes that are not what was agreed on."""
+
+
+class FailedError(Exception):
+    """
+    A worker says that it cannot do its job.
+
+    @ivar what: in words, fit for a line of a log; C{fault}: one of L{FAULTS}, or C{rubbish}.
+    """
+
+    def __init__(self, what: str, fault: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.fault = fault
 
 
 class Item(NamedTuple):
@@ -168,3 +185,42 @@ class FrameReader:
         view.release()
         del held[: meta_length + length]
         return unpack(meta), content
+
+
+class Answer:
+    """
+    What a worker gives for one job, frame by frame.
+
+    @ivar items: what has come; C{left}: bytes that may still come.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.items: list[Item] = []
+        self.left = most
+        self._most = most
+
+    def take(self, meta: dict[str, object], content: bytes) -> bool:
+        """
+        The next frame; whether it was the last one.
+
+        @raise FailedError: the worker says so.
+        @raise Rubbish: it is none of an answer, or more than there may be.
+        """
+        if isinstance(item := meta.get("item"), dict):
+            # The meta has no more bytes than a frame may have; that it costs as much as it is long is a guess.
+            self.left -= ITEM_COST + len(content) + len(str(item))
+            if self.left < 0:
+                raise Rubbish(f"more than {self._most} bytes")
+            self.items.append(Item(item, content))
+            return False
+        if meta.get("end") is True:
+            return True
+        if isinstance(failed := meta.get("failed"), str):
+            fault = str(meta.get("fault"))
+            raise FailedError(printable(failed), fault if fault in FAULTS else "rubbish")
+        raise Rubbish("neither item nor end")
+
+
+def printable(text: str) -> str:
+    """Fit for a line of a log."""
+    return "".join(char if char.isprintable() else "?" for char in text[:MOST_WORDS])
