@@ -19,9 +19,11 @@ from sslintercept.dns.processor import DnsProcessor
 from sslintercept.dns.server import NameServers, Rules, ServerGroup
 from sslintercept.facts import Address
 from sslintercept.testing.loop import RealLoop
+from tests.process.tools import server_port
 from tests.signedzone import ORIGIN, sign
+from tests.standstill import stand_still
 
-from .support import NameServer, Query, a, bound, labels, message, outcome
+from .support import NameServer, Query, a, labels, message, outcome
 
 PATIENCE = 20.0
 """seconds for a server to start, or a look-up to end"""
@@ -90,10 +92,7 @@ class Real:
     """A server of somebody else's."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        udp, tcp = bound()
-        self.address = Address(*udp.getsockname())
-        udp.close()
-        tcp.close()
+        self.address = Address("127.0.0.1", server_port())
         folder.mkdir()
         command = {**MAKERS, "signer": signer}[kind](folder, self.address.port)
         where = shutil.which(command[0], path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -190,7 +189,7 @@ def test_one_killed_and_one_that_hangs_are_passed_over_and_taken_back(
     processor = start("dnsmasq", "unbound", "named", waits=(0.1,) * 6)
     first, second, third = servers
     first.stop()
-    second.process.send_signal(signal.SIGSTOP)
+    stand_still(second.process.pid)
     for i in range(10):
         found = ask(real_loop, processor, f"n{i}.real.test")
         assert (found.rcode, found.server) == (NXDOMAIN, str(third.address))
@@ -259,7 +258,7 @@ def test_one_that_is_slow_is_asked_again_and_its_late_answer_counts(
     real_loop: RealLoop, start: Start, servers: list[Real], kind: str
 ) -> None:
     processor = start(kind, waits=(0.2, 0.2, PATIENCE))
-    servers[0].process.send_signal(signal.SIGSTOP)
+    stand_still(servers[0].process.pid)
     asked = processor.query("www.real.test", A, real_loop.seconds() + PATIENCE)
     real_loop.until(lambda: processor.counters.timeouts == 2)
     servers[0].process.send_signal(signal.SIGCONT)

@@ -16,6 +16,7 @@ from tests.process.running import Proxy
 from tests.process.servers import NAME, Dnsmasq, Named, Unbound
 from tests.process.tools import PATIENCE, ours, run, server_port, tool, wait_for
 from tests.signedzone import ORIGIN
+from tests.standstill import stand_still
 
 OUTSIDE = "203.0.113.9"
 KNOWN = (
@@ -201,7 +202,7 @@ def test_a_server_that_hangs_keeps_nobody_waiting_for_what_is_kept(
         gateway = proxy(f"[dns]\nservers = 127.0.0.1:{server.port}\ntimeout = 2s\n")
         url = f"http://here.real.test:{plain_origin.port}/bytes/10"
         assert gateway.curl(url).status == 200
-        server.process.send_signal(signal.SIGSTOP)
+        stand_still(server.process.pid)
         assert gateway.curl(url).status == 200
         got = gateway.curl(f"http://other.real.test:{plain_origin.port}/")
         assert got.status in (502, 504)

@@ -15,6 +15,7 @@ from sslintercept.errors import EngineError
 from sslintercept.testing.loop import RealLoop
 from sslintercept.worker.pool import Item, Kept, Limits, Workers
 from sslintercept.worker.wire import LENGTHS, MOST_KEPT, MOST_META, pack
+from tests.standstill import stand_still
 from tests.worker.tools import Pools, came, fault
 
 TASKS = "sslintercept.testing.tasks:"
@@ -109,7 +110,7 @@ def test_a_job_that_goes_wrong_fails_and_the_next_one_works(
 
 def test_a_process_that_was_stopped_from_outside_is_killed(loop: RealLoop, pools: Pools) -> None:
     pool = pools(1, QUICK)
-    os.kill(pid(loop, pool), signal.SIGSTOP)
+    stand_still(pid(loop, pool))
     assert fault(loop, run(pool, "echo", bytes(2_000_000))) == "hangs"
     assert came(loop, run(pool, "echo", b"next"))[0].content == b"next"
 

@@ -16,6 +16,7 @@ from sslintercept.testing.engines import EICAR
 from sslintercept.testing.loop import RealLoop
 from tests.inspect import material
 from tests.process.tools import server_port
+from tests.standstill import stand_still
 
 from .support import Bringing, Handler, Shown, part, waited
 
@@ -97,7 +98,7 @@ def test_one_that_goes_or_stands_still_gives_no_verdict_and_one_that_comes_back_
     with engines.clamd(tmp_path, server_port()) as _:
         assert waited(loop, Shown(inspector, part(), EICAR)).verdict is not None
         process = int((tmp_path / "clamd.pid").read_text())
-        os.kill(process, signal.SIGSTOP)
+        stand_still(process)
         try:
             hanging = Shown(inspector, part(), EICAR)
             late: list[bool] = []
