@@ -25,7 +25,7 @@ from sslintercept.inspect.body import AnsweredError
 from sslintercept.profile.profile import Bytes
 from sslintercept.transform.link import Loop
 from sslintercept.transform.message import Answer
-from sslintercept.transform.processor import Partial, Stages, Transforming, TransformProcessor
+from sslintercept.transform.processor import NO_STAGES, Partial, Stages, Transforming, TransformProcessor
 from sslintercept.transform.stage import StageError, Transform
 from sslintercept.transform.vconnection import TransformVConnection
 from sslintercept.tunnel.tunnel import Consumer, HttpTunnel, Producer, Sink, Source
@@ -203,7 +203,7 @@ class HttpTransform:
         self._loop = sm.session.vc.handler
         self._asked_again = False
         self._left = False
-        self._pending = Stages()
+        self._pending = NO_STAGES
         """those of the request, until there is a server connection"""
         self.request: Passage | None = None
         self.response: Passage | None = None
@@ -249,7 +249,7 @@ class HttpTransform:
         should be (TS-4044). The connection waits meanwhile; should it be lost, another one is opened when there is
         something to send.
         """
-        stages, self._pending = self._pending, Stages()
+        stages, self._pending = self._pending, NO_STAGES
         if stages.stages:
             if origin.handshake is not None:
                 self._pending = stages

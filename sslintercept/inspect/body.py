@@ -19,6 +19,7 @@ from sslintercept.facts import HOP_BY_HOP, Side
 from sslintercept.inspect.conversation import InspectMessages
 from sslintercept.inspect.entry import Decision, Entry, Found, failure
 from sslintercept.inspect.hold import Hold
+from sslintercept.inspect.inspection import Inspection
 from sslintercept.inspect.part import MOST_NAME, Part
 from sslintercept.inspect.processor import InspectProcessor
 from sslintercept.inspect.verdict import Act, Verdict
@@ -64,14 +65,18 @@ class AnsweredError(InspectedError):
 class AnyOf(Match[Message]):
     """Whether any of the inspectors wants a message, or the conversation that it may begin."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_every")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         super().__init__(())
         self._entries = entries
+        self._every = any(not entry.bodies.conditions for entry in entries)
+        """one of them wants all messages"""
 
     def judge(self, facts: Message, final: bool = False) -> bool | None:
         """See L{Match.judge}."""
+        if self._every:
+            return True
         answer: bool | None = False
         for entry in self._entries:
             holds = entry.bodies.judge(facts, final)
@@ -100,37 +105,50 @@ class InspectBodies(Transformer):
     def transform(self, message: Message) -> Transform | None:
         """See L{Transformer.transform}."""
         processor = self._processor
-        entries = [entry for entry in processor.entries if entry.bodies.judge(message, True)]
-        looking = [entry for entry in entries if entry.looks]
-        if any(entry.inspector.heads for entry in looking) and message.direction is Direction.REQUEST:
+        request = message.direction is Direction.REQUEST
+        queries = request and b"?" in message.request.target
+        looking: list[Entry] = []
+        glancing: list[Entry] = []
+        heads = changes = False
+        for entry in processor.entries:
+            if entry.bodies.judge(message, True):
+                inspector = entry.inspector
+                if entry.looks:
+                    looking.append(entry)
+                    heads = heads or inspector.heads
+                    changes = changes or inspector.changes
+                if entry.glances and (queries or not inspector.queries):
+                    glancing.append(entry)
+        if heads and request:
             # Who judges requests wants to see those without a body, too.
             message.has_body = True
         looked_at = bool(looking) and message.has_body
-        asks = message.direction is Direction.REQUEST and b"?" in message.request.target
-        glancing = [entry for entry in entries if entry.glances and (asks or not entry.inspector.queries)]
-        if glancing and message.direction is Direction.RESPONSE:
+        if glancing and not request:
             # Whoever has glanced at the request has said what there is to say.
             asked = Prospect(Direction.REQUEST).of(message.request, message.facts)
             glancing = [entry for entry in glancing if not entry.bodies.judge(asked, True)]
             if looked_at and message.partial:
                 glancing = []  # all of it is asked for, and glanced at then
-        self._opaque(message)
+        if message.response is not None and message.response.status == 101:
+            self._opaque(message)
         if not looked_at and not glancing:
             return None
         part = part_of(message)
-        decision = processor.glance(part, glancing)
-        if decision.found:
-            refuse(processor.settle(part, decision), decision)
-        return self._stage(part, looking, message) if looked_at else None
-
-    def _stage(self, part: Part, entries: Sequence[Entry], message: Message) -> Transform | None:
-        """What the body goes through."""
-        if any(entry.inspector.heads for entry in entries):
+        if glancing:
+            decision = processor.glance(part, glancing)
+            if decision.found:
+                refuse(processor.settle(part, decision), decision)
+        if not looked_at:
+            return None
+        if heads:
             part.request_head, part.response_head = heads_of(message)
+        return self._stage(part, looking, message, changes=changes)
+
+    def _stage(self, part: Part, entries: Sequence[Entry], message: Message, *, changes: bool) -> Transform:
+        """What the body goes through."""
         codings = codings_of(message.all(b"Content-Encoding"))
-        changes = any(entry.inspector.changes for entry in entries)
         decoder = None
-        if len(codings) > MAX_CODINGS or any(coding not in CODINGS for coding in codings):
+        if codings and (len(codings) > MAX_CODINGS or any(coding not in CODINGS for coding in codings)):
             if not message.partial:  # else all of it is asked for, and told of then
                 self._unreadable(part, entries, f"content coding {codings[0][:40]} cannot be taken off")
             # Receivers that do not know the coding either take the content as it came.
@@ -223,14 +241,38 @@ class InspectStage(Transform):
         self._told: Decision | None = None
         """and this was decided"""
         self._body: Any = None  # Any: a Body, which two protocols of Twisted describe in part
-        self._hold = Hold(processor.limits.hold, self._release)
-        self._inspection = processor.inspect(part, entries, self._decided)
+        self._entries = entries
+        self._hold: Hold
+        self._inspection: Inspection
+        """these two from L{_look} on"""
+
+    def _look(self) -> None:
+        self._hold = Hold(self._processor.limits.hold, self._pass)
+        self._inspection = self._processor.inspect(self.part, self._entries, self._decided)
         self._inspection.mask = self._hold.mask
 
     def whole(self, body: bytes) -> bool:
-        """See L{Transform.whole}. A body that passes at once costs no chain, and what is small mostly does."""
-        if len(body) > self._processor.limits.hold:
+        """
+        See L{Transform.whole}. A body that passes at once costs no chain, and what is small mostly does; nor does it
+        cost a look, if all inspectors can do without.
+        """
+        processor = self._processor
+        if len(body) > processor.limits.hold:
             return False
+        decision = processor.judge(self.part, self._entries, body) if self._decoder is None else None
+        if decision is None:
+            decision = self._looked_at(body)
+        if decision is None or decision.act in (Act.REDACT, Act.REPLACE):
+            return False
+        if decision.worst is not None:
+            refuse(processor.settle(self.part, decision), decision)
+            if decision.act is Act.TAG:
+                self._message.set(TAG, _marked(decision.worst.verdict))
+        return True
+
+    def _looked_at(self, body: bytes) -> Decision | None:
+        """What looks say of the whole body, if they say it at once."""
+        self._look()
         self._shown = True
         self._hold.write(body)
         try:
@@ -239,18 +281,13 @@ class InspectStage(Transform):
         except Exception:
             self._inspection.cancel()
             raise
-        decision = self._told
-        if decision is None or decision.act in (Act.REDACT, Act.REPLACE):
-            return False
-        error = self._processor.settle(self.part, decision)
-        refuse(error, decision)
-        if decision.act is Act.TAG and decision.worst is not None:
-            self._message.set(TAG, _marked(decision.worst.verdict))
-        return True
+        return self._told
 
     def begin(self, output: Any) -> None:  # Any: an Output
         """See L{Transform.begin}."""
         super().begin(output)
+        if not self._shown:
+            self._look()
         self._inspection.stop, self._inspection.go = output.pause, output.resume
 
     def expect(self, length: int) -> None:
@@ -317,9 +354,6 @@ class InspectStage(Transform):
             body.stopProducing()
 
     # what passes
-
-    def _release(self, data: bytes) -> None:
-        self._pass(data)
 
     def _pass(self, data: Bytes) -> None:
         length, self._length = self._length, None
@@ -448,7 +482,8 @@ def name_of(message: Message) -> str:
     The file's name, as Content-Disposition or the last segment of the path says it; not to be trusted. Its end counts
     most, without the dots and spaces that some systems leave out.
     """
-    name = _disposed(message.get(b"Content-Disposition") or b"")
+    disposition = message.get(b"Content-Disposition")
+    name = _disposed(disposition) if disposition else ""
     if not name:
         name = message.path.rpartition("/")[2]
         if "%" in name:

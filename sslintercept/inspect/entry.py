@@ -24,7 +24,8 @@ class Entry:
     @ivar largest: bytes of a part that it looks at; C{largest_closed}: a larger one does not pass.
     @ivar unreadable_closed: one with something in it that nobody can read (encrypted, damaged) does not pass.
     @ivar timeout: seconds from the end of a part to the verdict.
-    @ivar glances: it may have something to say before any content comes; C{looks}: about content.
+    @ivar glances: it may have something to say before any content comes; C{looks}: about content; C{judges}: about a
+        part that is there as a whole it can say that without a look.
     """
 
     name: str
@@ -39,11 +40,13 @@ class Entry:
     timeout: float = 60.0
     glances: bool = field(init=False)
     looks: bool = field(init=False)
+    judges: bool = field(init=False)
 
     def __post_init__(self) -> None:
         kind = type(self.inspector)
         object.__setattr__(self, "glances", kind.glance is not Inspector.glance)
         object.__setattr__(self, "looks", kind.look is not Inspector.look)
+        object.__setattr__(self, "judges", kind.judge is not Inspector.judge and not self.inspector.changes)
 
 
 class Found(NamedTuple):

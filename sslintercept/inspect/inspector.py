@@ -132,5 +132,14 @@ class Inspector:
         """
         return None
 
+    def judge(self, part: Part, content: bytes) -> Verdict | None:
+        """
+        Judge a part that is there as a whole, and not large: what L{look} would tell, at once. Whoever can do this
+        beside L{look} saves most small bodies a look; it is asked only if C{changes} is false.
+
+        @raise InterceptError: as for L{look}.
+        """
+        raise NotImplementedError
+
     def close(self) -> None:
         """These settings are not in force any more, and nothing is under way: let go of connections."""

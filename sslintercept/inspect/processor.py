@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final, Protocol
 from weakref import finalize
 
@@ -21,7 +22,7 @@ from sslintercept.event.record import Event, Trace
 from sslintercept.inspect.entry import PASSES, Decision, Entry, Found, failure
 from sslintercept.inspect.inspection import Inspection, Loop
 from sslintercept.inspect.memory import Budget, Verdicts
-from sslintercept.inspect.part import Part
+from sslintercept.inspect.part import Part, sniff
 from sslintercept.inspect.pieces import Piece, Pieces
 from sslintercept.inspect.verdict import FAILURE, MOST_EVIDENCE, Act, Verdict
 from sslintercept.unpack.known import opens
@@ -114,22 +115,43 @@ class InspectProcessor:
         """What can be said before any content has come."""
         found: list[Found] = []
         for entry in entries:
-            if not entry.glances:
-                continue
-            try:
-                verdict = entry.inspector.glance(part)
-            except Exception as error:
-                if not isinstance(error, InterceptError):
-                    log.failure("an inspector failed")
-                verdict = failure(entry, error)
-            if verdict is not None and verdict.act in (Act.REDACT, Act.REPLACE):
-                verdict.let_go()
-                verdict = Verdict(Act.BLOCK, FAILURE, "early", "it was to be changed before any of it has come")
-            if verdict is not None:
-                found.append(Found(entry, part, verdict))
+            if entry.glances:
+                try:
+                    verdict = entry.inspector.glance(part)
+                except Exception as error:
+                    verdict = _broken(entry, error)
+                if verdict is not None:
+                    what = "it was to be changed before any of it has come"
+                    found.append(Found(entry, part, _unchanging(verdict, "early", what)))
         if not found:
             return PASSES
         return Decision(tuple(found), max(found, key=lambda each: each.verdict.act))
+
+    def judge(self, part: Part, entries: Sequence[Entry], content: bytes) -> Decision | None:
+        """What is to be said of a part that is there as a whole; C{None} if somebody has to look at it for that."""
+        size = len(content)
+        for entry in entries:
+            if not entry.judges or size > entry.largest:
+                return None
+        part.sniffed = sniff(content)
+        if self.openers(part, entries):
+            return None
+        found: list[Found] = []
+        for entry in entries:
+            try:
+                verdict = entry.inspector.judge(part, content)
+            except Exception as error:
+                verdict = _broken(entry, error)
+            if verdict is not None:
+                what = "it was to be changed by one that changes nothing"
+                found.append(Found(entry, part, _unchanging(verdict, "broken", what)))
+                if verdict.act >= Act.BLOCK:
+                    break
+        if not found:
+            return PASSES
+        worst = max(found, key=lambda each: each.verdict.act)
+        kept = (content,) if any(entry.inspector.keeps for entry in entries) else None
+        return Decision(tuple(found), worst, size, sha256(content).hexdigest() if kept else "", kept)
 
     def inspect(self, part: Part, entries: Sequence[Entry], decided: Callable[[Decision], object]) -> Inspection:
         """Begin to inspect a part; write it into what is returned."""
@@ -264,6 +286,20 @@ class Generations:
         for one in alive:
             if (left := one.detach()) is not None:
                 _close(left[0].entries)
+
+
+def _broken(entry: Entry, error: Exception) -> Verdict:
+    if not isinstance(error, InterceptError):
+        log.failure("an inspector failed")
+    return failure(entry, error)
+
+
+def _unchanging(verdict: Verdict, name: str, what: str) -> Verdict:
+    """What is said where nothing can be changed."""
+    if verdict.act not in (Act.REDACT, Act.REPLACE):
+        return verdict
+    verdict.let_go()
+    return Verdict(Act.BLOCK, FAILURE, name, what)
 
 
 def _close(entries: Sequence[Entry]) -> None:

@@ -93,6 +93,8 @@ class Detector:
     back: int = 0
     source: str = ""
     """where the format is from"""
+    own: bool = False
+    """an administrator's"""
     pattern: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
     longest: int = field(init=False, repr=False, compare=False)
 
@@ -210,4 +212,4 @@ def detector(name: str, pattern: str, *, title: str = "", score: int = SURE, nea
         raise ConfigError(what, where=f"detector {name}", remedy="bound its repeats, and put none into another")
     edge = WORD if pattern[:1].isalnum() or pattern[:1] in "[(\\" else b""
     worth = score * 2 // 5 if near else score
-    return Detector(name, title or name, raw, before=edge, score=worth, near=near, near_score=score, front=2)
+    return Detector(name, title or name, raw, before=edge, score=worth, near=near, near_score=score, front=2, own=True)

@@ -39,6 +39,8 @@ class Mark(NamedTuple):
     after: bytes = b""
     lead: int = 0
     """bytes that what is looked for has in front of the mark; what must not stand in front of that is not looked at"""
+    own: bool = False
+    """an administrator's: nobody has measured how it goes together with others"""
 
 
 class Places(NamedTuple):
@@ -122,7 +124,8 @@ class PresenceEngine:
         """they were in the text before this one: dumps and tables have more than one window"""
         families: dict[str, list[int]] = {}
         for number, mark in enumerate(marks):
-            families.setdefault(family(mark.pattern) or f"{number}", []).append(number)
+            alone = str(number) if mark.own else ""
+            families.setdefault(family(mark.pattern) or alone, []).append(number)
         self._families: Final = []
         for numbers in families.values():
             alike = [marks[number] for number in numbers]
@@ -156,7 +159,7 @@ class PresenceEngine:
 
 
 def family(pattern: bytes) -> str:
-    """How a pattern begins: what begins alike is looked for together; empty for what is best looked for alone."""
+    """How a pattern begins: what begins alike is looked for together; empty for what begins like none."""
     firsts = first_bytes(pattern)
     if firsts <= _DIGITS:
         return "digits"

@@ -31,7 +31,8 @@ class Patterns:
     def __init__(self, detectors: Sequence[Detector], *, engine: str = "hyperscan") -> None:
         self.detectors: Final = tuple(detectors)
         marks = [
-            Mark(each.name, each.mark, each.before, b"" if each.whole else each.after, each.lead) for each in detectors
+            Mark(each.name, each.mark, each.before, b"" if each.whole else each.after, each.lead, each.own)
+            for each in detectors
         ]
         self.engine: Final[Engine] = make_engine(marks, engine)
         numbers: dict[bytes, int] = {}

@@ -204,7 +204,10 @@ DETECTORS: Final = (
     Detector(
         "es-dni",
         "Spain: DNI and NIE",
-        rb"(?:[0-9]{8}|[XYZxyz]-?[0-9]{7})-?[A-HJ-NP-TV-Za-hj-np-tv-z]",
+        # Seven digits and a letter behind the first character: one that digits may begin with is everywhere.
+        rb"-?[0-9]{7}-?[A-HJ-NP-TV-Za-hj-np-tv-z]",
+        whole=rb"(?:[0-9]{8}|[XYZxyz]-?[0-9]{7})-?[A-HJ-NP-TV-Za-hj-np-tv-z]",
+        lead=1,
         number=True,
         check=_worth(_WEAK, dni),
         near=("dni", "nie", "nif", "documento", "identidad"),
@@ -256,7 +259,11 @@ DETECTORS: Final = (
     Detector(
         "uk-nino",
         "United Kingdom: National Insurance number",
-        rb"[A-CEGHJ-PR-TW-Za-ceghj-pr-tw-z][A-CEGHJ-NPR-TW-Za-ceghj-npr-tw-z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]",
+        # Two letters are in every word; what follows them is not.
+        rb" ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]",
+        whole=rb"[A-CEGHJ-PR-TW-Za-ceghj-pr-tw-z][A-CEGHJ-NPR-TW-Za-ceghj-npr-tw-z] ?"
+        rb"[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]",
+        lead=2,
         number=True,
         check=_worth(_FAIR, nino),
         near=("national insurance", "nino", "ni number", "ni no", "insurance"),

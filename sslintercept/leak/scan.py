@@ -139,10 +139,16 @@ class Scan:
         return self._take(self._fold.feed(b"", final=True), final=True)
 
     def only(self, data: bytes) -> list[Finding]:
-        """Look at a stream that comes as a whole: what is not large takes one pass then, and not two."""
-        if len(data) <= AT_ONCE:
-            return self._take(self._fold.feed(data, final=True), final=True)
-        return [*self.feed(data), *self.finish()]
+        """Look at a stream that comes as a whole: what is not large takes one pass then, and nothing of it is kept."""
+        if len(data) > AT_ONCE:
+            return [*self.feed(data), *self.finish()]
+        text = data if data.isascii() else self._fold.feed(data, final=True)
+        view = View(text, 0, 0, len(text))
+        hits: list[Hit] = []
+        for each in self._looks:
+            hits += each.look(view)
+        hits.sort()
+        return self._told(hits) if hits else []
 
     def _take(self, folded: bytes, *, final: bool) -> list[Finding]:
         self._pieces.append(folded)

@@ -30,6 +30,8 @@ def codings_of(content_encoding: Sequence[bytes]) -> tuple[str, ...]:
 
     C{x-gzip} is C{gzip} (8.4.1.3), C{identity} is left out. What is no token is given as it is: nobody knows it.
     """
+    if not content_encoding:
+        return ()
     return tuple(
         _CANONICAL.get(name, name)
         for element in b",".join(content_encoding).decode("latin-1").lower().split(",")

@@ -176,7 +176,8 @@ class Message:
 
     def all(self, name: bytes) -> list[bytes]:
         """The values of all lines of a field."""
-        name, head = name.lower(), self.head
+        name = name.lower()
+        head = self.request if self.response is None else self.response
         block = head.block
         if block is None:
             return [value for each, value in head.fields if each.lower() == name]

@@ -29,6 +29,7 @@ from sslintercept.websocket.deflate import readable as readable_extensions
 from sslintercept.websocket.stage import MessageStage
 
 EXTENSIONS: Final = b"Sec-WebSocket-Extensions"
+SEES: Final = {int(each): each for each in Sees}
 
 T = TypeVar("T")
 
@@ -89,26 +90,33 @@ class Entry(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a transform gave for the body of a message."""
+    """
+    What a transform gave for the body of a message.
+
+    @ivar changes: whether it may change the content; C{sees}: what it wants to get.
+    """
 
     entry: Entry
     part: Transform | Reader
+    changes: bool
+    sees: Sees
 
     @property
-    def changes(self) -> bool:
-        """Whether it may change the content."""
+    def alone(self) -> Transform | None:
+        """The stage, if it gets a body as it comes and gives it on so: nothing has to stand beside it."""
         part = self.part
-        if not isinstance(part, Transform):
-            return False
-        return self.entry.transformer.changes if part.changes is None else part.changes
+        if self.changes or self.sees is not Sees.CODED or not isinstance(part, Transform) or isinstance(part, Leave):
+            return None
+        return part
 
-    @property
-    def sees(self) -> Sees:
-        """What it wants to get."""
-        part = self.part
+    @classmethod
+    def of(cls, entry: Entry, part: Transform | Reader) -> Given:
+        """A stage may say for itself what its transformer says of all; a reader gets content and leaves it."""
         if not isinstance(part, Transform):
-            return Sees.CONTENT
-        return self.entry.transformer.sees if part.sees is None else Sees(part.sees)
+            return cls(entry, part, False, Sees.CONTENT)
+        kind = entry.transformer
+        changes = kind.changes if part.changes is None else part.changes
+        return cls(entry, part, changes, kind.sees if part.sees is None else SEES[part.sees])
 
 
 class Stages(NamedTuple):
@@ -121,6 +129,9 @@ class Stages(NamedTuple):
     """the first gets the chunks as they came"""
     raw_out: bool = False
     """the last gives raw chunks"""
+
+
+NO_STAGES: Final = Stages()
 
 
 class MessageStages(NamedTuple):
@@ -225,7 +236,7 @@ class Transforming:
         self._later = later
         self._accept: list[bytes] = []
         self.request = request
-        self.stages = Stages()
+        self.stages = NO_STAGES
 
     def start(self, entries: Sequence[Entry]) -> None:
         """Ask those that get the request."""
@@ -299,21 +310,23 @@ class Transforming:
         entries = [entry for entry in self._later if entry.match.judge(message, True)]
         given = ask(message, entries)
         if message.answered is not None:
-            return message, Stages()
+            return message, NO_STAGES
         return message, self._arrange(message, given)
 
     def _arrange(self, message: Message, given: Sequence[Given]) -> Stages:
         if not given:
-            return Stages()
-        codings = codings_of(message.all(b"Content-Encoding"))
-        given = [each for each in given if welcome(each, message, codings)]
+            return NO_STAGES
+        given = [each for each in given if welcome(each, message)]
         if not given:
-            return Stages()
+            return NO_STAGES
         if message.partial and message.has_body and not all(each.entry.transformer.partial for each in given):
             raise Partial("a piece of the content", where="transform", remedy="all of it is asked for", status=502)
+        first = given[0]
+        if len(given) == 1 and message.length is not None and (stage := first.alone) is not None:
+            return Stages((stage,)) if message.has_body else NO_STAGES
         if any(each.changes and not isinstance(each.part, Leave) for each in given):
             unvalidate(message, with_length=not message.has_body)
-        row = Row(message, self._bounds, given[0].sees, self._accept)
+        row = Row(message, self._bounds, first.sees, self._accept)
         for each in given:
             if isinstance(each.part, Transform):
                 row.add(each.part, each.sees)
@@ -322,8 +335,8 @@ class Transforming:
         row.close()
         if not message.has_body:
             # The head of a body that is only spoken of (HEAD) says what it would be.
-            return Stages()
-        if row.stages and not row.raw_out and message.all(b"Trailer"):
+            return NO_STAGES
+        if message.length is None and row.stages and not row.raw_out and message.all(b"Trailer"):
             # What comes behind chunks ends with them (RFC 9110 6.5.1).
             message.head.fields = [field for field in message.head.fields if field[0].lower() != b"trailer"]
         return Stages(row.stages, row.raw_in, row.raw_out)
@@ -341,7 +354,7 @@ def ask(message: Message, entries: Sequence[Entry]) -> list[Given]:
         if message.answered is not None:
             break
         if part is not None:
-            given.append(Given(entry, part))
+            given.append(Given.of(entry, part))
     return given
 
 
@@ -380,7 +393,7 @@ def talks(transformer: Transformer) -> bool:
     return type(transformer).messages is not Transformer.messages
 
 
-def welcome(each: Given, message: Message, codings: Sequence[str]) -> bool:
+def welcome(each: Given, message: Message) -> bool:
     """
     Whether what was given gets the body: the sender may forbid changes, or use a coding that nobody knows.
 
@@ -390,6 +403,7 @@ def welcome(each: Given, message: Message, codings: Sequence[str]) -> bool:
         return False
     if each.sees is not Sees.CONTENT or message.partial:
         return True
+    codings = codings_of(message.all(b"Content-Encoding"))
     unknown = next((coding for coding in codings if coding not in CODINGS), None)
     if unknown is None:
         if len(codings) <= MAX_CODINGS:

@@ -159,6 +159,14 @@ class DlpInspector(Inspector):
         where = [Evidence(each.detector, each.evidence, "query", score=each.score) for each in found]
         return verdict_of(action, found, where[:MOST_EVIDENCE])
 
+    def judge(self, part: Part, content: bytes) -> Verdict | None:
+        """See L{Inspector.judge}."""
+        if not reads(part):
+            return None
+        undo = undoing(part, content, traced=False)
+        found = Scan(self.policy).only(undo.feed(content, True))[:MOST_HELD]
+        return verdict_of(self._act, found, evidence_of(part, undo, found)) if found else None
+
     def look(self, part: Part) -> Look | None:
         """See L{Inspector.look}."""
         if not reads(part):
@@ -218,6 +226,22 @@ def verdict_of(action: Act, found: Sequence[Finding], evidence: Sequence[Evidenc
     return Verdict(action, LEAK, counted.most_common(1)[0][0], reason, tuple(evidence), score, "dlp")
 
 
+def span_of(undo: Undo | None, finding: Finding) -> tuple[int, int] | None:
+    """From where to where it is in the body, as far as that is known."""
+    if not finding.length or undo is None:
+        return None
+    return undo.span(finding.offset, finding.offset + finding.length)
+
+
+def evidence_of(part: Part, undo: Undo | None, found: Sequence[Finding]) -> list[Evidence]:
+    """What is told of it."""
+    told = []
+    for each in found[:MOST_EVIDENCE]:
+        begin, end = span_of(undo, each) or (0, 0)
+        told.append(Evidence(each.detector, each.evidence, part.path, begin, end - begin, each.score))
+    return told
+
+
 class DlpLook(Look):
     """One text."""
 
@@ -274,24 +298,14 @@ class DlpLook(Look):
     def _overwrite(self, findings: list[Finding]) -> bool:
         """Whether that was possible for all that is found."""
         for each in findings:
-            span = self._span(each)
+            span = span_of(self._undo, each)
             if span is None or each.detector in self._in_part or not self.mask(span[0], span[1] - span[0]):
                 return False
         # What is found more often than is told has passed, or will.
         return all(count.found == count.told for count in self._scan.counts.values() if count.told)
 
-    def _span(self, finding: Finding) -> tuple[int, int] | None:
-        """From where to where it is in the body, as far as that is known."""
-        if not finding.length or self._undo is None:
-            return None
-        return self._undo.span(finding.offset, finding.offset + finding.length)
-
     def _verdict(self, action: Act) -> Verdict:
-        return verdict_of(action, self._found, [self._evidence(each) for each in self._found[:MOST_EVIDENCE]])
-
-    def _evidence(self, found: Finding) -> Evidence:
-        begin, end = self._span(found) or (0, 0)
-        return Evidence(found.detector, found.evidence, self._part.path, begin, end - begin, found.score)
+        return verdict_of(action, self._found, evidence_of(self._part, self._undo, self._found))
 
 
 def reads(part: Part) -> bool:

@@ -203,8 +203,10 @@ def wide(head: bytes) -> str:
         for mark, name in _MARKS:
             if head.startswith(mark):
                 return name
+    if 0 not in head:
+        return ""
     head = head[: len(head) // 4 * 4]
-    if len(head) < _LEAST_WIDE or 0 not in head:
+    if len(head) < _LEAST_WIDE:
         return ""
     places = [head[at::4] for at in range(4)]
     shares = [one.count(0) / len(one) for one in places]
