@@ -97,6 +97,10 @@ class InspectBodies(Transformer):
         super().__init__()
         self._processor = processor
         self._bounds = bounds
+        self._heads = any(entry.looks and entry.inspector.heads for entry in processor.entries)
+        """somebody wants to see requests without a body"""
+        self._glances = any(entry.glances and not entry.inspector.queries for entry in processor.entries)
+        """somebody has something to say of messages without a body"""
 
     def entry(self) -> TransformEntry:
         """Its place among the transforms."""
@@ -107,6 +111,9 @@ class InspectBodies(Transformer):
         processor = self._processor
         request = message.direction is Direction.REQUEST
         queries = request and b"?" in message.request.target
+        switching = message.response is not None and message.response.status == 101
+        if not (message.has_body or self._glances or queries or switching or (request and self._heads)):
+            return None
         looking: list[Entry] = []
         glancing: list[Entry] = []
         heads = changes = False
@@ -129,7 +136,7 @@ class InspectBodies(Transformer):
             glancing = [entry for entry in glancing if not entry.bodies.judge(asked, True)]
             if looked_at and message.partial:
                 glancing = []  # all of it is asked for, and glanced at then
-        if message.response is not None and message.response.status == 101:
+        if switching:
             self._opaque(message)
         if not looked_at and not glancing:
             return None

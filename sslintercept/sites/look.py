@@ -11,11 +11,21 @@ one label further have something listed below them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
 from sslintercept.sites.image import EXCEPTION, KIND, NUMBERS, Hit, Image, kind_of, line_of, source_of
-from sslintercept.sites.key import address_of, asked_key, authority_key, literal_key, prefix_key, shown, target_key
+from sslintercept.sites.key import (
+    MAX_NAME,
+    address_of,
+    asked_key,
+    authority_key,
+    literal_key,
+    prefix_key,
+    shown,
+    target_key,
+)
 from sslintercept.sites.listing import Kind, Listing
 
 HOST, DOMAIN, BELOW, URL, PREFIX = (
@@ -73,6 +83,18 @@ class Asked(NamedTuple):
 def anchor_of(key: bytes) -> int:
     """The CRC-32 of a name's last two labels: a list with nothing at or below them has nothing about the name."""
     return crc32(key[key.rfind(b".", 0, key.rfind(b".")) + 1 :])
+
+
+def spelled(host: str) -> tuple[bytes | None, bytes, int]:
+    """An address, if the host is one, its key, which is empty if no list could spell it, and the L{anchor_of} that."""
+    return _spelled(host) if len(host) <= MAX_NAME + 1 else _spelled.__wrapped__(host)
+
+
+@lru_cache(maxsize=4096)
+def _spelled(host: str) -> tuple[bytes | None, bytes, int]:
+    address = address_of(host)
+    key = (asked_key(host) if address is None else literal_key(address)) or b""
+    return address, key, anchor_of(key)
 
 
 def suffixes(key: bytes) -> list[Step]:
@@ -178,13 +200,11 @@ class Sites:
 
         Asked where only a host is known: CONNECT, SNI, a question for a name.
         """
-        address = address_of(name)
+        address, key, anchor = spelled(name)
         if address is not None:
             return first(self._hits(name))
-        key = asked_key(name)
         if not key:
             return None
-        anchor = anchor_of(key)
         steps: list[Step] = []
         for one in self.lists:  # the same as below, for names only, and without what a generator costs
             image = one.image
@@ -213,11 +233,9 @@ class Sites:
 
     def _hits(self, host: str, asked: Asked | None = None) -> Found:
         """What each list has about a host, and about a URL of it; lists that have nothing are left out."""
-        address = address_of(host)
-        key = asked_key(host) if address is None else literal_key(address)
+        address, key, anchor = spelled(host)
         if not key:
             return
-        anchor = anchor_of(key)
         begins = origins(authority_key(asked.scheme, key, asked.port)) if asked is not None else NONE
         steps: list[Step] = []
         path = b""

@@ -312,10 +312,19 @@ def reads(part: Part) -> bool:
     """Whether a part is text itself, and not only what is taken out of it."""
     if part.kind in ("text", "headers"):
         return True
-    kind = format_of(part.media_type, part.sniffed, "" if part.parent is None else part.name)
-    if kind in PACKED or (kind in SPELLED and part.parent is not None):
-        return False
-    return _textual(part.media_type) or _textual(part.sniffed)
+    if part.parent is None:
+        return _reads(part.media_type, part.sniffed)
+    kind = format_of(part.media_type, part.sniffed, part.name)
+    return kind not in SPELLED and _reads_as(kind, part.media_type, part.sniffed)
+
+
+@lru_cache(1024)
+def _reads(media_type: str, sniffed: str) -> bool:
+    return _reads_as(format_of(media_type, sniffed), media_type, sniffed)
+
+
+def _reads_as(kind: str, media_type: str, sniffed: str) -> bool:
+    return kind not in PACKED and (_textual(media_type) or _textual(sniffed))
 
 
 def _overwritten(part: Part) -> bool:
