@@ -109,7 +109,8 @@ class PresenceEngine:
 
     To Hyperscan it is much cheaper to say that a mark is somewhere, whatever is beside it, than where. And what it
     makes of several patterns depends on how they begin: those that begin alike go together well, others slow each
-    other down, so that two passes may cost a third of one (docs/leak.md has figures).
+    other down, so that two passes may cost a third of one (docs/leak.md has figures). Those of ours that begin like no
+    others go together, too, as none begins with what is in every word; of an administrator's each has a pass.
 
     @raise ConfigError: as L{HyperscanEngine}.
     """

@@ -27,8 +27,16 @@ CARD = "4111 1111 1111 1111"
 class Judge(Word):
     """Finds the same at once, or raises."""
 
-    def __init__(self, verdict: Verdict = BAD, error: Exception | None = None, **more: bool) -> None:
-        super().__init__(b"EVIL", verdict, **more)
+    def __init__(
+        self,
+        verdict: Verdict = BAD,
+        error: Exception | None = None,
+        *,
+        members: bool = False,
+        keeps: bool = False,
+        changes: bool = False,
+    ) -> None:
+        super().__init__(b"EVIL", verdict, members=members, keeps=keeps, changes=changes)
         self.verdict, self.error = verdict, error
         self.judged: list[bytes] = []
 
