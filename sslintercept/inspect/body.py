@@ -188,7 +188,7 @@ class InspectBodies(Transformer):
             verdict = failure(entry, error)
             act = Act.BLOCK if entry.unreadable_closed else Act.REPORT
             found.append(Found(entry, part, Verdict(act, verdict.kind, "unknown_coding", what)))
-        decision = Decision(tuple(found), max(found, key=lambda each: each.verdict.act))
+        decision = Decision.of(found)
         refuse(self._processor.settle(part, decision), decision)
 
     def messages(self, message: Message) -> MessageStage | None:

@@ -60,8 +60,7 @@ class InspectMessages(MessageStage):
         ]
         if not found:
             return False
-        worst = max(found, key=lambda each: each.verdict.act)
-        return self._processor.settle(part, Decision(tuple(found), worst)) is not None
+        return self._processor.settle(part, Decision.of(found)) is not None
 
     def ended(self) -> None:
         """See L{MessageStage.ended}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,6 +74,14 @@ class Decision:
     size: int = 0
     sha256: str = ""
     content: tuple[bytes, ...] | None = None
+
+    @classmethod
+    def of(
+        cls, found: Sequence[Found], size: int = 0, sha256: str = "", content: tuple[bytes, ...] | None = None
+    ) -> Decision:
+        """What was found decides: the first of the worst."""
+        worst = max(found, key=lambda each: each.verdict.act) if found else None
+        return cls(tuple(found), worst, size, sha256, content)
 
     @property
     def act(self) -> Act:

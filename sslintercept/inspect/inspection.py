@@ -482,10 +482,6 @@ class Inspection:
         found = [Found(slot.entry, self.part, slot.verdict) for slot in self._slots if slot.verdict is not None]
         if self._pieces is not None:
             found += self._pieces.found
-        worst = max(found, key=lambda each: each.verdict.act) if found else None
-        for each in found:
-            if each is not worst:
-                each.verdict.let_go()
         content = None if self._collected is None or not self._ended else tuple(self._collected)
         digest = ""
         if found and self._ended:
@@ -496,8 +492,12 @@ class Inspection:
                 for piece in content:
                     whole.update(piece)
                 digest = whole.hexdigest()
+        decision = Decision.of(found, self.size, digest, content)
+        for each in found:
+            if each is not decision.worst:
+                each.verdict.let_go()
         self._leave()
-        self._decided(Decision(tuple(found), worst, self.size, digest, content))
+        self._decided(decision)
         self._pace()
 
     def _leave(self) -> None:

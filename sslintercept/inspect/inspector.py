@@ -26,6 +26,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
+
+from sslintercept.errors import EngineError, InterceptError
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.verdict import Verdict
 
@@ -80,6 +84,21 @@ class Look:
         if not self.over:
             self.over = True
             self.failed(error)
+
+    def broke(self, failure: Failure) -> None:
+        """
+        An errback of what it waited for: L{fail}, and what is a defect goes on to the log. Once it is over only what
+        nobody waits for any more may fail.
+        """
+        error = failure.value
+        if self.over:
+            failure.trap(CancelledError, InterceptError)
+        elif isinstance(error, InterceptError):
+            self.fail(error)
+        else:
+            where = type(self).__module__.rpartition(".")[2]
+            self.fail(EngineError("it could not be judged", where=where, remedy="report it", fault="rubbish"))
+            failure.raiseException()
 
 
 @dataclass(frozen=True)

@@ -123,9 +123,7 @@ class InspectProcessor:
                 if verdict is not None:
                     what = "it was to be changed before any of it has come"
                     found.append(Found(entry, part, _unchanging(verdict, "early", what)))
-        if not found:
-            return PASSES
-        return Decision(tuple(found), max(found, key=lambda each: each.verdict.act))
+        return Decision.of(found) if found else PASSES
 
     def judge(self, part: Part, entries: Sequence[Entry], content: bytes) -> Decision | None:
         """What is to be said of a part that is there as a whole; C{None} if somebody has to look at it for that."""
@@ -149,9 +147,8 @@ class InspectProcessor:
                     break
         if not found:
             return PASSES
-        worst = max(found, key=lambda each: each.verdict.act)
         kept = (content,) if any(entry.inspector.keeps for entry in entries) else None
-        return Decision(tuple(found), worst, size, sha256(content).hexdigest() if kept else "", kept)
+        return Decision.of(found, size, sha256(content).hexdigest() if kept else "", kept)
 
     def inspect(self, part: Part, entries: Sequence[Entry], decided: Callable[[Decision], object]) -> Inspection:
         """Begin to inspect a part; write it into what is returned."""
@@ -188,7 +185,10 @@ class InspectProcessor:
         @return: the error that its carrier answers with, if the part does not pass.
         """
         told = ""
-        for found in decision.found[:MOST_EVENTS]:
+        first = decision.found[:MOST_EVENTS]
+        if decision.worst is not None and all(found is not decision.worst for found in first):
+            first = (*first[:-1], decision.worst)
+        for found in first:
             event = self._event(part, found, decision)
             if found.verdict.act is Act.QUARANTINE and decision.content is not None:
                 self._events.tell_with_copy(event, decision.content)
@@ -213,7 +213,7 @@ class InspectProcessor:
         """The error of a part that was to be changed when some of it had passed; it is written down."""
         what = "it was to be changed, and some of it has passed, or it cannot be changed here"
         found = Found(entry, part, Verdict(Act.BLOCK, FAILURE, "late", what))
-        error = self.settle(part, Decision((found,), found))
+        error = self.settle(part, Decision.of([found]))
         assert error is not None
         return error
 

@@ -8,13 +8,15 @@ from collections.abc import Callable
 import pytest
 
 from sslintercept.gateway import Gateway
+from sslintercept.inspect.entry import Decision, Found
 from sslintercept.inspect.inspector import Inspector
-from sslintercept.inspect.processor import Generations
+from sslintercept.inspect.processor import MOST_EVENTS, Generations
+from sslintercept.inspect.verdict import Act, Verdict
 from sslintercept.testing.gateway import Answers, MemoryGateway
 from sslintercept.testing.loop import Loop
 from tests.http.test_session import GET, asked
-from tests.inspect.stubs import Word
-from tests.inspect.support import World, entry
+from tests.inspect.stubs import BAD, Word
+from tests.inspect.support import World, a_part, entry
 
 EVIL = "[inspect:one]\nuse = tests.inspect.stubs:evil\n"
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
@@ -59,6 +61,16 @@ def test_inspectors_are_let_go_behind_the_last_connection_of_their_generation(lo
     assert old.closed
     assert not generations.older(gateway.inspection)
     assert not word_of(gateway).closed
+
+
+def test_what_decides_is_told_however_much_was_found_before_it() -> None:
+    world = World(entry(Word(), "one"))
+    entries, part = world.processor.entries, a_part()
+    reports = [Found(entries[0], part, Verdict(Act.REPORT, "site", f"r{at}", "")) for at in range(MOST_EVENTS)]
+    error = world.processor.settle(part, Decision.of([*reports, Found(entries[0], part, BAD)]))
+    assert error is not None
+    assert len(world.events.told) == MOST_EVENTS
+    assert (world.events.told[-1].name, world.events.told[-1].id) == ("Bad", error.event)
 
 
 def test_all_that_are_left_are_let_go_when_the_process_stops_and_once() -> None:

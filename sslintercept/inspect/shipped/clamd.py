@@ -37,6 +37,7 @@ from sslintercept.errors import EngineError
 from sslintercept.inspect.inspector import Inspector, Look, Source
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.reach import Engines, Patience, reached
+from sslintercept.inspect.shipped.acts import ACTS
 from sslintercept.inspect.verdict import MALWARE, PHISHING, Act, Evidence, Verdict
 from sslintercept.net.line import OpenLine, local
 
@@ -44,7 +45,6 @@ VERSION_WAIT: Final = 1.0
 """seconds that a verdict waits for clamd's version, if that is not known yet"""
 MOST_PATH: Final = 107
 """bytes of a socket's path (unix(7), sun_path)"""
-ACTIONS: Final = {"block": Act.BLOCK, "quarantine": Act.QUARANTINE, "report": Act.REPORT}
 
 _PHISHING = re.compile(r"(?i)(?:^|\.)phish(?:ing)?(?:\.|$)")
 _EXCEEDED = "Heuristics.Limits.Exceeded"
@@ -74,7 +74,7 @@ class ClamdOptions:
     """Of C{clamd}."""
 
     address: str = setting(ADDRESS, "unix:/run/clamav/clamd.ctl", "where clamd listens: unix:/path or tcp:host:port")
-    action: str = setting(units.choice(*ACTIONS), "block", "what becomes of a part with malware")
+    action: str = setting(units.choice("block", "quarantine", "report"), "block", "what becomes of a part with malware")
     scans: int = setting(units.integer(1, 1000), "10", "scans at the same time; no more than clamd's MaxThreads")
     waiting: int = setting(units.integer(0, 100_000), "256", "parts that may wait for a scan to end")
     largest: int = setting(units.size("1B", "4GiB"), "25MiB", "bytes of a part; no more than clamd's StreamMaxLength")
@@ -93,7 +93,7 @@ class ClamdInspector(Inspector):
 
     def __init__(self, options: ClamdOptions, engines: Engines) -> None:
         super().__init__(options)
-        self.act = ACTIONS[options.action]
+        self.act = ACTS[options.action]
         self.keeps = self.act is Act.QUARANTINE
         limits = Limits(scans=options.scans, waiting=options.waiting, most=options.largest)
         self.handler = engines.handler

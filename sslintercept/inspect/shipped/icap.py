@@ -41,6 +41,7 @@ from sslintercept.icap.wire import rubbish
 from sslintercept.inspect.inspector import Inspector, Look, Source
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.reach import Engines, Patience, reached
+from sslintercept.inspect.shipped.acts import ACTS
 from sslintercept.inspect.shipped.answer import Content, Marks, Page, Room
 from sslintercept.inspect.shipped.encapsulate import asked
 from sslintercept.inspect.verdict import MALWARE, MOST_EVIDENCE, Act, Evidence, Verdict
@@ -51,7 +52,6 @@ POLICY: Final = "policy"
 MOST_SERVICES: Final = 8
 PAGE_WAIT: Final = 5.0
 """seconds that a verdict waits for the service's page"""
-ACTIONS: Final = {"block": Act.BLOCK, "quarantine": Act.QUARANTINE, "report": Act.REPORT}
 NAMES: Final = {
     "X-Authenticated-User": Names(),
     "X-Client-Username": Names(user=b"X-Client-Username", encoded=False),
@@ -86,7 +86,9 @@ class IcapOptions:
             required=True,
         )
     )
-    action: str = setting(units.choice(*ACTIONS), "block", "what becomes of a part that a service finds fault with")
+    action: str = setting(
+        units.choice("block", "quarantine", "report"), "block", "what becomes of a part that a service finds fault with"
+    )
     user: str = setting(units.choice(*NAMES), "X-Authenticated-User", "the field that tells who it is")
     preview: int | None = setting(
         units.word_or("off", None, units.size("0B", "64KiB")), "64KiB", "bytes of a preview, if a service wants so many"
@@ -110,8 +112,8 @@ class IcapInspector(Inspector):
 
     def __init__(self, options: IcapOptions, engines: Engines) -> None:
         super().__init__(options)
-        self.keeps = ACTIONS[options.action] is Act.QUARANTINE
-        self.act = ACTIONS[options.action]
+        self.keeps = ACTS[options.action] is Act.QUARANTINE
+        self.act = ACTS[options.action]
         self.handler = engines.handler
         self.room = Room(options.memory)
         limits = Limits(connections=options.connections, waiting=options.waiting, preview=options.preview)

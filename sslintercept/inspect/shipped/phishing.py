@@ -25,13 +25,12 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from sslintercept.config import units
 from sslintercept.config.key import setting
 from sslintercept.config.units import Unit
-from sslintercept.errors import ConfigError, EngineError, InterceptError
+from sslintercept.errors import ConfigError
 from sslintercept.inspect.inspector import Inspector, Look
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.verdict import MOST_EVIDENCE, PHISHING, Act, Evidence, Verdict
@@ -255,7 +254,7 @@ class PhishingLook(Look):
         content = bytes(self._content)
         self._content.clear()
         self._asked = Deferred.fromCoroutine(self._inspector.score(self._part, content))
-        self._asked.addCallbacks(self._judged, self._failed)
+        self._asked.addCallbacks(self._judged, self.broke)
 
     def abort(self) -> None:
         self.over = True
@@ -270,16 +269,6 @@ class PhishingLook(Look):
             field = marks(verdict.score, [each.what for each in verdict.evidence])
             verdict = replace(verdict, marks=(field,), subject=self._inspector.settings.subject)
         self.tell(verdict)
-
-    def _failed(self, failure: Failure) -> None:
-        error = failure.value
-        if self.over:
-            failure.trap(CancelledError, InterceptError)
-        elif isinstance(error, InterceptError):
-            self.fail(error)
-        else:
-            self.fail(EngineError("it could not be judged", where=WHERE, remedy="report it", fault="rubbish"))
-            failure.raiseException()
 
 
 def verdict_of(act: Act, score: Score, part: Part) -> Verdict:

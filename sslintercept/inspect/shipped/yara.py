@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import yara_x
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from sslintercept.config import units
 from sslintercept.config.key import described, setting
-from sslintercept.errors import ConfigError, EngineError, InterceptError
+from sslintercept.errors import ConfigError, EngineError
 from sslintercept.inspect.inspector import Inspector, Look
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.shipped.acts import ACTS, act
@@ -138,7 +137,7 @@ class YaraLook(Look):
         """See L{Look.finish}."""
         content = self._take()
         self._asked = self._inspector.scan(content).addCallback(self._judge)
-        self._asked.addErrback(self._failed)
+        self._asked.addErrback(self.broke)
 
     def abort(self) -> None:
         """See L{Look.abort}."""
@@ -155,16 +154,6 @@ class YaraLook(Look):
         if len(matches) < min(len(items), MOST_RULES):
             raise EngineError("its worker said rubbish", where=WHERE, remedy="see docs/worker.md", fault="rubbish")
         self.tell(verdict_of(self._inspector, matches, self._part) if matches else None)
-
-    def _failed(self, failure: Failure) -> None:
-        error = failure.value
-        if self.over:
-            failure.trap(CancelledError, InterceptError)
-        elif isinstance(error, InterceptError):
-            self.fail(error)
-        else:
-            self.fail(EngineError("it could not be judged", where=WHERE, remedy="report it", fault="rubbish"))
-            failure.raiseException()
 
 
 @dataclass(frozen=True, slots=True)
