@@ -22,7 +22,7 @@ from sslintercept.inspect.hold import Hold
 from sslintercept.inspect.inspection import Inspection
 from sslintercept.inspect.part import MOST_NAME, Part
 from sslintercept.inspect.processor import InspectProcessor
-from sslintercept.inspect.verdict import Act, Verdict
+from sslintercept.inspect.verdict import TAG, Act, Verdict
 from sslintercept.profile.profile import Bytes
 from sslintercept.rule.match import Match
 from sslintercept.transform.accept import codings_of
@@ -36,7 +36,6 @@ from sslintercept.websocket.deflate import OPAQUE, negotiated
 from sslintercept.websocket.stage import MessageStage
 
 _UNSHOWN: Final = HOP_BY_HOP | {b"content-length", b"content-encoding", b"proxy-authorization"}
-TAG: Final = b"X-Sslintercept-Inspection"
 _PARAMETER: Final = re.compile(
     rb";[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40})[ \t]*=[ \t]*"
     rb"(?:\"((?:[^\"\\]|\\.){0,1024})\"|([^\s;\"][^\s;]{0,1023}))"
@@ -274,7 +273,7 @@ class InspectStage(Transform):
         if decision.worst is not None:
             refuse(processor.settle(self.part, decision), decision)
             if decision.act is Act.TAG:
-                self._message.set(TAG, _marked(decision.worst.verdict))
+                self._message.set(TAG.encode("ascii"), _marked(decision.worst.verdict))
         return True
 
     def _looked_at(self, body: bytes) -> Decision | None:
@@ -387,7 +386,7 @@ class InspectStage(Transform):
                 self._replace(decision.worst)
                 return
             if decision.act is Act.TAG and not self._hold.released:
-                self._message.set(TAG, _marked(decision.worst.verdict))
+                self._message.set(TAG.encode("ascii"), _marked(decision.worst.verdict))
         self.settled()
         self._hold.let_go()
         if self._ended:
@@ -434,8 +433,7 @@ def _nothing() -> None:
 
 
 def _marked(verdict: Verdict) -> bytes:
-    text = f"{verdict.kind}; {verdict.name}; score={verdict.score}"
-    return "".join(mark if " " <= mark <= "~" else "?" for mark in text).encode("ascii")[:MOST_NAME]
+    return "".join(mark if " " <= mark <= "~" else "?" for mark in verdict.tag).encode("ascii")[:MOST_NAME]
 
 
 def part_of(message: Message) -> Part:

@@ -13,7 +13,7 @@ from sslintercept.facts import Address, Facts
 from sslintercept.inspect.entry import Decision, Entry
 from sslintercept.inspect.hold import Hold
 from sslintercept.inspect.part import MOST_NAME, Part
-from sslintercept.inspect.verdict import Act, Verdict
+from sslintercept.inspect.verdict import TAG, Act, Verdict
 from sslintercept.phish.tag import tagged
 from sslintercept.transform.message import Direction
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sslintercept.inspect.processor import InspectProcessor
 
 MESSAGE: Final = "message"
-TAG: Final = "X-Sslintercept-Inspection"
 """the field that marks a mail, where the verdict names none"""
 
 
@@ -188,5 +187,5 @@ class CarriedGate:
             return verdict.content if isinstance(verdict.content, bytes) else None
         if self._part.kind != MESSAGE:
             return None
-        marks = verdict.marks or ((TAG, f"{verdict.kind}; {verdict.name}; score={verdict.score}"),)
+        marks = verdict.marks or ((TAG, verdict.tag),)
         return tagged(self._hold.take(), verdict.subject, marks)

@@ -358,9 +358,7 @@ class Inspection:
                 tag = slot.entry.inspector.tag
                 known = None if tag is None else processor.verdicts.find(slot.entry.name, tag, digest, now)
                 if known is not None:
-                    slot.let_go()
-                    slot.open = True
-                    self._close(slot, None if known[0] is None else _moved(known[0], self.part))
+                    self._overrule(slot, None if known[0] is None else _moved(known[0], self.part))
                     if self.over:
                         return
         self._start_early()
@@ -404,18 +402,13 @@ class Inspection:
             if blamed.verdict.act >= Act.BLOCK:
                 self._conclude()
             return
-        if slot.look is not None and slot.open:
-            slot.let_go()
-        slot.open = True
-        self._close(slot, failure(slot.entry, error))
+        self._overrule(slot, failure(slot.entry, error))
 
     def _too_large(self, slot: Slot) -> None:
         entry = slot.entry
         act = Act.BLOCK if entry.largest_closed else Act.REPORT
-        slot.let_go()
-        slot.open = True
         what = f"it has more than the {entry.largest} bytes that are looked at"
-        self._close(slot, Verdict(act, FAILURE, "too_big", what))
+        self._overrule(slot, Verdict(act, FAILURE, "too_big", what))
 
     def late(self, slot: Slot) -> None:
         """It has had its time."""
@@ -423,12 +416,17 @@ class Inspection:
         if not slot.open:
             return
         busy, self._busy = self._busy, True
-        slot.let_go()
-        slot.open = True
         what = f"no verdict within {entry.timeout:g} s"
-        self._close(slot, failure(entry, EngineError(what, where=entry.name, remedy="see the engine", fault="hangs")))
+        error = EngineError(what, where=entry.name, remedy="see the engine", fault="hangs")
+        self._overrule(slot, failure(entry, error))
         self._busy = busy
         self._pace()
+
+    def _overrule(self, slot: Slot, verdict: Verdict | None) -> None:
+        """The verdict, whatever its look may still say."""
+        slot.let_go()
+        slot.open = True
+        self._close(slot, verdict)
 
     def _close(self, slot: Slot, verdict: Verdict | None) -> None:
         if self.over or not slot.open:

@@ -16,6 +16,8 @@ LEAK: Final = "leak"
 PHISHING: Final = "phishing"
 FAILURE: Final = "failure"
 """kinds of what is found; a failure is an engine that could not say"""
+TAG: Final = "X-Sslintercept-Inspection"
+"""the field with which L{Act.TAG} marks"""
 MOST_EVIDENCE: Final = 64
 """pieces of evidence of one verdict that are kept"""
 
@@ -93,6 +95,11 @@ class Verdict:
     answer: Answer | None = None
     marks: tuple[tuple[str, str], ...] = ()
     subject: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The value of L{TAG}."""
+        return f"{self.kind}; {self.name}; score={self.score}"
 
     def let_go(self) -> None:
         """Nobody reads C{content}, or ever will: whoever brings it may forget it."""

@@ -5,7 +5,7 @@ What C{use =} in a C{[transform:NAME]} section may name: a transform that ships,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
@@ -13,8 +13,6 @@ from zope.interface import implementer
 from sslintercept.config import use as uses
 from sslintercept.interfaces import ITransformPlugin
 from sslintercept.transform.processor import NoOptions, Transformer
-
-MOST_NAME: Final = 256
 
 Factory = Callable[[Any], Transformer]  # Any: each transform has its own dataclass of options
 """a subclass of L{Transformer}, or any function; its attribute C{Options} is the dataclass that it takes"""
