@@ -212,12 +212,8 @@ class Gateway:
         }
         self.connector = process.new_connector(settings)
         self.verifier = Verifier(roots, own_ca=process.authority)
-        self.upstream = UpstreamTls(
-            UpstreamContext(min_version=upstream.min_version, keylog=keylog),
-            self.verifier,
-            require=upstream.verify == "require",
-            timeout=settings.http.tls_timeout,
-            wall_clock=process.wall_clock,
+        self.upstream = tls_to(
+            settings, self.verifier, keylog, process.wall_clock, require=upstream.verify == "require"
         )
         self.guard = Guard(settings.dns.rebinding == "refuse", process.known_here)
         self.router = Router(
@@ -305,14 +301,7 @@ class Gateway:
         settings, common = self.settings.inspectors, self.settings.inspection
         if not settings:
             return None
-        upstream = self.settings.upstream_tls
-        secure = UpstreamTls(
-            UpstreamContext(min_version=upstream.min_version, keylog=process.keylog),
-            self.verifier,
-            require=True,
-            timeout=self.settings.http.tls_timeout,
-            wall_clock=process.wall_clock,
-        )
+        secure = tls_to(self.settings, self.verifier, process.keylog, process.wall_clock)
         engines = Engines(
             process.handler, process.sites, process.workers, self.connector, secure, lambda: process.resolver
         )
@@ -485,6 +474,19 @@ class Gateway:
         return scope
 
 
+def tls_to(
+    settings: Settings,
+    verifier: Verifier,
+    keylog: Callable[[bytes], object] | None,
+    wall_clock: Callable[[], float],
+    *,
+    require: bool = True,
+) -> UpstreamTls:
+    """What does TLS as a client: with origins, engines, name servers and collectors."""
+    context = UpstreamContext(min_version=settings.upstream_tls.min_version, keylog=keylog)
+    return UpstreamTls(context, verifier, require=require, timeout=settings.http.tls_timeout, wall_clock=wall_clock)
+
+
 def secure_streams(
     handler: NetHandler, settings: Settings, own_ca: Authority | None, keylog: Callable[[bytes], object] | None
 ) -> OpenSecure:
@@ -493,13 +495,7 @@ def secure_streams(
 
     def make(name: str) -> OpenStream:
         roots, _ = load_roots(upstream.trust, upstream.extra_trust)
-        tls = UpstreamTls(
-            UpstreamContext(min_version=upstream.min_version, keylog=keylog),
-            Verifier(roots, own_ca=own_ca),
-            require=True,
-            timeout=settings.http.tls_timeout,
-            wall_clock=time.time,
-        )
+        tls = tls_to(settings, Verifier(roots, own_ca=own_ca), keylog, time.time)
         return open_secure(handler, tls, name, settings.http.connect_timeout)
 
     return make
@@ -520,13 +516,7 @@ def collectors(
             roots, _ = load_roots(own, None, "[events] syslog_trust")
         else:
             roots, _ = load_roots(upstream.trust, upstream.extra_trust)
-        tls = UpstreamTls(
-            UpstreamContext(min_version=upstream.min_version, keylog=keylog),
-            Verifier(roots, own_ca=own_ca),
-            require=True,
-            timeout=settings.http.tls_timeout,
-            wall_clock=time.time,
-        )
+        tls = tls_to(settings, Verifier(roots, own_ca=own_ca), keylog, time.time)
 
     def opens(collector: Collector) -> OpenLine:
         return tcp(connector, collector.address, f"syslog {collector}", tls if collector.secure else None)
