@@ -27,6 +27,8 @@ from .support import NameServer, Query, a, labels, message, outcome
 
 PATIENCE = 20.0
 """seconds for a server to start, or a look-up to end"""
+ATTEMPTS = 5
+"""to start a server"""
 DNSKEY, RRSIG, NSEC = 48, 46, 47
 """types of RFC 4034"""
 BIG = [f"198.51.100.{i}" for i in range(1, 100)]
@@ -128,12 +130,24 @@ def start(real_loop: RealLoop, servers: list[Real], tmp_path: Path) -> Iterator[
     """Starts servers, waits until each answers, and makes a processor for them."""
     processors: list[DnsProcessor] = []
 
-    def answers(server: Real) -> None:
+    def answers(server: Real) -> bool:
+        """Whether it does, before it ends."""
         probe = processor([server], waits=(0.1,))
         end = time.monotonic() + PATIENCE
         while getattr(came_of(real_loop, probe.query("www.real.test", A, real_loop.seconds() + PATIENCE)), "rcode", 1):
-            assert server.process.poll() is None, "it ended: " + str(server.process.args)
+            if server.process.poll() is not None:
+                return False
             assert time.monotonic() < end, "it does not answer: " + str(server.process.args)
+        return True
+
+    def begin(kind: str) -> None:
+        """Any look-up may take a port just before the server that it is meant for does: then it begins anew."""
+        for attempt in range(ATTEMPTS):
+            servers.append(Real(kind, tmp_path / f"{kind}{len(servers)}-{attempt}"))
+            if answers(servers[-1]):
+                return
+            servers.pop().stop()
+        pytest.fail(f"{kind} ends: see its logs in {tmp_path}")
 
     def processor(which: Sequence[Real | NameServer], **options: Any) -> DnsProcessor:
         rules = Rules(number=2, soon=0.2, every=0.2, now=0.4)
@@ -144,9 +158,7 @@ def start(real_loop: RealLoop, servers: list[Real], tmp_path: Path) -> Iterator[
 
     def make(*kinds: str, before: Sequence[NameServer] = (), **options: Any) -> DnsProcessor:
         for kind in kinds:
-            servers.append(Real(kind, tmp_path / f"{kind}{len(servers)}"))
-        for server in servers:
-            answers(server)
+            begin(kind)
         return processor([*before, *servers], **options)
 
     yield make

@@ -92,14 +92,15 @@ def free_port(host: str = "127.0.0.1") -> int:
 def server_port() -> int:
     """
     A port for a server that opens it a little later: below those that the kernel gives to clients (32768 and more), so
-    that no connection of another test takes it meanwhile.
+    that no connection of another test takes it meanwhile; for datagrams it is free, too.
     """
     for _ in range(1000):
         port = random.randrange(20_000, 32_000)
-        with socket.socket() as sock:
+        with socket.socket() as sock, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind(("127.0.0.1", port))
+                datagrams.bind(("127.0.0.1", port))
             except OSError:
                 continue
         return port
