@@ -26,10 +26,10 @@ from sslintercept.phish.observed import Head
 from sslintercept.phish.signed import LONGEST_BLANK, key_name, verify
 from sslintercept.phish.spf import Names, Result
 from sslintercept.testing.loop import RealLoop
-from tests.dns.support import bound
 from tests.engines import outcome
 from tests.phish.build import BROKEN, Workers, Zone, mail, seen
 from tests.phish.signing import record, signed
+from tests.process.tools import server_port
 
 CLIENT = "198.51.100.7"
 DOMAIN = "example.com"
@@ -261,10 +261,7 @@ _dmarc TXT "v=DMARC1; p=quarantine; adkim=s"
 @pytest.fixture
 def resolver(real_loop: RealLoop, tmp_path: Path) -> Iterator[DnsProcessor]:
     """BIND with a zone of a mail domain, and our resolver that asks it."""
-    udp, tcp = bound()
-    address = Address(*udp.getsockname())
-    udp.close()
-    tcp.close()
+    address = Address("127.0.0.1", server_port())
     text = record()
     halves = f'key1._domainkey TXT "{text[:200]}" "{text[200:]}"\n'
     (tmp_path / "zone").write_text(RECORDS + halves)
