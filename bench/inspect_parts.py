@@ -140,9 +140,10 @@ def main(requests: int) -> None:
     ca = make_ca("bench")
     host = b"%b:%d" % (HOST.encode(), port)
     upload = b"POST /up HTTP/1.1\r\nHost: %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % (host, SIZE)
+    share = max(requests // ROUNDS, 1)
     loads = {
-        "upload 16 KiB": (upload + prose(SIZE), 0, requests // ROUNDS),
-        "download 16 KiB": (b"GET /%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (SIZE, host), SIZE, requests // ROUNDS),
+        "upload 16 KiB": (upload + prose(SIZE), 0, share),
+        "download 16 KiB": (b"GET /%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (SIZE, host), SIZE, share),
         "download 16 MiB": (b"GET /%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (LARGE, host), LARGE, 1),
     }
     best: dict[tuple[str, str], float] = {}

@@ -110,7 +110,7 @@ class InspectBodies(Transformer):
         processor = self._processor
         request = message.direction is Direction.REQUEST
         queries = request and b"?" in message.request.target
-        switching = message.response is not None and message.response.status == 101
+        switching = message.response is not None and switches(message.response)
         if not (message.has_body or self._glances or queries or switching or (request and self._heads)):
             return None
         looking: list[Entry] = []
@@ -168,9 +168,6 @@ class InspectBodies(Transformer):
 
     def _opaque(self, message: Message) -> None:
         """@raise InspectedError: it begins a conversation that nobody can read, which the settings do not let pass."""
-        response = message.response
-        if response is None or not switches(response):
-            return
         offered = [value for name, value in message.request.fields if name.lower() == EXTENSIONS.lower()]
         if negotiated(message.all(EXTENSIONS), offered) is not OPAQUE:
             return

@@ -85,10 +85,12 @@ class Look:
             self.over = True
             self.failed(error)
 
-    def broke(self, failure: Failure) -> None:
+    def broke(self, failure: Failure, where: str) -> None:
         """
         An errback of what it waited for: L{fail}, and what is a defect goes on to the log. Once it is over only what
         nobody waits for any more may fail.
+
+        @param where: of the error.
         """
         error = failure.value
         if self.over:
@@ -96,7 +98,6 @@ class Look:
         elif isinstance(error, InterceptError):
             self.fail(error)
         else:
-            where = type(self).__module__.rpartition(".")[2]
             self.fail(EngineError("it could not be judged", where=where, remedy="report it", fault="rubbish"))
             failure.raiseException()
 

@@ -121,8 +121,8 @@ class InspectProcessor:
                 except Exception as error:
                     verdict = _broken(entry, error)
                 if verdict is not None:
-                    what = "it was to be changed before any of it has come"
-                    found.append(Found(entry, part, _unchanging(verdict, "early", what)))
+                    verdict = _unchanging(verdict, "early", "it was to be changed before any of it has come")
+                    found.append(Found(entry, part, verdict))
         return Decision.of(found) if found else PASSES
 
     def judge(self, part: Part, entries: Sequence[Entry], content: bytes) -> Decision | None:
@@ -141,8 +141,8 @@ class InspectProcessor:
             except Exception as error:
                 verdict = _broken(entry, error)
             if verdict is not None:
-                what = "it was to be changed by one that changes nothing"
-                found.append(Found(entry, part, _unchanging(verdict, "broken", what)))
+                verdict = _unchanging(verdict, "broken", "it was to be changed by one that changes nothing")
+                found.append(Found(entry, part, verdict))
                 if verdict.act >= Act.BLOCK:
                     break
         if not found:

@@ -143,12 +143,7 @@ class Scan:
         if len(data) > AT_ONCE:
             return [*self.feed(data), *self.finish()]
         text = data if data.isascii() else self._fold.feed(data, final=True)
-        view = View(text, 0, 0, len(text))
-        hits: list[Hit] = []
-        for each in self._looks:
-            hits += each.look(view)
-        hits.sort()
-        return self._told(hits) if hits else []
+        return self._looked_at(View(text, 0, 0, len(text)))
 
     def _take(self, folded: bytes, *, final: bool) -> list[Finding]:
         self._pieces.append(folded)
@@ -158,17 +153,19 @@ class Scan:
         if limit - self._done < (1 if final else STEP):
             return []
         text = b"".join([self._text, *self._pieces]) if self._text else b"".join(self._pieces)
-        view = View(text, self._base, self._done - self._base, limit - self._base)
-        hits: list[Hit] = []
-        for each in self._looks:
-            hits += each.look(view)
-        hits.sort()
-        findings = self._told(hits)
+        findings = self._looked_at(View(text, self._base, self._done - self._base, limit - self._base))
         base = max(limit - BEHIND, self._base)
         self._text, self._pieces, self._size = text[base - self._base :], [], end - base
         self._base, self._done = base, limit
         self._fold.forget(base - FAR)
         return findings
+
+    def _looked_at(self, view: View) -> list[Finding]:
+        hits: list[Hit] = []
+        for each in self._looks:
+            hits += each.look(view)
+        hits.sort()
+        return self._told(hits)
 
     def _told(self, hits: Iterable[Hit]) -> list[Finding]:
         findings: list[Finding] = []

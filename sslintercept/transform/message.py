@@ -176,8 +176,7 @@ class Message:
 
     def all(self, name: bytes) -> list[bytes]:
         """The values of all lines of a field."""
-        name = name.lower()
-        head = self.request if self.response is None else self.response
+        name, head = name.lower(), self.head
         block = head.block
         if block is None:
             return [value for each, value in head.fields if each.lower() == name]

@@ -254,7 +254,7 @@ class PhishingLook(Look):
         content = bytes(self._content)
         self._content.clear()
         self._asked = Deferred.fromCoroutine(self._inspector.score(self._part, content))
-        self._asked.addCallbacks(self._judged, self.broke)
+        self._asked.addCallbacks(self._judged, self.broke, errbackArgs=(WHERE,))
 
     def abort(self) -> None:
         self.over = True

@@ -137,7 +137,7 @@ class YaraLook(Look):
         """See L{Look.finish}."""
         content = self._take()
         self._asked = self._inspector.scan(content).addCallback(self._judge)
-        self._asked.addErrback(self.broke)
+        self._asked.addErrback(self.broke, WHERE)
 
     def abort(self) -> None:
         """See L{Look.abort}."""
