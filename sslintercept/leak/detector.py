@@ -26,6 +26,10 @@ MOST_STARS: Final = 24
 """of evidence"""
 WORD: Final = b"0-9A-Za-z_"
 SURE: Final = 100
+NUMERALS: Final = frozenset(b"0123456789AaBb")
+"""what long numbers are made of; letters, because those of Corsicans in France have one"""
+SEPARATORS: Final = frozenset(b" +-.")
+"""and what may stand between"""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -158,6 +162,33 @@ def _firsts(parsed: object) -> frozenset[int]:
             return _firsts(argument[2])
         break
     return _ALL
+
+
+def numerals(pattern: bytes) -> int:
+    """How many of L{NUMERALS} every match begins with, at least, with nothing but L{SEPARATORS} between them."""
+    return _numerals(_parser.parse(pattern, re.DOTALL))[0]
+
+
+def _numerals(parsed: object) -> tuple[int, bool]:
+    """The same, and whether there is nothing else behind them."""
+    count = 0
+    for kind, argument in parsed:  # type: ignore[attr-defined]  # pairs, as the parser makes them
+        name = str(kind)
+        least, more = 1, [(0, False)]
+        if name in ("LITERAL", "IN"):
+            listed = frozenset((int(argument),)) if name == "LITERAL" else _listed(argument)
+            more = [(int(listed <= NUMERALS), listed <= NUMERALS | SEPARATORS)]
+        elif name == "BRANCH":
+            more = [_numerals(branch) for branch in argument[1]]
+        elif name == "SUBPATTERN":
+            more = [_numerals(argument[-1])]
+        elif name == "MAX_REPEAT":
+            least, more = int(argument[0]), [_numerals(argument[2])]
+        whole = all(whole for _, whole in more)
+        count += min(each for each, _ in more) * (least if whole else min(least, 1))
+        if not whole:
+            return count, False
+    return count, True
 
 
 def _listed(items: object) -> frozenset[int]:

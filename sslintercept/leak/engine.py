@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import hyperscan
 
 from sslintercept.errors import ConfigError
-from sslintercept.leak.detector import first_bytes, widths
+from sslintercept.leak.detector import NUMERALS, SEPARATORS, first_bytes, numerals, widths
 
 MOST_APART: Final = 128
 """marks that are asked for first; more are words of dictionaries, which are best looked for together"""
@@ -25,6 +25,14 @@ MOST_PASSES: Final = 3
 """marks that are looked for one by one; of more, as in dumps and tables, all are looked for in one pass"""
 FEW_FIRSTS: Final = 4
 """bytes that words may begin with"""
+LONG_NUMBER: Final = 9
+"""digits, and what may stand for some, that words and dates of prose do not have one after the other"""
+LONG: Final = b"[0-9](?:[%b]*[%b]){%d}" % (
+    re.escape(bytes(sorted(SEPARATORS))),
+    bytes(sorted(NUMERALS)),
+    LONG_NUMBER - 1,
+)
+ALSO: Final = -1
 _DIGITS: Final = frozenset(b"0123456789")
 _CAPITALS: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
 
@@ -107,10 +115,9 @@ class PresenceEngine:
     """
     Asks first which marks are there at all, which mostly none is, and looks for the places of those only.
 
-    To Hyperscan it is much cheaper to say that a mark is somewhere, whatever is beside it, than where. And what it
-    makes of several patterns depends on how they begin: those that begin alike go together well, others slow each
-    other down, so that two passes may cost a third of one (docs/leak.md has figures). Those of ours that begin like no
-    others go together, too, as none begins with what is in every word; of an administrator's each has a pass.
+    To Hyperscan it is much cheaper to say that a mark is somewhere, whatever is beside it, than where. Marks of long
+    numbers cost most, as every number may be one: they are looked for only where a number is that long. All others go
+    together, but for those of an administrator that begin with what is in every word; each of them has a pass.
 
     @raise ConfigError: as L{HyperscanEngine}.
     """
@@ -123,16 +130,23 @@ class PresenceEngine:
         """looks for all of them, where many are there"""
         self._many = False
         """they were in the text before this one: dumps and tables have more than one window"""
-        families: dict[str, list[int]] = {}
-        for number, mark in enumerate(marks):
-            alone = str(number) if mark.own else ""
-            families.setdefault(family(mark.pattern) or alone, []).append(number)
-        self._families: Final = []
-        for numbers in families.values():
-            alike = [marks[number] for number in numbers]
-            expressions = [b"(?:%b)" % mark.pattern for mark in alike]
-            flags = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
-            self._families.append((_compiled(expressions, alike, flags), numbers))
+        long = [number for number, mark in enumerate(marks) if is_long(mark.pattern)]
+        apart = [number for number, mark in enumerate(marks) if mark.own and not is_word(mark.pattern)]
+        rest = [number for number in range(len(marks)) if number not in long and number not in apart]
+        self._long: Final = self._presence(long) if long else None
+        """asked where L{LONG} is"""
+        passes = [self._presence([number]) for number in apart]
+        if long or rest:
+            passes.insert(0, self._presence(rest, also=LONG if long else b""))
+        self._passes: Final = passes
+
+    def _presence(self, numbers: list[int], also: bytes = b"") -> tuple[Any, list[int]]:  # Any: a database
+        """A database that says which of these marks are there, and L{ALSO} if another pattern is, and their numbers."""
+        marks = [self._marks[number] for number in numbers]
+        if also:
+            marks, numbers = [*marks, Mark("number", also)], [*numbers, ALSO]
+        expressions = [b"(?:%b)" % mark.pattern for mark in marks]
+        return _compiled(expressions, marks, hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH), numbers
 
     def places(self, text: bytes) -> list[Places]:
         if self._many:
@@ -145,7 +159,12 @@ class PresenceEngine:
         def found(number: int, _begin: int, _end: int, _flags: int, _context: object) -> None:
             there.append(numbers[number])
 
-        for database, numbers in self._families:  # noqa: B007 - found() reads it
+        for database, numbers in self._passes:  # noqa: B007 - found() reads it
+            database.scan(text, match_event_handler=found)
+        if ALSO in there:
+            there.remove(ALSO)
+            assert self._long is not None
+            database, numbers = self._long
             database.scan(text, match_event_handler=found)
         if len(there) > MOST_PASSES:
             self._many = True
@@ -159,14 +178,15 @@ class PresenceEngine:
         return places
 
 
-def family(pattern: bytes) -> str:
-    """How a pattern begins: what begins alike is looked for together; empty for what begins like none."""
+def is_long(pattern: bytes) -> bool:
+    """Whether L{LONG} is in every match."""
+    return first_bytes(pattern) <= _DIGITS and numerals(pattern) >= LONG_NUMBER
+
+
+def is_word(pattern: bytes) -> bool:
+    """Whether matches begin with few bytes, or with bytes that few words begin with."""
     firsts = first_bytes(pattern)
-    if firsts <= _DIGITS:
-        return "digits"
-    if len(firsts) <= FEW_FIRSTS or firsts <= _CAPITALS:
-        return "words"
-    return ""
+    return len(firsts) <= FEW_FIRSTS or firsts <= _CAPITALS
 
 
 def _compiled(expressions: list[bytes], marks: Sequence[Mark], flags: int = hyperscan.HS_FLAG_DOTALL) -> Any:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslintercept.errors import ConfigError
-from sslintercept.leak.detector import LONGEST, Detector, detector, masked, ways
+from sslintercept.leak.detector import LONGEST, Detector, detector, masked, numerals, ways
 from sslintercept.leak.pattern import Patterns
 from sslintercept.leak.scan import Policy, Scan
 
@@ -82,3 +82,29 @@ def test_a_detector_whose_whole_is_no_pattern_is_refused() -> None:
 )
 def test_ways_to_try_a_pattern_are_counted(pattern: str, count: int) -> None:
     assert ways(pattern.encode()) == count
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [
+        ("123", 3),
+        ("[0-9]{3}[ -]?[0-9]{2}", 5),
+        ("[0-9]{3}[ -][0-9]{2}", 5),
+        ("[0-9 ]{3}[0-9]", 1),
+        ("(?:12|345|6 7)8", 3),
+        ("(?:12|3x)45", 1),
+        ("[0-9]{2,5}1", 3),
+        ("(?:[ -]?[0-9]){8}", 8),
+        ("(?:1x){8}", 1),
+        ("(?:x1){8}", 0),
+        ("(?:1x)?2", 0),
+        ("1(?:2[ab]|34)", 3),
+        ("12.34", 2),
+        (r"12\d", 2),
+        ("12[^3]4", 2),
+        ("1(?=2)3", 1),
+        ("x1234", 0),
+    ],
+)
+def test_what_a_number_has_at_least_is_counted(pattern: str, count: int) -> None:
+    assert numerals(pattern.encode()) == count

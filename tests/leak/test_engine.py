@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslintercept.errors import ConfigError
-from sslintercept.leak.engine import HyperscanEngine, Mark, PlainEngine, make_engine
+from sslintercept.leak.detector import Detector
+from sslintercept.leak.engine import LONG, HyperscanEngine, Mark, PlainEngine, PresenceEngine, is_long, make_engine
 from sslintercept.leak.pattern import Patterns
 from sslintercept.leak.scan import Finding, Policy, Scan
 from sslintercept.leak.table import TABLE
@@ -56,6 +59,32 @@ def test_hyperscan_names_every_place_that_re_names(text: bytes) -> None:
         (number, at) for number, first, last in HyperscanEngine(marks).places(text) for at in range(first, last + 1)
     }
     assert {(number, first) for number, first, _ in PlainEngine(marks).places(text)} <= named
+
+
+LONG_ONES = [each for each in TABLE.values() if is_long(each.mark)]
+
+
+def test_most_numbers_are_looked_for_only_where_a_number_is_long() -> None:
+    assert {"card", "us-ssn", "fr-nir", "se-personnummer"} <= {each.name for each in LONG_ONES}
+    assert not is_long(TABLE["fi-hetu"].mark)
+    assert not is_long(TABLE["iban"].mark)
+
+
+@pytest.mark.parametrize("each", LONG_ONES, ids=lambda each: each.name)
+@given(data=st.data())
+@settings(max_examples=50)
+def test_whatever_is_a_long_number_lets_long_numbers_be_looked_for(each: Detector, data: st.DataObject) -> None:
+    assert re.search(LONG, data.draw(st.from_regex(re.compile(each.mark, re.DOTALL), fullmatch=True)))
+
+
+def test_a_mark_of_an_administrator_is_found_beside_others_however_it_begins() -> None:
+    own = [Mark("any", b"[a-z]{3}x", own=True), Mark("words", b"(?:ab|cd)x", own=True), Mark("long", b"[0-9]{9}z")]
+    engine = PresenceEngine([Mark("number", b"[0-9]{10}"), *own])
+    assert {place.number for place in engine.places(b"abcx")} == {1}
+    assert {place.number for place in engine.places(b"1cdx")} == {2}
+    assert {place.number for place in engine.places(b"123456789z")} == {3}
+    assert {place.number for place in engine.places(b"1234567890")} == {0}
+    assert engine.places(b"12345678 z") == []
 
 
 def test_a_mark_that_hyperscan_does_not_know_is_refused_by_its_name() -> None:
