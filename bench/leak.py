@@ -21,8 +21,9 @@ from sslintercept.leak.exact import register as register_rows
 from sslintercept.leak.fingerprint import Fingerprints
 from sslintercept.leak.fingerprint import register as register_documents
 from sslintercept.leak.pattern import Patterns
-from sslintercept.leak.scan import Looking, Policy, Scan
+from sslintercept.leak.scan import Policy, Scan
 from sslintercept.leak.table import TABLE, chosen
+from sslintercept.leak.view import Looking
 
 ROUNDS = 2
 SIZE = 2**20

@@ -19,8 +19,9 @@ from sslintercept.leak.digest import KEY_BYTES, read_or_make_key, store_secret
 from sslintercept.leak.exact import MOST_SHARING, register_csv
 from sslintercept.leak.files import check_names, read_dictionary, read_exact, read_fingerprints, read_patterns
 from sslintercept.leak.pattern import Patterns
-from sslintercept.leak.scan import Finding, Looking, Policy, Scan
+from sslintercept.leak.scan import Finding, Policy, Scan
 from sslintercept.leak.table import GROUPS, chosen
+from sslintercept.leak.view import Looking
 from sslintercept.worker.alone import Alone
 
 MOST_DOCUMENT: Final = 64 * 1024 * 1024

@@ -16,7 +16,7 @@ from sslintercept.errors import ConfigError
 from sslintercept.leak.detector import LONGEST, SURE
 from sslintercept.leak.engine import Mark, make_engine
 from sslintercept.leak.fold import fold_text
-from sslintercept.leak.view import BEHIND, Hit, View
+from sslintercept.leak.view import BEHIND, Hit, Looking, View
 
 MOST_TERMS: Final = 20_000
 MOST_WITHIN: Final = 2048
@@ -63,7 +63,7 @@ class _Term:
         """numbers of pairs, and which side of them this is"""
 
 
-class Dictionaries:
+class Dictionaries(Looking):
     """
     Dictionaries made ready; shared by all streams.
 

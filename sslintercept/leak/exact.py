@@ -21,7 +21,7 @@ from sslintercept.errors import ConfigError
 from sslintercept.leak.detector import SURE
 from sslintercept.leak.digest import DigestTable, digest, pack, read_or_make_key, store_secret
 from sslintercept.leak.fold import fold_text
-from sslintercept.leak.view import Hit, View, words_of
+from sslintercept.leak.view import Hit, Looking, View, words_of
 
 MOST_WORDS: Final = 6
 """of a cell"""
@@ -153,7 +153,7 @@ def register_csv(
     return made
 
 
-class ExactData:
+class ExactData(Looking):
     """
     A registered table, made ready; shared by all streams.
 

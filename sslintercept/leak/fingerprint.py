@@ -20,7 +20,7 @@ from sslintercept.errors import ConfigError
 from sslintercept.leak.detector import SURE
 from sslintercept.leak.digest import DigestTable, digest, pack
 from sslintercept.leak.fold import Fold
-from sslintercept.leak.view import AHEAD, BEHIND, Hit, View, Word
+from sslintercept.leak.view import AHEAD, BEHIND, Hit, Looking, View, Word
 
 RUN: Final = 5
 """words that are hashed together"""
@@ -124,7 +124,7 @@ def register(key: bytes, documents: Mapping[str, Iterable[bytes]]) -> Registered
     return Registered(len(documents), len(kept), short, len(head).to_bytes(4, "little") + head + packed)
 
 
-class Fingerprints:
+class Fingerprints(Looking):
     """
     Registered documents, made ready; shared by all streams.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sslintercept.leak.detector import NEAR, Detector
-from sslintercept.leak.engine import Engine, Mark, make_engine
-from sslintercept.leak.view import Hit, View
+from sslintercept.leak.engine import Engine, Mark, Places, make_engine
+from sslintercept.leak.view import Hit, Looking, View
 
 ENOUGH: Final = 8
 """different ones that pass the check make company"""
@@ -21,7 +21,7 @@ MOST_COMPANY: Final = 64
 """hits that wait for company"""
 
 
-class Patterns:
+class Patterns(Looking):
     """
     Detectors made ready; shared by all streams.
 
@@ -46,6 +46,11 @@ class Patterns:
     def start(self, least: int) -> PatternLook:
         """Look at one stream, for what is worth *least* or more."""
         return PatternLook(self, least)
+
+    def whole(self, view: View, least: int) -> Iterable[Hit]:
+        """See L{Looking.whole}."""
+        places = self.engine.places(view.text)
+        return PatternLook(self, least).weigh(view, places) if places else ()
 
 
 class _Company:
@@ -128,10 +133,13 @@ class PatternLook:
         self._company: dict[int, _Company] = {}
         """of those detectors whose finds count in company, once there is one"""
 
-    def look(self, view: View) -> Iterator[Hit]:
+    def look(self, view: View) -> Iterable[Hit]:
+        """See L{Look.look}."""
         places = self._patterns.engine.places(view.text)
-        if not places:
-            return
+        return self.weigh(view, places) if places else ()
+
+    def weigh(self, view: View, places: list[Places]) -> Iterator[Hit]:
+        """What there is at these places."""
         places.sort()
         nearby = _Nearby(self._patterns, view)
         detectors = self._patterns.detectors

@@ -7,12 +7,12 @@ Nothing of the text is kept but a window; evidence is masked before it leaves th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from sslintercept.leak.fold import Fold
-from sslintercept.leak.view import AHEAD, BEHIND, Hit, Look, View
+from sslintercept.leak.view import AHEAD, BEHIND, Hit, Look, Looking, View
 
 STEP: Final = 8192
 """bytes that must be there before it is worth looking"""
@@ -40,13 +40,6 @@ class Finding(NamedTuple):
     """masked: never the secret"""
     score: int
     """how sure it is, up to 100"""
-
-
-class Looking(Protocol):
-    """What makes a L{Look} for each stream; shared by all streams."""
-
-    def start(self, least: int) -> Look:
-        """Look at a new stream, for what is worth *least* or more."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,8 @@ class Scan:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._fold = Fold()
-        self._looks = [each.start(policy.score) for each in policy.looking]
+        self._looks: list[Look] | None = None
+        """from the first window on"""
         self._text = b""
         self._pieces: list[bytes] = []
         """folded, and not yet put behind the window's text"""
@@ -143,7 +137,11 @@ class Scan:
         if len(data) > AT_ONCE:
             return [*self.feed(data), *self.finish()]
         text = data if data.isascii() else self._fold.feed(data, final=True)
-        return self._looked_at(View(text, 0, 0, len(text)))
+        view, least = View(text, 0, 0, len(text)), self._policy.score
+        hits: list[Hit] = []
+        for each in self._policy.looking:
+            hits += each.whole(view, least)
+        return self._told(hits) if hits else []
 
     def _take(self, folded: bytes, *, final: bool) -> list[Finding]:
         self._pieces.append(folded)
@@ -153,22 +151,19 @@ class Scan:
         if limit - self._done < (1 if final else STEP):
             return []
         text = b"".join([self._text, *self._pieces]) if self._text else b"".join(self._pieces)
-        findings = self._looked_at(View(text, self._base, self._done - self._base, limit - self._base))
+        view = View(text, self._base, self._done - self._base, limit - self._base)
+        if self._looks is None:
+            self._looks = [each.start(self._policy.score) for each in self._policy.looking]
+        findings = self._told([hit for look in self._looks for hit in look.look(view)])
         base = max(limit - BEHIND, self._base)
         self._text, self._pieces, self._size = text[base - self._base :], [], end - base
         self._base, self._done = base, limit
         self._fold.forget(base - FAR)
         return findings
 
-    def _looked_at(self, view: View) -> list[Finding]:
-        hits: list[Hit] = []
-        for each in self._looks:
-            hits += each.look(view)
-        hits.sort()
-        return self._told(hits)
-
-    def _told(self, hits: Iterable[Hit]) -> list[Finding]:
+    def _told(self, hits: list[Hit]) -> list[Finding]:
         findings: list[Finding] = []
+        hits.sort()
         policy, origin = self._policy, self._fold.origin
         for hit in hits:
             tally = self._tallies.get(hit.name)

@@ -101,3 +101,15 @@ class Look(Protocol):
 
     def look(self, view: View) -> Iterable[Hit]:
         """What is found in what is to be decided."""
+
+
+class Looking:
+    """What makes a L{Look} for each stream; shared by all streams."""
+
+    def start(self, least: int) -> Look:
+        """Look at a new stream, for what is worth *least* or more."""
+        raise NotImplementedError
+
+    def whole(self, view: View, least: int) -> Iterable[Hit]:
+        """The same of a stream that is one window."""
+        return self.start(least).look(view)

@@ -51,11 +51,13 @@ def sniff(head: bytes) -> str:
             return kind
     if head[257:262] == b"ustar":
         return "application/x-tar"
-    text = head.lstrip(b" \t\r\n\x0c\xef\xbb\xbf").lower()
-    if text.startswith(_TEXTS):
-        return "image/svg+xml" if text.startswith(b"<svg") else "text/html"
-    if text.startswith(b"<?xml"):
-        return "text/xml"
+    text = head.lstrip(b" \t\r\n\x0c\xef\xbb\xbf")
+    if text.startswith(b"<"):
+        text = text.lower()
+        if text.startswith(_TEXTS):
+            return "image/svg+xml" if text.startswith(b"<svg") else "text/html"
+        if text.startswith(b"<?xml"):
+            return "text/xml"
     if (head and textual) or head.startswith(_MARKS):
         return "text/plain"
     return ""

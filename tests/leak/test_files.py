@@ -13,7 +13,8 @@ from sslintercept.leak.dictionary import Dictionaries, Dictionary, Pair
 from sslintercept.leak.digest import write_secret
 from sslintercept.leak.files import check_names, read_dictionary, read_exact, read_fingerprints, read_patterns
 from sslintercept.leak.pattern import Patterns
-from sslintercept.leak.scan import Finding, Looking, Policy, Scan
+from sslintercept.leak.scan import Finding, Policy, Scan
+from sslintercept.leak.view import Looking
 
 DICTIONARIES = """
 [[dictionary]]

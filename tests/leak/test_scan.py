@@ -15,8 +15,9 @@ from sslintercept.leak.exact import ExactData, register
 from sslintercept.leak.fingerprint import Fingerprints
 from sslintercept.leak.fingerprint import register as register_documents
 from sslintercept.leak.pattern import Patterns
-from sslintercept.leak.scan import AT_LEAST_HELD, AT_ONCE, STEP, Count, Finding, Looking, Policy, Scan
+from sslintercept.leak.scan import AT_LEAST_HELD, AT_ONCE, STEP, Count, Finding, Policy, Scan
 from sslintercept.leak.table import TABLE, chosen
+from sslintercept.leak.view import Looking
 from tests.leak.corpus import digits, luhn, try_last
 from tests.leak.test_engine import TEXTS
 

@@ -33,14 +33,15 @@ from sslintercept.errors import ConfigError
 from sslintercept.inspect.inspector import Inspector, Look
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.shipped.acts import ACTS, act
-from sslintercept.inspect.shipped.undo import Charset, Form, Json, Layer, Undo, wide
+from sslintercept.inspect.shipped.undo import NOTHING_DONE, Charset, Form, Json, Layer, Undo, wide
 from sslintercept.inspect.verdict import LEAK, MOST_EVIDENCE, Act, Evidence, Verdict
 from sslintercept.leak.detector import Detector
 from sslintercept.leak.dictionary import Dictionaries
 from sslintercept.leak.files import check_names, read_dictionary, read_exact, read_fingerprints, read_patterns
 from sslintercept.leak.pattern import Patterns
-from sslintercept.leak.scan import MOST_HELD, Finding, Looking, Policy, Scan
+from sslintercept.leak.scan import MOST_HELD, Finding, Policy, Scan
 from sslintercept.leak.table import chosen
+from sslintercept.leak.view import Looking
 from sslintercept.unpack.charset import known
 from sslintercept.unpack.known import format_of
 
@@ -347,7 +348,7 @@ def undoing(part: Part, head: bytes, *, traced: bool) -> Undo:
     @param traced: where something is in it will be asked for.
     """
     if part.kind in ("text", "headers"):
-        return Undo()
+        return NOTHING_DONE
     layers: list[Layer] = []
     media_type, codec = part.media_type, wide(head)
     declared = known(part.charset) if part.charset else ""
@@ -363,4 +364,4 @@ def undoing(part: Part, head: bytes, *, traced: bool) -> Undo:
         layers.append(Charset(traced, declared))
     if media_type.endswith("json") or media_type == REPORT or (media_type in GENERIC and _FIRST_OF_JSON.match(head)):
         layers.append(Json(traced))
-    return Undo(layers)
+    return Undo(layers) if layers else NOTHING_DONE

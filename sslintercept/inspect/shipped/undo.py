@@ -197,6 +197,10 @@ class Undo:
         return span
 
 
+NOTHING_DONE: Final = Undo()
+"""text that is there as it is read"""
+
+
 def wide(head: bytes) -> str:
     """The codec of text whose characters have two or four bytes, by its mark or its zeros; empty if it is none."""
     if head.startswith((b"\xff", b"\xfe", b"\0")):
