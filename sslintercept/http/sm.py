@@ -200,11 +200,7 @@ class HttpSM:
 
     def _transform(self, processor: TransformProcessor) -> bool:
         """Ask the transforms; true if one has answered."""
-        try:
-            transforming = processor.begin(self._head, self._session.facts)
-        except InterceptError as error:
-            self.fail(error)
-            return True
+        transforming = processor.select(self._head, self._session.facts)
         if transforming is None:
             return False
         self.transform = HttpTransform(self, self._proxy, processor, transforming)

@@ -228,12 +228,19 @@ class HttpTransform:
     # the request
 
     def begin(self) -> bool:
-        """Look at what the transforms have said; true if one has answered."""
-        answered = self._transforming.request.answered
+        """Ask the transforms; true if one has answered."""
+        sm, transforming = self._sm, self._transforming
+        length, rest = sm.head.length, sm.rest
+        try:
+            transforming.start(rest[:length] if 0 < length <= len(rest) else None)
+        except InterceptError as error:
+            self.broke(error)
+            return True
+        answered = transforming.request.answered
         if answered is not None:
             self._answer(answered)
             return True
-        self._pending = self._transforming.stages
+        self._pending = transforming.stages
         return False
 
     def _passage(self, stages: Stages, ready: Callable[[], object]) -> Passage:
@@ -354,9 +361,10 @@ class HttpTransform:
         """
         A response's head has come, and C{rest} behind it: true if it is, or will be, forwarded from here.
         """
-        sm = self._sm
+        sm, length = self._sm, head.length
+        content = rest[:length] if 0 < length <= len(rest) else None
         try:
-            stages, answered = self._stages(head)
+            stages, answered = self._stages(head, content)
         except Partial as error:
             self._ask_for_all(error)
             return True
@@ -373,7 +381,7 @@ class HttpTransform:
         if not stages.stages:
             return False
         try:
-            if 0 < head.length <= len(rest) and unchanged(stages, rest[: head.length]):
+            if content is not None and unchanged(stages, content):
                 return False
         except InterceptError as error:
             self.broke(error)
@@ -439,16 +447,17 @@ class HttpTransform:
         if self._proxy.waiting_after and self._proxy.waiting is not None:
             self.waiting = self._proxy.waiting.begin(self._proxy, self._sm, passage, stages.stages)
 
-    def _stages(self, head: ResponseHead) -> tuple[Stages, Answer | None]:
+    def _stages(self, head: ResponseHead, content: bytes | None = None) -> tuple[Stages, Answer | None]:
         """
         Ask the transforms about a response.
 
+        @param content: its body, if all of it is there.
         @return: what its body goes through; what is answered in its place, if anything.
         @raise Partial: one of them needs all of the content, and this is a part.
         @raise InterceptError: a stage cannot be made.
         """
         sm = self._sm
-        message, stages = self._transforming.response(head, has_body=has_body(head.status, sm.method))
+        message, stages = self._transforming.response(head, has_body=has_body(head.status, sm.method), content=content)
         if head.status == 101 and message.answered is None:
             sm.messages = self._transforming.conversation(message)
         return stages, message.answered

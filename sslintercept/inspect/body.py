@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -28,7 +28,7 @@ from sslintercept.rule.match import Match
 from sslintercept.transform.accept import codings_of
 from sslintercept.transform.arrange import Bounds, Sees
 from sslintercept.transform.coding import CODINGS, MAX_CODINGS, Decoder
-from sslintercept.transform.message import FRAMING, Answer, Direction, Message
+from sslintercept.transform.message import FRAMING, Answer, Direction, Message, charset_of
 from sslintercept.transform.processor import EXTENSIONS, Prospect, Transformer, switches
 from sslintercept.transform.processor import Entry as TransformEntry
 from sslintercept.transform.stage import Transform
@@ -64,17 +64,16 @@ class AnsweredError(InspectedError):
 class AnyOf(Match[Message]):
     """Whether any of the inspectors wants a message, or the conversation that it may begin."""
 
-    __slots__ = ("_entries", "_every")
+    __slots__ = ("_entries",)
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         super().__init__(())
         self._entries = entries
-        self._every = any(not entry.bodies.conditions for entry in entries)
-        """one of them wants all messages"""
+        self.always = any(entry.bodies.always for entry in entries)
 
     def judge(self, facts: Message, final: bool = False) -> bool | None:
         """See L{Match.judge}."""
-        if self._every:
+        if self.always:
             return True
         answer: bool | None = False
         for entry in self._entries:
@@ -117,7 +116,7 @@ class InspectBodies(Transformer):
         glancing: list[Entry] = []
         heads = changes = False
         for entry in processor.entries:
-            if entry.bodies.judge(message, True):
+            if entry.bodies.always or entry.bodies.judge(message, True):
                 inspector = entry.inspector
                 if entry.looks:
                     looking.append(entry)
@@ -139,7 +138,7 @@ class InspectBodies(Transformer):
             self._opaque(message)
         if not looked_at and not glancing:
             return None
-        part = part_of(message)
+        part = BodyPart(message)
         if glancing:
             decision = processor.glance(part, glancing)
             if decision.found:
@@ -148,7 +147,24 @@ class InspectBodies(Transformer):
             return None
         if heads:
             part.request_head, part.response_head = heads_of(message)
+        elif message.content is not None and self._judged(part, looking, message, message.content):
+            return None
         return self._stage(part, looking, message, changes=changes)
+
+    def _judged(self, part: Part, entries: Sequence[Entry], message: Message, content: bytes) -> bool:
+        """
+        Whether a body that is there as a whole passes, and nobody has to look at it to know.
+
+        @raise InspectedError: it does not pass.
+        """
+        if message.partial or len(content) > self._processor.limits.hold or message.all(b"Content-Encoding"):
+            return False
+        decision = self._processor.judge(part, entries, content)
+        if decision is None:
+            return False
+        if decision.worst is not None:
+            pass_on(self._processor, part, decision, message)
+        return True
 
     def _stage(self, part: Part, entries: Sequence[Entry], message: Message, *, changes: bool) -> Transform:
         """What the body goes through."""
@@ -173,7 +189,7 @@ class InspectBodies(Transformer):
             return
         entries = [each for each in self._processor.entries if each.looks and each.conversations.judge(message, True)]
         if entries:
-            part = replace(part_of(message), carrier="websocket")
+            part = BodyPart(message).but(carrier="websocket")
             self._unreadable(part, entries, "an extension of WebSocket cannot be read")
 
     def _unreadable(self, part: Part, entries: Sequence[Entry], what: str) -> None:
@@ -193,7 +209,7 @@ class InspectBodies(Transformer):
         entries = [entry for entry in processor.entries if entry.conversations.judge(message, True)]
         glancing = [entry for entry in entries if entry.glances and not entry.bodies.judge(message, True)]
         if glancing:
-            part = replace(part_of(message), carrier="websocket")
+            part = BodyPart(message).but(carrier="websocket")
             decision = processor.glance(part, glancing)
             refuse(processor.settle(part, decision), decision)
         return InspectMessages(processor, message, entries) if any(entry.looks for entry in entries) else None
@@ -205,6 +221,17 @@ def refuse(error: InspectedError | None, decision: Decision) -> None:
         return
     answer = None if decision.worst is None else decision.worst.verdict.answer
     raise error if answer is None else AnsweredError.of(error, answer)
+
+
+def pass_on(processor: InspectProcessor, part: Part, decision: Decision, message: Message) -> None:
+    """
+    Write down what was found of a part that has not begun to pass, and mark it.
+
+    @raise InspectedError: it does not pass.
+    """
+    refuse(processor.settle(part, decision), decision)
+    if decision.act is Act.TAG and decision.worst is not None:
+        message.set(TAG.encode("ascii"), _marked(decision.worst.verdict))
 
 
 class InspectStage(Transform):
@@ -256,21 +283,13 @@ class InspectStage(Transform):
 
     def whole(self, body: bytes) -> bool:
         """
-        See L{Transform.whole}. A body that passes at once costs no chain, and what is small mostly does; nor does it
-        cost a look, if all inspectors can do without.
+        See L{Transform.whole}. A body that passes at once costs no chain, and what is small mostly does.
         """
-        processor = self._processor
-        if len(body) > processor.limits.hold:
-            return False
-        decision = processor.judge(self.part, self._entries, body) if self._decoder is None else None
-        if decision is None:
-            decision = self._looked_at(body)
+        decision = self._looked_at(body) if len(body) <= self._processor.limits.hold else None
         if decision is None or decision.act in (Act.REDACT, Act.REPLACE):
             return False
         if decision.worst is not None:
-            refuse(processor.settle(self.part, decision), decision)
-            if decision.act is Act.TAG:
-                self._message.set(TAG.encode("ascii"), _marked(decision.worst.verdict))
+            pass_on(self._processor, self.part, decision, self._message)
         return True
 
     def _looked_at(self, body: bytes) -> Decision | None:
@@ -433,26 +452,51 @@ def _marked(verdict: Verdict) -> bytes:
     return "".join(mark if " " <= mark <= "~" else "?" for mark in verdict.tag).encode("ascii")[:MOST_NAME]
 
 
-def part_of(message: Message) -> Part:
-    """What a message's body is to an inspector."""
-    facts, request = message.facts, message.request
-    declared = (message.get(b"Content-Type") or b"")[:MOST_NAME].decode("latin-1")
-    return Part(
-        carrier="http",
-        kind="body",
-        direction=message.direction,
-        facts=facts,
-        name=name_of(message),
-        media_type=declared.partition(";")[0].strip().lower(),
-        charset=message.charset if ";" in declared else None,
-        content_type=declared,
-        length=message.length,
-        url=message.url,
-        host=request.authority.host,
-        user=facts.user,
-        method=request.method.decode("latin-1"),
-        status=None if message.response is None else message.response.status,
-    )
+class BodyPart(Part):
+    """What a message's body is to an inspector; what few ask for is found out when somebody does."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self.kind = "body"
+        self.parent = None
+        self.direction = message.direction
+        self.facts = message.facts
+        self.length = message.length
+        self.sniffed = ""
+        declared = b", ".join(message.all(b"Content-Type"))
+        self.content_type, self.media_type, self.charset = _declared(declared[:MOST_NAME])
+
+    def __getattr__(self, name: str) -> Any:  # Any: each has its own type
+        """Called for what has no value yet."""
+        if name not in _LATER:
+            raise AttributeError(name)
+        value = _LATER[name](self._message)
+        setattr(self, name, value)
+        return value
+
+
+_LATER: Final[dict[str, Callable[[Message], object]]] = {
+    "carrier": lambda _: "http",
+    "name": lambda message: name_of(message),
+    "url": lambda message: message.url,
+    "host": lambda message: message.request.authority.host,
+    "user": lambda message: message.facts.user,
+    "method": lambda message: message.request.method.decode("latin-1"),
+    "status": lambda message: None if message.response is None else message.response.status,
+    "sender": lambda _: "",
+    "recipients": lambda _: (),
+    "request_head": lambda _: b"",
+    "response_head": lambda _: b"",
+}
+
+
+@lru_cache(1024)
+def _declared(content_type: bytes) -> tuple[str, str, str | None]:
+    """What a Content-Type says: all of it, the media type, and the charset."""
+    declared = content_type.decode("latin-1")
+    return declared, declared.partition(";")[0].strip().lower(), charset_of(content_type)
 
 
 def heads_of(message: Message) -> tuple[bytes, bytes]:

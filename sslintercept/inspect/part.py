@@ -7,8 +7,8 @@ taken out of one of these: a member of an archive, an attachment, the text of a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
 from sslintercept.facts import Facts
 from sslintercept.transform.message import Direction
@@ -94,10 +94,13 @@ class Part:
         """What it is taken for: what its first bytes say, else what was declared."""
         return self.sniffed or self.media_type
 
+    def but(self, **changes: Any) -> Part:  # Any: each has its own type
+        """The same with other values."""
+        return Part(**{name: changes[name] if name in changes else getattr(self, name) for name in NAMES})
+
     def member(self, kind: str, name: str, media_type: str, length: int, charset: str | None = None) -> Part:
         """A part that was taken out of this one."""
-        return replace(
-            self,
+        return self.but(
             kind=kind,
             name=name[:MOST_NAME],
             media_type=media_type,
@@ -109,3 +112,6 @@ class Part:
             request_head=b"",
             response_head=b"",
         )
+
+
+NAMES: Final = tuple(each.name for each in fields(Part))

@@ -360,12 +360,17 @@ class Condition(Generic[S]):
 
 
 class Match(Generic[S]):
-    """All conditions of one rule; L{parse} makes it."""
+    """
+    All conditions of one rule; L{parse} makes it.
 
-    __slots__ = ("conditions", "needs")
+    @ivar always: it holds, whatever is asked about; nobody has to ask.
+    """
+
+    __slots__ = ("always", "conditions", "needs")
 
     def __init__(self, conditions: Sequence[Condition[S]]) -> None:
         self.conditions = tuple(conditions)
+        self.always = not self.conditions
         self.needs: frozenset[str] = frozenset().union(*(condition.kind.needs for condition in conditions))
         """The attributes of L{Facts} that may keep an answer waiting."""
 

@@ -294,7 +294,9 @@ class Exchange:
         entries = [Entry(f"t{at}", match, each, **settings) for at, each in enumerate(transformers, 1)]
         processor = TransformProcessor(entries, Bounds(200, 64 * 1024 * 1024), self.loop)
         self._head = request_head(url, method, fields)
-        self.transforming: Transforming | None = processor.begin(self._head, some_facts())
+        self.transforming: Transforming | None = processor.select(self._head, some_facts())
+        if self.transforming is not None:
+            self.transforming.start()
         self._response: Message | None = None
         self.stages: list[Transform] = []
 

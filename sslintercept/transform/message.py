@@ -76,6 +76,15 @@ def check_field(name: bytes, value: bytes = b"") -> None:
         raise FieldError(f"{name.decode('ascii')} frames the message", where=where, remedy=remedy)
 
 
+def charset_of(content_type: bytes) -> str | None:
+    """The charset that a Content-Type names, in lower case (RFC 9110 8.3.2)."""
+    for parameter in content_type.split(b";")[1:]:
+        name, _, value = parameter.partition(b"=")
+        if name.strip().lower() == b"charset":
+            return value.strip().strip(b'"').lower().decode("latin-1") or None
+    return None
+
+
 class Message:
     """
     A request or a response on its way.
@@ -84,6 +93,8 @@ class Message:
     @ivar facts: what is known of the client's connection.
     @ivar has_body: whether a body comes with it.
     @ivar length: bytes of the body as it comes; C{None} if nobody knows.
+    @ivar content: the body as it comes, if all of it is there already and nobody in front gets it; C{None} says
+        nothing. Whoever sees from it that the body may pass need not give a stage.
     @ivar answered: what L{answer} said.
     @ivar notes: what L{note} said, for the access log.
     @ivar later: calls back after a number of seconds.
@@ -91,6 +102,7 @@ class Message:
 
     __slots__ = (
         "answered",
+        "content",
         "direction",
         "facts",
         "has_body",
@@ -119,8 +131,9 @@ class Message:
         self.later = later
         self.notes = notes
         self.has_body = has_body
-        length = self.head.length
+        length = request.length if response is None else response.length
         self.length = length if length >= 0 else None
+        self.content: bytes | None = None
         self.answered: Answer | None = None
 
     @property
@@ -156,11 +169,7 @@ class Message:
     @property
     def charset(self) -> str | None:
         """The charset parameter of Content-Type in lower case, if it has one (RFC 9110 8.3.2)."""
-        for parameter in (self.get(b"Content-Type") or b"").split(b";")[1:]:
-            name, _, value = parameter.partition(b"=")
-            if name.strip().lower() == b"charset":
-                return value.strip().strip(b'"').lower().decode("latin-1") or None
-        return None
+        return charset_of(self.get(b"Content-Type") or b"")
 
     @property
     def partial(self) -> bool:
@@ -176,7 +185,7 @@ class Message:
 
     def all(self, name: bytes) -> list[bytes]:
         """The values of all lines of a field."""
-        name, head = name.lower(), self.head
+        name, head = name.lower(), self.response or self.request
         block = head.block
         if block is None:
             return [value for each, value in head.fields if each.lower() == name]

@@ -196,30 +196,29 @@ class TransformProcessor:
         if nearest is not None:
             self._requests.append(nearest)
             self._responses.insert(0, nearest)
+        self._always = all(entry.match.always for entry in (*self._requests, *self._responses))
         self._asked = Prospect(Direction.REQUEST)
         self._awaited = Prospect(Direction.RESPONSE)
 
-    def begin(self, head: RequestHead, facts: Facts) -> Transforming | None:
+    def select(self, head: RequestHead, facts: Facts) -> Transforming | None:
         """
         Look at a request before it is forwarded.
 
-        @return: C{None} if no transform gets it, nor ever its response.
-        @raise InterceptError: a transform refuses it, or is broken.
+        @return: what is to be started; C{None} if no transform gets it, nor ever its response.
         """
-        now = later = None
-        if self._requests:
-            asked = self._asked.of(head, facts)
-            now = [entry for entry in self._requests if entry.match.judge(asked, True)]
-        if self._responses:
-            awaited = self._awaited.of(head, facts)
-            later = [entry for entry in self._responses if entry.match.judge(awaited) is not False]
+        now, later = self._requests, self._responses
+        if not self._always:
+            if now:
+                asked = self._asked.of(head, facts)
+                now = [entry for entry in now if entry.match.judge(asked, True)]
+            if later:
+                awaited = self._awaited.of(head, facts)
+                later = [entry for entry in later if entry.match.judge(awaited) is not False]
         if not now and not later:
             return None
         has_body = head.length != 0 or head.method in (b"POST", b"PUT", b"PATCH")
         request = Message(Direction.REQUEST, head, None, facts, self.loop.later, {}, has_body=has_body)
-        transforming = Transforming(self.bounds, request, later or ())
-        transforming.start(now or ())
-        return transforming
+        return Transforming(self.bounds, request, now, later)
 
 
 class Transforming:
@@ -230,23 +229,33 @@ class Transforming:
     @ivar stages: for the request's body.
     """
 
-    __slots__ = ("_accept", "_bounds", "_later", "request", "stages")
+    __slots__ = ("_accept", "_bounds", "_later", "_now", "request", "stages")
 
-    def __init__(self, bounds: Bounds, request: Message, later: Sequence[Entry]) -> None:
+    def __init__(self, bounds: Bounds, request: Message, now: Sequence[Entry], later: Sequence[Entry]) -> None:
         self._bounds = bounds
+        self._now = now
         self._later = later
         self._accept: list[bytes] = []
         self.request = request
         self.stages = NO_STAGES
 
-    def start(self, entries: Sequence[Entry]) -> None:
-        """Ask those that get the request."""
+    def start(self, content: bytes | None = None) -> None:
+        """
+        Ask those that get the request.
+
+        @param content: its body, if all of it is there.
+        @raise InterceptError: a transform refuses it, or is broken.
+        """
         request = self.request
-        given = ask(request, entries)
+        request.content = content
+        given = ask(request, self._now)
         if request.answered is None:
-            self.stages = self._arrange(request, given)
-            if any(entry.transformer.sees is Sees.CONTENT for entry in self._later):
-                self._limit_codings()
+            if given:
+                self.stages = self._arrange(request, given)
+            for entry in self._later:
+                if entry.transformer.sees is Sees.CONTENT:
+                    self._limit_codings()
+                    break
             if request.request.upgrade is not None:
                 self._limit_extensions()
 
@@ -298,25 +307,25 @@ class Transforming:
                 message.note(entry.name, "not applied to an extension of WebSocket that we cannot read")
         return MessageStages(stages, deflate) if stages and deflate is not OPAQUE else None
 
-    def response(self, head: ResponseHead, *, has_body: bool) -> tuple[Message, Stages]:
+    def response(self, head: ResponseHead, *, has_body: bool, content: bytes | None = None) -> tuple[Message, Stages]:
         """
         Look at a response before it is forwarded.
 
+        @param content: its body, if all of it is there.
         @return: the response, which may be answered otherwise, and what its body goes through.
         @raise Partial: it holds a piece where a transform needs all.
         @raise InterceptError: a transform refuses it, or is broken.
         """
         to, notes = self.request, self.request.notes
         message = Message(Direction.RESPONSE, to.request, head, to.facts, to.later, notes, has_body=has_body)
-        entries = [entry for entry in self._later if entry.match.judge(message, True)]
+        message.content = content
+        entries = [entry for entry in self._later if entry.match.always or entry.match.judge(message, True)]
         given = ask(message, entries)
-        if message.answered is not None:
+        if not given or message.answered is not None:
             return message, NO_STAGES
         return message, self._arrange(message, given)
 
     def _arrange(self, message: Message, given: Sequence[Given]) -> Stages:
-        if not given:
-            return NO_STAGES
         given = [each for each in given if welcome(each, message)]
         if not given:
             return NO_STAGES
@@ -356,6 +365,7 @@ def ask(message: Message, entries: Sequence[Entry]) -> list[Given]:
             break
         if part is not None:
             given.append(Given.of(entry, part))
+            message.content = None  # who is next gets what this one makes of it
     return given
 
 

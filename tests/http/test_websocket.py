@@ -814,8 +814,9 @@ class Negotiation:
         self.request = read_request(raw, "http", Address("origin.test", 80))
         self.raw = SWITCH + (EXTENSIONS + agreed + b"\r\n" if agreed else b"")
         facts = Facts("id", Address("192.0.2.1", 1), "proxy")
-        made = TransformProcessor(entries, Bounds(100, 1 << 20), loop.handler).begin(self.request, facts)
+        made = TransformProcessor(entries, Bounds(100, 1 << 20), loop.handler).select(self.request, facts)
         assert made is not None
+        made.start()
         self.transforming = made
 
     @property

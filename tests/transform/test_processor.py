@@ -83,7 +83,10 @@ def processor(*entries: tuple[str, Transformer]) -> TransformProcessor:
 
 
 def begin(*entries: tuple[str, Transformer], method: str = "GET") -> Transforming | None:
-    return processor(*entries).begin(request_head("https://www.example/", method, {}), some_facts())
+    transforming = processor(*entries).select(request_head("https://www.example/", method, {}), some_facts())
+    if transforming is not None:
+        transforming.start()
+    return transforming
 
 
 class Plain(Transformer):
