@@ -169,7 +169,7 @@ class HttpProxy(Answering):
                 self.refuse(sm, 421, "misdirected", misdirected, "http_request_denied")
                 return True
             if self.rules.by_url and decision.action is not Action.BLOCK:
-                decision = self._decide_request(facts, head, decision)
+                decision = self._decide_request(session, head, decision)
         sm.decision = decision
         if facts.sequence is not None:
             facts.step("request_considered", f"{decision.action.value} by rule {decision.rule}")
@@ -194,10 +194,23 @@ class HttpProxy(Answering):
         finally:
             facts.url = None
 
-    def _decide_request(self, facts: Facts, head: RequestHead, decision: Decision) -> Decision:
-        """What the rules say of one request in a tunnel; all that is left to them is to block it, or to warn of it."""
-        found = self._ask_rules(facts, head)
-        return found if found.action in REFUSING else decision
+    def _decide_request(self, session: HttpSession, head: RequestHead, decision: Decision) -> Decision:
+        """
+        What the rules say of one request in a tunnel; all that is left to them is to block it, or to warn of it.
+
+        They know nothing of it but its URL that was not known before: where no list has anything about an origin, they
+        say of all its URLs the same, until a list is loaded anew.
+        """
+        sites = self.rules.sites
+        origin = (sites.lists, head.scheme, head.authority)
+        if session.unlisted == origin:
+            return decision
+        found = self._ask_rules(session.facts, head)
+        if found.action in REFUSING:
+            return found
+        if sites.silent(head.scheme, *head.authority):
+            session.unlisted = origin
+        return decision
 
     def _decide(self, facts: Facts, head: RequestHead) -> Decision:
         facts.destination = head.authority

@@ -63,6 +63,7 @@ class HttpSession:
         "key",
         "serial",
         "sm",
+        "unlisted",
         "vc",
     )
 
@@ -82,6 +83,7 @@ class HttpSession:
         self.began = vc.handler.now
         self.key: OriginKey | None = None
         self.identity = ""
+        self.unlisted: object = None
         self.constant: str | None = None
         self.constant_of: object = None
 

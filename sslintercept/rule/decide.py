@@ -124,17 +124,18 @@ class Rules:
     """
     The rules of one generation of settings; nothing in here changes.
 
-    @param sites: what C{category} is looked up in.
+    @ivar sites: what C{category} is looked up in.
     @ivar needs: the attributes of L{Facts} that a rule may wait for. Without C{"server_name"} and C{"client_hello"}
         in it, a decision never has to wait for a ClientHello.
     @ivar by_url: whether a rule may say something else of a request than of its connection.
     @ivar warned: for each rule that warns, the seconds for which it is not asked again.
     """
 
-    __slots__ = ("by_url", "needs", "rules", "warned")
+    __slots__ = ("by_url", "needs", "rules", "sites", "warned")
 
     def __init__(self, rules: Sequence[RuleSettings], sites: Sites = NOTHING_LISTED) -> None:
         """@raise ConfigError: a rule cannot be used."""
+        self.sites = sites
         self.rules = tuple(Rule.of(rule, sites) for rule in rules)
         self.by_url = any(condition.name == CATEGORY for rule in self.rules for condition in rule.match.conditions)
         self.warned = {rule.name: rule.warn_for for rule in self.rules if rule.action is Action.WARN}

@@ -231,6 +231,20 @@ class Sites:
         """The same of a URL and its host."""
         return every(self._hits(host, Asked(scheme, port, target)))
 
+    def silent(self, scheme: str, host: str, port: int | None) -> bool:
+        """Whether surely no list has anything about a host, or any URL of it, whatever its target."""
+        address, key, anchor = spelled(host)
+        if not key:
+            return True
+        crcs = [crc for _, crc in origins(authority_key(scheme, key, port))]
+        if address is None:
+            crcs.append(anchor)
+        for one in self.lists:
+            image = one.image
+            if (image.top if address is None else image.prefixes) or any(map(image.holds, crcs)):
+                return False
+        return True
+
     def _hits(self, host: str, asked: Asked | None = None) -> Found:
         """What each list has about a host, and about a URL of it; lists that have nothing are left out."""
         address, key, anchor = spelled(host)

@@ -9,6 +9,9 @@ import pytest
 from sslintercept.dns import message
 from sslintercept.dns.message import wire
 from sslintercept.facts import Address
+from sslintercept.sites.compile import compiled
+from sslintercept.sites.listing import ListSettings
+from sslintercept.sites.look import SiteList
 from sslintercept.testing.gateway import OK, Answers, MemoryGateway
 from sslintercept.testing.loop import Loop
 from tests.http.test_session import asked
@@ -61,6 +64,20 @@ def test_a_listed_url_inside_of_tls_is_blocked_and_the_connection_goes_on(gatewa
     found = [get(gateway, client, path, "good.test").status for path in ("/fine", "/bad", "/fine")]
     assert found == [200, 403, 200]
     assert [line["rule"] for line in gateway.transactions()[-3:]] == ["default", "bad", "default"]
+
+
+def test_a_list_that_is_loaded_anew_counts_in_a_connection_of_which_no_list_had_anything(
+    gateway: MemoryGateway, tmp_path: Path
+) -> None:
+    gateway.origin("other.test:443", Answers(OK), tls=gateway.leaf("other.test"))
+    client = intercepted(gateway, "other.test:443", "other.test")
+    assert [get(gateway, client, "/bad", "other.test").status for _ in range(2)] == [200, 200]
+    path = tmp_path / "newer"
+    path.write_text("other.test/bad\n", encoding="ascii")
+    image = compiled(ListSettings("malware", path, category="malware"))
+    gateway.gateway.proxy.rules.sites.lists = (SiteList("malware", image),)
+    found = [get(gateway, client, path, "other.test").status for path in ("/bad", "/fine", "/bad")]
+    assert found == [403, 200, 403]
 
 
 def test_what_was_said_of_a_request_is_not_said_of_the_next_tunnel(gateway: MemoryGateway) -> None:

@@ -140,6 +140,16 @@ def test_a_host_that_no_list_could_spell_is_listed_by_none(tmp_path: Path) -> No
         assert lists.host(host) is None
         assert lists.url("http", host, 80, b"/") is None
         assert lists.all_of_host(host) == ()
+        assert lists.silent("http", host, 80)
+
+
+def test_where_no_list_has_anything_about_an_origin_that_is_known_of_all_its_urls(tmp_path: Path) -> None:
+    lists = sites(tmp_path, "example.com/bad\n", "evil.test\n192.0.2.0/24\n")
+    assert lists.silent("https", "example.org", 443)
+    assert lists.silent("https", "example.com", 8443)
+    for host in ("example.com", "www.example.com", "evil.test", "www.evil.test", "192.0.2.1"):
+        assert not lists.silent("https", host, 443)
+    assert lists.silent("http", "2001:db8::1", 80) is False, "there are networks, and it may be in one"
 
 
 def test_every_category_of_a_site_can_be_asked_for(tmp_path: Path) -> None:
