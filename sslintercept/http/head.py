@@ -349,7 +349,7 @@ def read_response(raw: bytes, method: bytes) -> ResponseHead:
         head.length = 0
         if b"content-length" in found:
             head.fields.append((b"Content-Length", found[b"content-length"][0]))
-    elif _has_no_body(status, method):
+    elif not has_body(status, method):
         head.length = 0
         if length:  # it may send that body nevertheless, and what follows would be read as the next response
             head.close = True
@@ -434,13 +434,8 @@ def write_response(
 
 
 def has_body(status: int, method: bytes) -> bool:
-    """Say whether a body, even an empty one, follows the head of an answer to *method*."""
-    return method != b"HEAD" and not _has_no_body(status, method)
-
-
-def _has_no_body(status: int, method: bytes) -> bool:
-    """Say whether an answer to *method* other than HEAD ends with its head (RFC 9112 6.3, rules 1 and 2)."""
-    return status < 200 or status in (204, 304) or (method == b"CONNECT" and status < 300)
+    """Say whether a body, even an empty one, follows the head of an answer to *method* (RFC 9112 6.3)."""
+    return status >= 200 and status not in (204, 304) and method != b"HEAD" and (method != b"CONNECT" or status >= 300)
 
 
 # -- errors ---------------------------------------------------------------------------------------------------------

@@ -51,6 +51,8 @@ BODY_STEPS = (("body_relayed",), ("plain_body_relayed",))
 
 class HttpSM:
     """
+    @ivar head: the request; C{rest}: what has come behind it, and nobody has taken yet.
+    @ivar session: the client's session; C{proxy}: what it shares with others.
     @ivar status: the final status, 0 while there is none.
     @ivar request_body: the producer of a request body that is under way.
     @ivar whole: everything of the request has come.
@@ -61,14 +63,10 @@ class HttpSM:
     __slots__ = (
         "_answered",
         "_delimited",
-        "_head",
         "_keep",
         "_over",
-        "_proxy",
         "_response",
-        "_rest",
         "_retried",
-        "_session",
         "_to_client",
         "_tunnel",
         "begun",
@@ -76,13 +74,17 @@ class HttpSM:
         "cached",
         "decision",
         "error",
+        "head",
         "messages",
         "method",
         "origin",
+        "proxy",
         "received",
         "request_body",
+        "rest",
         "reused",
         "sent_before",
+        "session",
         "status",
         "transform",
         "upstream",
@@ -90,11 +92,11 @@ class HttpSM:
     )
 
     def __init__(self, proxy: HttpProxy, session: HttpSession, head: RequestHead) -> None:
-        self._proxy = proxy
-        self._session = session
-        self._head = head
+        self.proxy = proxy
+        self.session = session
+        self.head = head
         self.method = head.method
-        self._rest = b""
+        self.rest = b""
         self._answered = False
         self._delimited = False
         """only the end of the connection ends the response's body"""
@@ -124,31 +126,16 @@ class HttpSM:
         self.sent_before = tcp.sent
 
     @property
-    def head(self) -> RequestHead:
-        """The request."""
-        return self._head
-
-    @property
-    def proxy(self) -> HttpProxy:
-        """What it shares with others."""
-        return self._proxy
-
-    @property
-    def session(self) -> HttpSession:
-        """The client's session."""
-        return self._session
-
-    @property
     def facts(self) -> Facts:
         """What is known of the client's connection."""
-        return self._session.facts
+        return self.session.facts
 
     @property
     def received_body(self) -> int:
         """Bytes of the request's body so far."""
         if self.request_body is not None:
             return self.request_body.ndone
-        return max(self._head.length, 0) if self.status else 0
+        return max(self.head.length, 0) if self.status else 0
 
     @property
     def over(self) -> bool:
@@ -163,7 +150,7 @@ class HttpSM:
     @property
     def waits_for_client(self) -> bool:
         """Whether it is the client's turn: to take what was written, or to send more of its body."""
-        vc = self._session.vc
+        vc = self.session.vc
         body = self.request_body
         return vc.pending() > 0 or (body is not None and body.alive and vc.tcp.reading)
 
@@ -171,13 +158,13 @@ class HttpSM:
 
     def start(self, rest: bytes) -> None:
         """Begin; C{rest} is what the client sent behind the head."""
-        head = self._head
+        head = self.head
         if head.length == 0:
             if rest:
-                self._session.hold(rest)
+                self.session.hold(rest)
         else:
-            self._rest = rest
-        proxy = self._proxy
+            self.rest = rest
+        proxy = self.proxy
         if proxy.take_request(self) or (proxy.transforms is not None and self._transform(proxy.transforms)):
             return
         if proxy.cache is None or not proxy.cache.begin(self):
@@ -185,35 +172,30 @@ class HttpSM:
 
     def forward(self) -> None:
         """Let the request go to its origin."""
-        proxy, head = self._proxy, self._head
-        key = proxy.key_for(self._session, head)
+        proxy, head = self.proxy, self.head
+        key = proxy.key_for(self.session, head)
         origin = proxy.take_origin(key)
         if origin is not None:
             self.reused = True
-            if self._session.facts.sequence is not None:
-                self._session.facts.step("pool_reused")
+            if self.session.facts.sequence is not None:
+                self.session.facts.step("pool_reused")
             self.send(origin)
         else:
             if head.length:
-                self._session.vc.pauseProducing()
+                self.session.vc.pauseProducing()
             proxy.open_origin(self, key)
 
     def _transform(self, processor: TransformProcessor) -> bool:
         """Ask the transforms; true if one has answered."""
-        transforming = processor.select(self._head, self._session.facts)
+        transforming = processor.select(self.head, self.session.facts)
         if transforming is None:
             return False
-        self.transform = HttpTransform(self, self._proxy, processor, transforming)
+        self.transform = HttpTransform(self, self.proxy, processor, transforming)
         return self.transform.begin()
-
-    @property
-    def rest(self) -> bytes:
-        """What has come behind the head, and nobody has taken yet."""
-        return self._rest
 
     def take_rest(self) -> bytes:
         """What has come behind the request's head."""
-        rest, self._rest = self._rest, b""
+        rest, self.rest = self.rest, b""
         return rest
 
     def reopen(self) -> None:
@@ -227,17 +209,17 @@ class HttpSM:
         """Send the request by another server connection."""
         self._response = None
         self.reused = False
-        self._proxy.open_origin(self, key)
+        self.proxy.open_origin(self, key)
 
     def send(self, origin: OriginSession) -> None:
         """There is a server connection: forward the request."""
         self.origin = origin
         self.upstream = origin.vc.peer
-        self._session.facts.upstream_tls = origin.leg
+        self.session.facts.upstream_tls = origin.leg
         if self.transform is not None and self.transform.sends(origin):
             return
-        head = self._head
-        proxy = self._proxy
+        head = self.head
+        proxy = self.proxy
         try:
             raw = write_request(head, proxy.via)
         except InterceptError as error:
@@ -255,13 +237,13 @@ class HttpSM:
         if 0 < length <= len(rest):
             self.whole = True
             origin.send(self, raw + rest[:length])
-            self._session.hold(rest[length:])
+            self.session.hold(rest[length:])
             proxy.await_response(origin)
-            self._session.resume()
+            self.session.resume()
             return
         origin.send(self, raw)
         tunnel = self._tunnel = HttpTunnel()
-        client = self._session.vc
+        client = self.session.vc
         producer = tunnel.produce(
             "client",
             client,
@@ -287,21 +269,21 @@ class HttpSM:
         """All of the request has come; C{rest} behind it."""
         if not self._over:
             self.whole = True
-            self._session.hold(rest)
+            self.session.hold(rest)
 
     def request_sent(self) -> None:
         """All of the request has left."""
-        if self._session.facts.sequence is not None:
-            self._session.facts.step("request_body_relayed")
+        if self.session.facts.sequence is not None:
+            self.session.facts.step("request_body_relayed")
         if self.origin is not None and self._response is None:
-            self._proxy.await_response(self.origin)
+            self.proxy.await_response(self.origin)
 
     def _request_unwanted(self) -> None:
         """The server connection is gone; its session says why, and what it answered before."""
 
     def note_sending(self, origin: OriginSession) -> None:
         """Record that the request leaves; behind a handshake that is under way it waits."""
-        facts = self._session.facts
+        facts = self.session.facts
         if facts.sequence is not None:
             facts.step("request_forwarded")
             if origin.handshake is None:
@@ -328,12 +310,12 @@ class HttpSM:
 
     def informational(self, head: ResponseHead) -> None:
         """A 1xx response is relayed to clients that know them (RFC 9110 15.2)."""
-        if self._head.version >= 11:
-            if self._session.facts.sequence is not None and head.status == 100:
-                self._session.facts.step("continue_sent")
-            self._session.vc.write(
+        if self.head.version >= 11:
+            if self.session.facts.sequence is not None and head.status == 100:
+                self.session.facts.step("continue_sent")
+            self.session.vc.write(
                 write_response(
-                    head, version=11, via=self._proxy.via, close=False, chunked=False, announce_keep_alive=False
+                    head, version=11, via=self.proxy.via, close=False, chunked=False, announce_keep_alive=False
                 )
             )
 
@@ -342,12 +324,12 @@ class HttpSM:
         origin = self.origin
         if origin is None or self._over:
             return
-        session = self._session
-        proxy = self._proxy
+        session = self.session
+        proxy = self.proxy
         length = head.length
         if head.status == 101 and not self._may_switch(head):
             origin.fail(
-                MessageError("101 to a protocol that was not asked for", where=str(self._head.authority), status=502)
+                MessageError("101 to a protocol that was not asked for", where=str(self.head.authority), status=502)
             )
             return
         self._response = head
@@ -427,7 +409,7 @@ class HttpSM:
     ) -> Producer:
         """Lead a body from the cache, or from elsewhere on the disk, to the client; its head was begun."""
         tunnel = self._tunnel = HttpTunnel()
-        client = self._session.vc
+        client = self.session.vc
         producer = tunnel.produce(
             name,
             source,
@@ -437,7 +419,7 @@ class HttpSM:
             failed=self._response_failed,
         )
         tunnel.consume("client", client, producer)
-        client.idle_limit = self._proxy.body_idle
+        client.idle_limit = self.proxy.body_idle
         return producer
 
     def begin_response(self, length: int) -> bytes | None:
@@ -447,9 +429,9 @@ class HttpSM:
         @param length: of the body, negative if nobody knows.
         @return: C{None} if it cannot be written, and something else has been answered.
         """
-        head, request = self._response, self._head
+        head, request = self._response, self.head
         assert head is not None
-        proxy = self._proxy
+        proxy = self.proxy
         chunked = length < 0 and request.version >= 11
         close = request.close or (length < 0 and not chunked) or not self.whole or proxy.draining
         try:
@@ -474,21 +456,21 @@ class HttpSM:
         self._keep = not close
         self._delimited = not chunked and length < 0
         self.status = head.status
-        if self._session.facts.sequence is not None:
+        if self.session.facts.sequence is not None:
             self._record(RESPONSE_STEPS, str(head.status))
         return raw
 
     def send_head(self, raw: bytes) -> None:
         """Let the head of the response leave."""
-        if self._session.facts.sequence is not None:
+        if self.session.facts.sequence is not None:
             self._record(HEAD_STEPS, str(self.status))
-        self._session.vc.write(raw)
+        self.session.vc.write(raw)
 
     def _record(self, steps: tuple[tuple[str, ...], tuple[str, ...]], detail: str = "") -> None:
         """Record what the deck draws in several steps: those with TLS towards the origin, or those without."""
         origin = self.origin
         for name in steps[0 if origin is not None and origin.key.secure else 1]:
-            self._session.facts.step(name, detail)
+            self.session.facts.step(name, detail)
 
     def _response_complete(self, rest: bytes) -> None:
         self.response_sent()
@@ -496,10 +478,10 @@ class HttpSM:
 
     def response_sent(self) -> None:
         """All of the response has left."""
-        if self._session.facts.sequence is not None:
+        if self.session.facts.sequence is not None:
             self._record(BODY_STEPS)
         # The last chunk is still to be written: the session goes on when this call stack has ended.
-        self._session.vc.handler.soon(self.finish)
+        self.session.vc.handler.soon(self.finish)
 
     def response_came(self, rest: bytes) -> None:
         """All of the response has come, and C{rest} behind it: give the server connection back."""
@@ -509,8 +491,8 @@ class HttpSM:
                 self.received = origin.body.ndone
             response = self._response
             kept = origin.release(keep=self.sent and response is not None and not response.close, rest=rest)
-            if kept and self._session.facts.sequence is not None:
-                self._session.facts.step("pool_kept")
+            if kept and self.session.facts.sequence is not None:
+                self.session.facts.step("pool_kept")
 
     def _response_failed(self, error: Exception) -> None:
         """The body ended early: the client gets what came, and sees that it is not all (RFC 9112 8)."""
@@ -523,15 +505,15 @@ class HttpSM:
 
     def _cut_short(self) -> None:
         """Let the client see that its response is not all there; without TLS only a reset can say that of some."""
-        vc = self._session.vc
-        if self._delimited and not self._session.facts.depth:
+        vc = self.session.vc
+        if self._delimited and not self.session.facts.depth:
             vc.abort(self.error if isinstance(self.error, InterceptError) else None)
         else:
             vc.close(faithful=False)
 
     def _may_switch(self, head: ResponseHead) -> bool:
         """Whether the client offered what the origin switches to (RFC 9110 7.8)."""
-        offered = _protocols(self._head.upgrade)
+        offered = _protocols(self.head.upgrade)
         return self.sent and bool(offered) and _protocols(head.upgrade) <= offered
 
     def _upgraded(self, rest: bytes) -> None:
@@ -541,8 +523,8 @@ class HttpSM:
         assert self._response is not None
         origin.sm = None
         self._end()
-        decision = self.decision or self._proxy.default
-        switch(self._proxy, self._session, origin, self._response.upgrade, decision, rest, self.messages)
+        decision = self.decision or self.proxy.default
+        switch(self.proxy, self.session, origin, self._response.upgrade, decision, rest, self.messages)
 
     # the end
 
@@ -552,8 +534,8 @@ class HttpSM:
             return
         self._end()
         whole = self.whole
-        self._session.drains = not whole
-        self._session.finished(self._keep and whole)
+        self.session.drains = not whole
+        self.session.finished(self._keep and whole)
 
     def hand_over(self) -> None:
         """The connection has gone to another session; the transaction ends without a line of its own."""
@@ -568,13 +550,13 @@ class HttpSM:
                 self.transform.stop()
             if self.cache is not None:
                 self.cache.stop()
-            self._session.vc.idle_limit = self._proxy.keep_alive_timeout
-            self._proxy.ended(self)
+            self.session.vc.idle_limit = self.proxy.keep_alive_timeout
+            self.proxy.ended(self)
 
     @property
     def closes(self) -> bool:
         """Whether the connection ends with an answer of our own: always if there is, or was, a body on its way."""
-        return self._head.close or self._head.length != 0 or self.method == b"CONNECT"
+        return self.head.close or self.head.length != 0 or self.method == b"CONNECT"
 
     def answer(self, status: int, page: bytes, close: bool) -> None:
         """
@@ -584,7 +566,7 @@ class HttpSM:
         """
         if self._over:
             return
-        session = self._session
+        session = self.session
         self.status = status
         if self.method == b"CONNECT":
             session.facts.connect_status, session.facts.error = status, self.error
@@ -605,7 +587,7 @@ class HttpSM:
         if self.cache is not None and _is_failure(error) and self.cache.stands_in():
             self.error = None
             return
-        self._proxy.fail(self, error)
+        self.proxy.fail(self, error)
 
     def origin_lost(self, error: Exception | None) -> None:
         """The server connection is gone, or breaks its protocol."""
@@ -617,11 +599,11 @@ class HttpSM:
                 self.received = origin.body.ndone
             if not isinstance(error, InterceptError):
                 what = "the origin closed in the middle of the response"
-                error = LostError(what, where=str(self._head.authority), remedy="try again")
+                error = LostError(what, where=str(self.head.authority), remedy="try again")
             self.error = error
             self._end()
             if origin is not None and origin.vc.error is not None:
-                self._session.vc.mirror(origin.vc)
+                self.session.vc.mirror(origin.vc)
             self._cut_short()
             return
         if isinstance(error, UpstreamError | MessageError) or (
@@ -632,21 +614,21 @@ class HttpSM:
         if (
             self.reused
             and not self._retried
-            and self._head.length == 0
+            and self.head.length == 0
             and self.method in IDEMPOTENT
             and origin is not None
             and (self.transform is None or self.transform.untouched)
         ):
             # The origin closed a kept connection just as we used it; the request goes once more, on a new one.
             self._retried = True
-            self._session.facts.step("retried")
+            self.session.facts.step("retried")
             self.ask_again(origin.key)
             return
         why = f" ({error})" if error is not None else ""
         self.fail(
             LostError(
                 f"the origin closed the connection before it answered{why}",
-                where=str(self._head.authority),
+                where=str(self.head.authority),
                 remedy="try again",
             )
         )
@@ -656,9 +638,9 @@ class HttpSM:
         body = self.request_body
         if body is not None and body.alive:
             body.end(truncated=True)
-        elif self._session.facts.depth:
+        elif self.session.facts.depth:
             self.client_lost(None)
-            self._session.vc.close()
+            self.session.vc.close()
 
     def client_stands_still(self) -> None:
         """The client neither takes what was written nor sends what it announced, for too long."""
@@ -668,14 +650,14 @@ class HttpSM:
             return
         why = TimedOut("the client stands still", where="client connection", remedy="see [tunnel] idle_timeout")
         self.client_lost(why)
-        self._session.vc.abort(why)
+        self.session.vc.abort(why)
 
     def client_lost(self, error: Exception | None) -> None:
         """The client is gone: nobody waits for the response but, perhaps, the cache (ATS: background fill)."""
         if self._over:
             return
         if not isinstance(error, InterceptError):
-            where = str(self._session.facts.client)
+            where = str(self.session.facts.client)
             error = ClientError("the client went away", where=where, remedy="it did not wait for the response")
         self.error = error
         self._fill()

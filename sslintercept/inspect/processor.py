@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Protocol
 from weakref import finalize
@@ -156,10 +157,7 @@ class InspectProcessor:
 
     def opens(self, part: Part) -> bool:
         """Whether a part is to be taken apart: something can be taken out of it that nobody sees as it comes."""
-        kind = part.type
-        if kind == "text/plain" and part.media_type:
-            kind = part.media_type
-        if kind in RAW or kind.endswith(("+json", "+xml")) or (kind.startswith("text/") and part.kind != "message"):
+        if _raw(part.media_type, part.sniffed, part.kind == "message"):
             return False
         return opens(part.media_type, part.sniffed, part.name)
 
@@ -286,6 +284,15 @@ class Generations:
         for one in alive:
             if (left := one.detach()) is not None:
                 _close(left[0].entries)
+
+
+@lru_cache(1024)
+def _raw(media_type: str, sniffed: str, message: bool) -> bool:
+    """Whether all that is in a part is seen as it comes."""
+    kind = sniffed or media_type
+    if kind == "text/plain" and media_type:
+        kind = media_type
+    return kind in RAW or kind.endswith(("+json", "+xml")) or (kind.startswith("text/") and not message)
 
 
 def _broken(entry: Entry, error: Exception) -> Verdict:

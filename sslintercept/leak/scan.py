@@ -54,6 +54,14 @@ class Policy:
     keep: int = 20
     """findings of a detector that are told, at most L{MOST_HELD}; further ones are counted"""
 
+    def hits(self, text: bytes) -> list[Hit]:
+        """What there is in a stream that is one window of folded text."""
+        view = View(text, 0, 0, len(text))
+        hits: list[Hit] = []
+        for each in self.looking:
+            hits += each.whole(view, self.score)
+        return hits
+
 
 @dataclass(slots=True)
 class Count:
@@ -136,12 +144,7 @@ class Scan:
         """Look at a stream that comes as a whole: what is not large takes one pass then, and nothing of it is kept."""
         if len(data) > AT_ONCE:
             return [*self.feed(data), *self.finish()]
-        text = data if data.isascii() else self._fold.feed(data, final=True)
-        view, least = View(text, 0, 0, len(text)), self._policy.score
-        hits: list[Hit] = []
-        for each in self._policy.looking:
-            hits += each.whole(view, least)
-        return self._told(hits) if hits else []
+        return self._told(self._policy.hits(data if data.isascii() else self._fold.feed(data, final=True)))
 
     def _take(self, folded: bytes, *, final: bool) -> list[Finding]:
         self._pieces.append(folded)

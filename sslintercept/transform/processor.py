@@ -7,9 +7,9 @@ its place, and give a stage or a reader for the body; those become one row (L{ss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from twisted.logger import Logger
 
@@ -31,8 +31,6 @@ from sslintercept.websocket.stage import MessageStage
 EXTENSIONS: Final = b"Sec-WebSocket-Extensions"
 SEES: Final = {int(each): each for each in Sees}
 """by number; asked for every body, and calling L{Sees} takes ten times as long"""
-
-T = TypeVar("T")
 
 log = Logger()
 
@@ -297,7 +295,10 @@ class Transforming:
             if entry.transformer.changes and entry.respect_no_transform and forbids(message):
                 continue
             if deflate is not OPAQUE:
-                stage = call(entry, entry.transformer.messages, message)
+                try:
+                    stage = entry.transformer.messages(message)
+                except Exception as error:
+                    raise of_transform(entry, error) from error
                 if stage is not None:
                     stages.append((f"[transform:{entry.name}]", stage))
             elif entry.block_unknown_coding:
@@ -360,7 +361,10 @@ def ask(message: Message, entries: Sequence[Entry]) -> list[Given]:
     """
     given: list[Given] = []
     for entry in entries:
-        part = call(entry, entry.transformer.transform, message)
+        try:
+            part = entry.transformer.transform(message)
+        except Exception as error:
+            raise of_transform(entry, error) from error
         if message.answered is not None:
             break
         if part is not None:
@@ -369,20 +373,14 @@ def ask(message: Message, entries: Sequence[Entry]) -> list[Given]:
     return given
 
 
-def call(entry: Entry, method: Callable[[Message], T], message: Message) -> T:
-    """
-    What a transform says of a message.
-
-    @raise InterceptError: it refuses it, or is broken.
-    """
-    try:
-        return method(message)
-    except InterceptError:
-        raise
-    except Exception as error:
-        log.failure("a transform failed")
-        what = f"it failed ({type(error).__name__})"
-        raise StageError(what, where=f"[transform:{entry.name}]", remedy="see the proxy's log") from error
+def of_transform(entry: Entry, error: Exception) -> InterceptError:
+    """What a transform raised: it refuses the message, or is broken."""
+    if isinstance(error, InterceptError):
+        return error
+    log.failure("a transform failed")
+    return StageError(
+        f"it failed ({type(error).__name__})", where=f"[transform:{entry.name}]", remedy="see the proxy's log"
+    )
 
 
 def may_match(match: Match[Message], direction: Direction) -> bool:
