@@ -544,14 +544,18 @@ class HttpSM:
     def _end(self) -> None:
         if not self._over:
             self._over = True
+            transform = self.transform
             if self._tunnel is not None:
                 self._tunnel.stop()
-            if self.transform is not None:
-                self.transform.stop()
+            if transform is not None:
+                transform.stop()
             if self.cache is not None:
                 self.cache.stop()
             self.session.vc.idle_limit = self.proxy.keep_alive_timeout
             self.proxy.ended(self)
+            if transform is not None and transform.sent:
+                # The two refer to each other; memory that waits for the collector is cold when it is used again.
+                self.transform = None
 
     @property
     def closes(self) -> bool:

