@@ -219,9 +219,9 @@ DETECTORS: Final = (
     Detector(
         "it-codice-fiscale",
         "Italy: codice fiscale",
-        # Six letters are in every sentence; what follows them is not. Letters for digits are written in capitals.
-        rb"(?:%b{2}[A-EHLMPRST]%b{2}[A-Z]%b{3}[A-Z]|[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z][0-9]{3}[A-Za-z])"
-        % (_OMO, _OMO, _OMO),
+        # Six letters are in every sentence; what follows them is not. Letters for digits are written in capitals; with
+        # those exactly, and months, the engine takes twice the memory for hardly fewer places.
+        rb"[0-9L-V]{2}[A-Za-z][0-9L-V]{2}[A-Za-z][0-9L-V]{3}[A-Za-z]",
         whole=rb"[A-Za-z]{6}(?:%b{2}[A-EHLMPRST]%b{2}[A-Z]%b{3}[A-Z]|[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z]"
         rb"[0-9]{3}[A-Za-z])" % (_OMO, _OMO, _OMO),
         lead=6,
