@@ -109,7 +109,8 @@ class InspectBodies(Transformer):
         processor = self._processor
         request = message.direction is Direction.REQUEST
         queries = request and b"?" in message.request.target
-        switching = message.response is not None and switches(message.response)
+        response = message.response
+        switching = response is not None and response.status == 101 and switches(response)
         if not (message.has_body or self._glances or queries or switching or (request and self._heads)):
             return None
         looking: list[Entry] = []
@@ -130,8 +131,10 @@ class InspectBodies(Transformer):
         looked_at = bool(looking) and message.has_body
         if glancing and not request:
             # Whoever has glanced at the request has said what there is to say.
-            asked = Prospect(Direction.REQUEST).of(message.request, message.facts)
-            glancing = [entry for entry in glancing if not entry.bodies.judge(asked, True)]
+            glancing = [entry for entry in glancing if not entry.bodies.always]
+            if glancing:
+                asked = Prospect(Direction.REQUEST).of(message.request, message.facts)
+                glancing = [entry for entry in glancing if not entry.bodies.judge(asked, True)]
             if looked_at and message.partial:
                 glancing = []  # all of it is asked for, and glanced at then
         if switching:

@@ -34,6 +34,8 @@ HOST, DOMAIN, BELOW, URL, PREFIX = (
 NONE: Final = ()
 MAX_SEGMENTS: Final = 64
 """Segments of a path that prefixes are looked for in; deeper, only the whole path is."""
+MOST_ORIGINS: Final = 4096
+"""of which it is remembered that lists have nothing about them, or may have"""
 WWW: Final = b"www."
 """Prefixes without it are about hosts with it, too (squidGuard's urllist)."""
 
@@ -189,10 +191,21 @@ class Sites:
     @ivar lists: replaced as a whole when one is loaded anew.
     """
 
-    __slots__ = ("lists",)
+    __slots__ = ("_lists", "_silent")
 
     def __init__(self, lists: tuple[SiteList, ...] = ()) -> None:
         self.lists = lists
+
+    @property
+    def lists(self) -> tuple[SiteList, ...]:
+        """What is asked, in this order."""
+        return self._lists
+
+    @lists.setter
+    def lists(self, lists: tuple[SiteList, ...]) -> None:
+        self._lists = lists
+        self._silent: dict[tuple[str, str, int | None], bool] = {}
+        """what L{silent} has said of these"""
 
     def host(self, name: str) -> Listing | None:
         """
@@ -206,7 +219,7 @@ class Sites:
         if not key:
             return None
         steps: list[Step] = []
-        for one in self.lists:  # the same as below, for names only, and without what a generator costs
+        for one in self._lists:  # the same as below, for names only, and without what a generator costs
             image = one.image
             if image.held[(anchor & image.bits) >> 3] >> (anchor & 7) & 1 or image.top:
                 steps = steps or suffixes(key)
@@ -232,14 +245,27 @@ class Sites:
         return every(self._hits(host, Asked(scheme, port, target)))
 
     def silent(self, scheme: str, host: str, port: int | None) -> bool:
-        """Whether surely no list has anything about a host, or any URL of it, whatever its target."""
+        """
+        Whether surely no list has anything about a host, or any URL of it, whatever its target. Remembered of the
+        origins asked for last.
+        """
+        known, origin = self._silent, (scheme, host, port)
+        if (answer := known.get(origin)) is None:
+            answer = self._is_silent(*origin)
+            if len(known) >= MOST_ORIGINS:
+                known.clear()
+            if len(host) <= MAX_NAME:
+                known[origin] = answer
+        return answer
+
+    def _is_silent(self, scheme: str, host: str, port: int | None) -> bool:
         address, key, anchor = spelled(host)
         if not key:
             return True
         crcs = [crc for _, crc in origins(authority_key(scheme, key, port))]
         if address is None:
             crcs.append(anchor)
-        for one in self.lists:
+        for one in self._lists:
             image = one.image
             if (image.top if address is None else image.prefixes) or any(map(image.holds, crcs)):
                 return False
@@ -253,7 +279,7 @@ class Sites:
         begins = origins(authority_key(asked.scheme, key, asked.port)) if asked is not None else NONE
         steps: list[Step] = []
         path = b""
-        for one in self.lists:
+        for one in self._lists:
             image = one.image
             held, bits = image.held, image.bits
             hits: list[Hit] = []

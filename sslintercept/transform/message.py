@@ -42,6 +42,7 @@ FRAMING: Final = frozenset(
 BODILESS: Final = frozenset((204, 205, 304))
 """statuses of final answers without content (RFC 9110 6.4.1)"""
 
+_PORTS: Final = {"http": 80, "https": 443}
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]{0,16384}")
 
@@ -152,7 +153,7 @@ class Message:
         request = self.request
         host, port = request.authority
         shown = f"[{host}]" if ":" in host else host
-        if port != {"http": 80, "https": 443}.get(request.scheme):
+        if port != _PORTS.get(request.scheme):
             shown += f":{port}"
         return f"{request.scheme}://{shown}{request.target.decode('latin-1')}"
 
