@@ -140,6 +140,7 @@ DETECTORS: Final = (
         before=_BASE64,
         after=_BASE64,
         check=aws_secret,
+        most=_WEAK,
         near=("aws_secret", "secret_access", "secretaccess", "secret access", "aws", "akia", "asia"),
         near_score=90,
         source="AWS IAM, access keys",

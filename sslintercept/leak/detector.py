@@ -85,6 +85,8 @@ class Detector:
     check: Check | None = None
     """what the secret is worth; without one a match is worth *score*"""
     score: int = SURE
+    most: int = SURE
+    """what the check finds it worth at most"""
     near: tuple[str, ...] = ()
     """beginnings of words, in lower case; one of them nearby makes the worth *near_score*"""
     near_score: int = SURE
@@ -124,6 +126,16 @@ class Detector:
             raise ConfigError(what, where=where, remedy=f"let it have 1 to {LONGEST}: say {{1,20}} where + is")
         object.__setattr__(self, "pattern", pattern)
         object.__setattr__(self, "longest", most)
+
+    @property
+    def alone(self) -> int:
+        """What a match is worth at most without any word nearby."""
+        return self.score if self.check is None else self.most
+
+    @property
+    def words(self) -> list[bytes]:
+        """C{near}, as it is in text."""
+        return [word.encode() for word in self.near]
 
     def group(self, found: re.Match[bytes]) -> int:
         """Which group of a match is the secret."""

@@ -32,7 +32,6 @@ LONG: Final = b"[0-9](?:[%b]*[%b]){%d}" % (
     bytes(sorted(NUMERALS)),
     LONG_NUMBER - 1,
 )
-ALSO: Final = -1
 _DIGITS: Final = frozenset(b"0123456789")
 _CAPITALS: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
 
@@ -49,6 +48,8 @@ class Mark(NamedTuple):
     """bytes that what is looked for has in front of the mark; what must not stand in front of that is not looked at"""
     own: bool = False
     """an administrator's: nobody has measured how it goes together with others"""
+    needs: bytes = b""
+    """a pattern without which it is nothing; an engine may look for that first"""
 
 
 class Places(NamedTuple):
@@ -116,8 +117,9 @@ class PresenceEngine:
     Asks first which marks are there at all, which mostly none is, and looks for the places of those only.
 
     To Hyperscan it is much cheaper to say that a mark is somewhere, whatever is beside it, than where. Marks of long
-    numbers cost most, as every number may be one: they are looked for only where a number is that long. All others go
-    together, but for those of an administrator that begin with what is in every word; each of them has a pass.
+    numbers cost most, as every number may be one: they are looked for only where a number is that long. Marks that need
+    something else are looked for only where that is. All others go together, but for those of an administrator that
+    begin with what is in every word; each of them has a pass.
 
     @raise ConfigError: as L{HyperscanEngine}.
     """
@@ -130,23 +132,30 @@ class PresenceEngine:
         """looks for all of them, where many are there"""
         self._many = False
         """they were in the text before this one: dumps and tables have more than one window"""
-        long = [number for number, mark in enumerate(marks) if is_long(mark.pattern)]
-        apart = [number for number, mark in enumerate(marks) if mark.own and not is_word(mark.pattern)]
-        rest = [number for number in range(len(marks)) if number not in long and number not in apart]
-        self._long: Final = self._presence(long) if long else None
-        """asked where L{LONG} is"""
+        rest: list[int] = []
+        apart: list[int] = []
+        needing: dict[bytes, list[int]] = {}
+        for number, mark in enumerate(marks):
+            if needs := mark.needs or (LONG if is_long(mark.pattern) else b""):
+                needing.setdefault(needs, []).append(number)
+            elif mark.own and not is_word(mark.pattern):
+                apart.append(number)
+            else:
+                rest.append(number)
+        needed = [Mark(f"what {marks[numbers[0]].name} needs", needs) for needs, numbers in needing.items()]
+        self._needing: Final = [self._presence(numbers) for numbers in needing.values()]
+        """asked where what they need is"""
         passes = [self._presence([number]) for number in apart]
-        if long or rest:
-            passes.insert(0, self._presence(rest, also=LONG if long else b""))
+        if rest or needed:
+            passes.insert(0, self._presence(rest, needed))
         self._passes: Final = passes
 
-    def _presence(self, numbers: list[int], also: bytes = b"") -> tuple[Any, list[int]]:  # Any: a database
-        """A database that says which of these marks are there, and L{ALSO} if another pattern is, and their numbers."""
-        marks = [self._marks[number] for number in numbers]
-        if also:
-            marks, numbers = [*marks, Mark("number", also)], [*numbers, ALSO]
+    def _presence(self, numbers: list[int], others: Sequence[Mark] = ()) -> tuple[Any, list[int]]:  # Any: a database
+        """A database that says which of these marks are there, and their numbers; those of others go down from -1."""
+        marks = [*(self._marks[number] for number in numbers), *others]
         expressions = [b"(?:%b)" % mark.pattern for mark in marks]
-        return _compiled(expressions, marks, hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH), numbers
+        database = _compiled(expressions, marks, hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH)
+        return database, [*numbers, *range(-1, -1 - len(others), -1)]
 
     def places(self, text: bytes) -> list[Places]:
         if self._many:
@@ -161,10 +170,11 @@ class PresenceEngine:
 
         for database, numbers in self._passes:  # noqa: B007 - found() reads it
             database.scan(text, match_event_handler=found)
-        if ALSO in there:
-            there.remove(ALSO)
-            assert self._long is not None
-            database, numbers = self._long
+        if not there:
+            return []
+        for needed in [number for number in there if number < 0]:
+            there.remove(needed)
+            database, numbers = self._needing[-1 - needed]
             database.scan(text, match_event_handler=found)
         if len(there) > MOST_PASSES:
             self._many = True

@@ -25,32 +25,40 @@ class Patterns(Looking):
     """
     Detectors made ready; shared by all streams.
 
+    @param least: what is worth less is nothing to any of them.
     @raise ConfigError: as L{make_engine}.
     """
 
-    def __init__(self, detectors: Sequence[Detector], *, engine: str = "hyperscan") -> None:
+    def __init__(self, detectors: Sequence[Detector], least: int = 0, *, engine: str = "hyperscan") -> None:
         self.detectors: Final = tuple(detectors)
+        self.least: Final = least
         marks = [
-            Mark(each.name, each.mark, each.before, b"" if each.whole else each.after, each.lead, each.own)
+            Mark(
+                each.name,
+                each.mark,
+                each.before,
+                b"" if each.whole else each.after,
+                each.lead,
+                each.own,
+                _needed(each, least),
+            )
             for each in detectors
         ]
         self.engine: Final[Engine] = make_engine(marks, engine)
         numbers: dict[bytes, int] = {}
-        self.near: Final = [
-            [numbers.setdefault(word.encode(), len(numbers)) for word in each.near] for each in detectors
-        ]
+        self.near: Final = [[numbers.setdefault(word, len(numbers)) for word in each.words] for each in detectors]
         """numbers of the words of each detector"""
         self.words: Final = list(numbers)
         self.word_engine: Final = make_engine([Mark("near", re.escape(word)) for word in self.words], engine)
 
     def start(self, least: int) -> PatternLook:
         """Look at one stream, for what is worth *least* or more."""
-        return PatternLook(self, least)
+        return PatternLook(self, max(least, self.least))
 
     def whole(self, view: View, least: int) -> Iterable[Hit]:
         """See L{Looking.whole}."""
         places = self.engine.places(view.text)
-        return PatternLook(self, least).weigh(view, places) if places else ()
+        return self.start(least).weigh(view, places) if places else ()
 
 
 class _Company:
@@ -195,6 +203,13 @@ class PatternLook:
             company.waiting.append(hit)
         else:
             yield hit
+
+
+def _needed(detector: Detector, least: int) -> bytes:
+    """What must be in a text in which something is worth so much."""
+    if not detector.near or detector.company or detector.alone >= least:
+        return b""
+    return b"(?i:%b)" % b"|".join(map(re.escape, detector.words))
 
 
 def _first(detector: Detector, text: bytes, at: int, stop: int) -> re.Match[bytes] | None:

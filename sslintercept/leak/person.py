@@ -289,6 +289,7 @@ DETECTORS: Final = (
         rb"[0-9]{3}[ -]?[0-9]{2}[ -]?[0-9]{4}",
         number=True,
         check=_worth(_WEAK, ssn),
+        most=_WEAK,
         near=("ssn", "social sec", "social-sec", "socialsec", "ss#", "taxpayer"),
         near_score=_NEAR,
         back=2,

@@ -10,6 +10,7 @@ from sslintercept.errors import ConfigError
 from sslintercept.leak.detector import LONGEST, Detector, detector, masked, numerals, ways
 from sslintercept.leak.pattern import Patterns
 from sslintercept.leak.scan import Policy, Scan
+from sslintercept.leak.table import TABLE
 
 
 def found(made: Detector, text: str) -> list[str]:
@@ -82,6 +83,12 @@ def test_a_detector_whose_whole_is_no_pattern_is_refused() -> None:
 )
 def test_ways_to_try_a_pattern_are_counted(pattern: str, count: int) -> None:
     assert ways(pattern.encode()) == count
+
+
+def test_it_is_known_what_is_worth_little_without_a_word_nearby() -> None:
+    assert TABLE["aws-secret"].alone < 50
+    assert TABLE["card"].alone == TABLE["iban"].alone == 100
+    assert (detector("x", "abc", score=60, near=("y",)).alone, detector("x", "abc", score=60).alone) == (24, 60)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sslintercept.leak.table import TABLE
 
 FAST = Patterns(tuple(TABLE.values()))
 PLAIN = Patterns(tuple(TABLE.values()), engine="re")
+SURE_ONES = Patterns(tuple(TABLE.values()), 50)
 
 SECRETS = (
     *("4111 1111 1111 1111", "378282246310005", "DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"),
@@ -27,23 +28,28 @@ SECRETS = (
     *(
         "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0",
         "PuTTY-User-Key-File-2: ssh-rsa",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzQ5d8Hk2Lm",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ",
     ),
 )
 GLUE = st.sampled_from(
-    ["", " ", "\n", ",", "-", ".", "0", "4", "a", "Z", "_", "é", "visa ", "ssn ", "dni ", "eyJ", "sk-", "DE12"]
+    [
+        *("", " ", "\n", ",", "-", ".", "0", "4", "a", "Z", "_", "é", "visa ", "ssn ", "AWS_secret ", "dni ", "eyJ"),
+        *("sk-", "DE12"),
+    ]
 )
 TEXTS = st.lists(st.tuples(GLUE, st.sampled_from(SECRETS), GLUE).map("".join), max_size=8).map("".join)
 
 
-def found(patterns: Patterns, text: str) -> list[Finding]:
-    scan = Scan(Policy([patterns], score=1))
+def found(patterns: Patterns, text: str, least: int = 1) -> list[Finding]:
+    scan = Scan(Policy([patterns], score=least))
     return scan.feed(text) + scan.finish()
 
 
 @given(TEXTS)
 def test_both_engines_lead_to_the_same_findings(text: str) -> None:
     assert found(FAST, text) == found(PLAIN, text)
+    assert found(SURE_ONES, text, 50) == found(PLAIN, text, 50)
 
 
 @given(st.text("0123456789 -.ABCDXeyJ_:/=", max_size=400))
@@ -75,6 +81,22 @@ def test_most_numbers_are_looked_for_only_where_a_number_is_long() -> None:
 @settings(max_examples=50)
 def test_whatever_is_a_long_number_lets_long_numbers_be_looked_for(each: Detector, data: st.DataObject) -> None:
     assert re.search(LONG, data.draw(st.from_regex(re.compile(each.mark, re.DOTALL), fullmatch=True)))
+
+
+def test_what_needs_something_is_looked_for_only_where_that_is() -> None:
+    marks = [Mark("x", b"x[0-9]{9}", needs=b"(?i:aws|key)"), Mark("y", b"y{3}"), Mark("z", b"[0-9]{9}")]
+    engine = PresenceEngine(marks)
+    assert {place.number for place in engine.places(b"x123456789 yyy")} == {1, 2}
+    assert {place.number for place in engine.places(b"x123456789 Key")} == {0, 2}
+    assert engine.places(b"key aws") == []
+
+
+def test_without_a_word_nearby_some_are_not_worth_looking_for() -> None:
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzQ5d8Hk2Lm"
+    for text, count in ((secret, 0), (f"Aws: {secret}", 1), (f"aws{' ' * 100}{secret}", 0)):
+        assert len(found(SURE_ONES, text, 50)) == len(found(PLAIN, text, 50)) == count
+    assert len(found(FAST, secret, 1)) == 1
+    assert found(SURE_ONES, secret, 1) == []
 
 
 def test_a_mark_of_an_administrator_is_found_beside_others_however_it_begins() -> None:

@@ -183,9 +183,9 @@ class DlpInspector(Inspector):
 
 
 @lru_cache(MOST_READY)
-def ready(detectors: tuple[Detector, ...]) -> Patterns:
+def ready(detectors: tuple[Detector, ...], least: int) -> Patterns:
     """Detectors at work: to make them takes most of a second, in which nothing passes at a reload."""
-    return Patterns(detectors)
+    return Patterns(detectors, least)
 
 
 class Wanted(NamedTuple):
@@ -200,7 +200,7 @@ def policy_of(options: DlpOptions) -> Wanted:
     """@raise ConfigError: a file cannot be used, or there is no such detector."""
     shipped = chosen(options.detectors)
     own = [each for path in options.patterns or () for each in read_patterns(path)]
-    looking: list[Looking] = [ready((*shipped, *own))] if shipped or own else []
+    looking: list[Looking] = [ready((*shipped, *own), options.score)] if shipped or own else []
     dictionaries = [each for path in options.dictionaries or () for each in read_dictionary(path)]
     if dictionaries:
         looking.append(Dictionaries(dictionaries))
