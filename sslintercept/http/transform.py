@@ -361,6 +361,8 @@ class HttpTransform:
         """
         A response's head has come, and C{rest} behind it: true if it is, or will be, forwarded from here.
         """
+        if self._transforming.passes(head):
+            return False
         sm, length = self._sm, head.length
         content = rest[:length] if 0 < length <= len(rest) else None
         try:
@@ -457,7 +459,8 @@ class HttpTransform:
         @raise InterceptError: a stage cannot be made.
         """
         sm = self._sm
-        message, stages = self._transforming.response(head, has_body=has_body(head.status, sm.method), content=content)
+        with_body = content is not None or has_body(head.status, sm.method)
+        message, stages = self._transforming.response(head, has_body=with_body, content=content)
         if head.status == 101 and message.answered is None:
             sm.messages = self._transforming.conversation(message)
         return stages, message.answered

@@ -99,6 +99,7 @@ class InspectBodies(Transformer):
         """somebody wants to see requests without a body"""
         self._glances = any(entry.glances and not entry.inspector.queries for entry in processor.entries)
         """somebody has something to say of messages without a body"""
+        self.only_bodies = not (self._heads or self._glances)
 
     def entry(self) -> TransformEntry:
         """Its place among the transforms."""
@@ -150,7 +151,7 @@ class InspectBodies(Transformer):
             return None
         if heads:
             part.request_head, part.response_head = heads_of(message)
-        elif message.content is not None and self._judged(part, looking, message, message.content):
+        elif (content := message.content) is not None and self._judged(part, looking, message, content):
             return None
         return self._stage(part, looking, message, changes=changes)
 

@@ -155,15 +155,11 @@ class InspectProcessor:
         """Begin to inspect a part; write it into what is returned."""
         return Inspection(self, part, entries, decided)
 
-    def opens(self, part: Part) -> bool:
-        """Whether a part is to be taken apart: something can be taken out of it that nobody sees as it comes."""
-        if _raw(part.media_type, part.sniffed, part.kind == "message"):
-            return False
-        return opens(part.media_type, part.sniffed, part.name)
-
     def openers(self, part: Part, entries: Sequence[Entry]) -> list[Entry]:
-        """The inspectors that want what can be taken out of a part."""
-        if not self.opens(part):
+        """The inspectors that want what can be taken out of a part, and nobody sees as it comes."""
+        if _raw(part.media_type, part.sniffed, part.kind == "message"):
+            return []
+        if not opens(part.media_type, part.sniffed, part.name):
             return []
         form = part.media_type == FORM
         return [each for each in entries if each.inspector.members or (form and each.inspector.forms)]

@@ -50,12 +50,15 @@ class Transformer:
         C{no-transform} counts.
     @cvar partial: whether its stages and readers can do with a piece of the content (L{Message.partial}). If it gives
         one to a response that holds only a piece, and they cannot, the whole is asked for; then it hears of that.
+    @ivar only_bodies: it has nothing to do with messages without a body, but for requests with a query and responses
+        that begin a conversation; it need not be asked.
     """
 
     Options: type[Any] = NoOptions  # Any: each transform has its own dataclass
     sees = Sees.CONTENT
     changes = True
     partial = False
+    only_bodies = False
 
     def __init__(self, options: Any = None) -> None:  # Any: an instance of C{Options}
         self.options = options
@@ -194,7 +197,11 @@ class TransformProcessor:
         if nearest is not None:
             self._requests.append(nearest)
             self._responses.insert(0, nearest)
-        self._always = all(entry.match.always for entry in (*self._requests, *self._responses))
+        both = (*self._requests, *self._responses)
+        self.always = all(entry.match.always for entry in both)
+        """all are asked of all messages"""
+        self.only_bodies = all(entry.transformer.only_bodies for entry in both)
+        """none has anything to do with what has no body"""
         self._asked = Prospect(Direction.REQUEST)
         self._awaited = Prospect(Direction.RESPONSE)
 
@@ -205,7 +212,7 @@ class TransformProcessor:
         @return: what is to be started; C{None} if no transform gets it, nor ever its response.
         """
         now, later = self._requests, self._responses
-        if not self._always:
+        if not self.always:
             if now:
                 asked = self._asked.of(head, facts)
                 now = [entry for entry in now if entry.match.judge(asked, True)]
@@ -215,8 +222,10 @@ class TransformProcessor:
         if not now and not later:
             return None
         has_body = head.length != 0 or head.method in (b"POST", b"PUT", b"PATCH")
+        if self.only_bodies and not has_body and b"?" not in head.target:
+            now = []
         request = Message(Direction.REQUEST, head, None, facts, self.loop.later, {}, has_body=has_body)
-        return Transforming(self.bounds, request, now, later)
+        return Transforming(self, request, now, later)
 
 
 class Transforming:
@@ -227,10 +236,12 @@ class Transforming:
     @ivar stages: for the request's body.
     """
 
-    __slots__ = ("_accept", "_bounds", "_later", "_now", "request", "stages")
+    __slots__ = ("_accept", "_later", "_now", "_processor", "request", "stages")
 
-    def __init__(self, bounds: Bounds, request: Message, now: Sequence[Entry], later: Sequence[Entry]) -> None:
-        self._bounds = bounds
+    def __init__(
+        self, processor: TransformProcessor, request: Message, now: Sequence[Entry], later: Sequence[Entry]
+    ) -> None:
+        self._processor = processor
         self._now = now
         self._later = later
         self._accept: list[bytes] = []
@@ -246,7 +257,7 @@ class Transforming:
         """
         request = self.request
         request.content = content
-        given = ask(request, self._now)
+        given = ask(request, self._now) if self._now else ()
         if request.answered is None:
             if given:
                 self.stages = self._arrange(request, given)
@@ -308,6 +319,10 @@ class Transforming:
                 message.note(entry.name, "not applied to an extension of WebSocket that we cannot read")
         return MessageStages(stages, deflate) if stages and deflate is not OPAQUE else None
 
+    def passes(self, head: ResponseHead) -> bool:
+        """Whether nobody has to be asked about a response."""
+        return not head.length and head.status != 101 and self._processor.only_bodies
+
     def response(self, head: ResponseHead, *, has_body: bool, content: bytes | None = None) -> tuple[Message, Stages]:
         """
         Look at a response before it is forwarded.
@@ -320,7 +335,9 @@ class Transforming:
         to, notes = self.request, self.request.notes
         message = Message(Direction.RESPONSE, to.request, head, to.facts, to.later, notes, has_body=has_body)
         message.content = content
-        entries = [entry for entry in self._later if entry.match.always or entry.match.judge(message, True)]
+        entries = self._later
+        if not self._processor.always:
+            entries = [entry for entry in entries if entry.match.judge(message, True)]
         given = ask(message, entries)
         if not given or message.answered is not None:
             return message, NO_STAGES
@@ -337,7 +354,7 @@ class Transforming:
             return Stages((stage,)) if message.has_body else NO_STAGES
         if any(each.changes and not isinstance(each.part, Leave) for each in given):
             unvalidate(message, with_length=not message.has_body)
-        row = Row(message, self._bounds, first.sees, self._accept)
+        row = Row(message, self._processor.bounds, first.sees, self._accept)
         for each in given:
             if isinstance(each.part, Transform):
                 row.add(each.part, each.sees)

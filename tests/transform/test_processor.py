@@ -9,6 +9,7 @@ import pytest
 from twisted.logger import capturedLogs
 
 from sslintercept.errors import InterceptError, MessageError
+from sslintercept.http.head import read_response
 from sslintercept.rule.match import Match, parse_with
 from sslintercept.testing.transform import Exchange, PipeLoop, a_message, request_head, some_facts
 from sslintercept.transform.arrange import Bounds, Sees
@@ -125,6 +126,27 @@ def test_a_transform_of_responses_does_not_hear_of_requests() -> None:
     assert made.asked == []
     exchange.respond(200, {"Content-Type": "text/html"})
     assert [message.head for message in made.asked] == [exchange.head.head]
+
+
+def test_a_transform_of_bodies_alone_is_asked_of_nothing_else() -> None:
+    made = Made()
+    made.only_bodies = True
+    found = Exchange(made).transforming
+    assert found is not None
+    for status, fields, passes in (
+        (204, "", True),
+        (200, "Content-Length: 0\r\n", True),
+        (200, "Content-Length: 1\r\n", False),
+        (200, "Transfer-Encoding: chunked\r\n", False),
+        (200, "", False),
+        (101, "Upgrade: websocket\r\nConnection: upgrade\r\n", False),
+    ):
+        assert found.passes(read_response(f"HTTP/1.1 {status} X\r\n{fields}\r\n".encode(), b"GET")) is passes
+    assert made.asked == []
+    Exchange(made, url="https://www.example/?q=1")
+    Exchange(made, method="POST")
+    Exchange(made, Made())
+    assert [message.request.method for message in made.asked] == [b"GET", b"POST", b"GET"]
 
 
 def test_what_is_unknown_when_a_message_comes_counts_as_absent() -> None:
