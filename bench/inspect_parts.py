@@ -4,8 +4,8 @@ What inspection costs: CPU of the gateway's process for bodies of 16 KiB on a ke
     .venv/bin/python bench/inspect_parts.py [REQUESTS]
 
 Gateways with other inspectors run side by side and take turns; each brings uploads and downloads of 16 KiB of prose
-over TLS on both sides, and large bodies. Shared processors change their speed: of many short rounds the best is given,
-and the median of how often each cost as much as a gateway without inspectors in the same round.
+over TLS on both sides, and large bodies. Shared processors change their speed within seconds: of many short rounds the
+best is given, and the median of the ratios to a gateway without inspectors that had its turn right before.
 The list has a million domains, of which none is asked for; C{dlp} looks for twenty detectors.
 """
 
@@ -150,6 +150,7 @@ def main(requests: int) -> None:
         "download 16 MiB": (b"GET /%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (LARGE, host), LARGE, 1),
     }
     costs: dict[tuple[str, str], list[float]] = {}
+    times: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         chain = folder / "origin.pem"
@@ -168,20 +169,27 @@ def main(requests: int) -> None:
             with connected(each, port) as sock:
                 exchange(sock, *loads["upload 16 KiB"][:2], 500)
                 exchange(sock, *loads["download 16 KiB"][:2], 500)
+
+        def turn(kind: str, what: str) -> float:
+            """Seconds of CPU for one exchange."""
+            request, size, count = loads[what]
+            with connected(running[kind], port) as sock:
+                before = spent(running[kind].pid)
+                exchange(sock, request, size, count)
+                cost = (spent(running[kind].pid) - before) / count
+            costs.setdefault((what, kind), []).append(cost)
+            return cost
+
         for _ in range(ROUNDS):
-            for kind, each in running.items():
-                for what, (request, size, count) in loads.items():
-                    with connected(each, port) as sock:
-                        before = spent(each.pid)
-                        exchange(sock, request, size, count)
-                        costs.setdefault((what, kind), []).append((spent(each.pid) - before) / count)
+            for what in loads:
+                for kind in [kind for kind in running if kind != "without"]:
+                    without = turn("without", what)
+                    times.setdefault((what, kind), []).append(turn(kind, what) / without)
     print(f"{'us of CPU for one':18}" + "".join(f"{what:>26}" for what in loads))
     for kind in KINDS:
-        cells = []
-        for what in loads:
-            rounds, without = costs[what, kind], costs[what, "without"]
-            times = median(cost / least for cost, least in zip(rounds, without, strict=True))
-            cells.append(f"{min(rounds) * 1e6:16.0f} {times:6.2f} x")
+        cells = [
+            f"{min(costs[what, kind]) * 1e6:16.0f} {median(times.get((what, kind), [1.0])):6.2f} x" for what in loads
+        ]
         print(f"{kind:18}" + "".join(f"{cell:>26}" for cell in cells))
 
 
