@@ -202,7 +202,7 @@ class HttpProxy(Answering):
         say of all its URLs the same, until a list is loaded anew.
         """
         sites = self.rules.sites
-        origin = (sites.lists, head.scheme, head.authority)
+        origin = (sites.generation, head.scheme, head.authority)
         if session.unlisted == origin:
             return decision
         found = self._ask_rules(session.facts, head)

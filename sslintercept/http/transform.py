@@ -253,8 +253,8 @@ class HttpTransform:
         handshake is done.
 
         Stages begin only then, so that no body is taken for a server that cannot be reached, or is not the one it
-        should be (TS-4044). The connection waits meanwhile; should it be lost, another one is opened when there is
-        something to send.
+        should be (TS-4044); one that is there already, and may be judged at once, has been (L{Message.content}). The
+        connection waits meanwhile; should it be lost, another one is opened when there is something to send.
         """
         stages, self._pending = self._pending, NO_STAGES
         if stages.stages:
@@ -361,12 +361,13 @@ class HttpTransform:
         """
         A response's head has come, and C{rest} behind it: true if it is, or will be, forwarded from here.
         """
-        if self._transforming.passes(head):
-            return False
         sm, length = self._sm, head.length
         content = rest[:length] if 0 < length <= len(rest) else None
+        with_body = content is not None or has_body(head.status, sm.method)
+        if not with_body and self._transforming.passes(head):
+            return False
         try:
-            stages, answered = self._stages(head, content)
+            stages, answered = self._stages(head, with_body, content)
         except Partial as error:
             self._ask_for_all(error)
             return True
@@ -411,7 +412,7 @@ class HttpTransform:
         """
         sm = self._sm
         try:
-            stages, answered = self._stages(sm.answering)
+            stages, answered = self._stages(sm.answering, has_body(sm.answering.status, sm.method))
         except Partial as error:
             hit.stopProducing()
             if self._asked_again or sm.cache is None:
@@ -449,7 +450,9 @@ class HttpTransform:
         if self._proxy.waiting_after and self._proxy.waiting is not None:
             self.waiting = self._proxy.waiting.begin(self._proxy, self._sm, passage, stages.stages)
 
-    def _stages(self, head: ResponseHead, content: bytes | None = None) -> tuple[Stages, Answer | None]:
+    def _stages(
+        self, head: ResponseHead, with_body: bool, content: bytes | None = None
+    ) -> tuple[Stages, Answer | None]:
         """
         Ask the transforms about a response.
 
@@ -459,7 +462,6 @@ class HttpTransform:
         @raise InterceptError: a stage cannot be made.
         """
         sm = self._sm
-        with_body = content is not None or has_body(head.status, sm.method)
         message, stages = self._transforming.response(head, has_body=with_body, content=content)
         if head.status == 101 and message.answered is None:
             sm.messages = self._transforming.conversation(message)

@@ -153,6 +153,7 @@ class InspectBodies(Transformer):
             part.request_head, part.response_head = heads_of(message)
         elif (content := message.content) is not None and self._judged(part, looking, message, content):
             return None
+        part.settle()
         return self._stage(part, looking, message, changes=changes)
 
     def _judged(self, part: Part, entries: Sequence[Entry], message: Message, content: bytes) -> bool:
@@ -457,7 +458,7 @@ def _marked(verdict: Verdict) -> bytes:
 
 
 class BodyPart(Part):
-    """What a message's body is to an inspector; what few ask for is found out when somebody does."""
+    """What a message's body is to an inspector; what few ask for is found out when somebody does, of the request."""
 
     __slots__ = ("_message",)
 
@@ -469,8 +470,14 @@ class BodyPart(Part):
         self.facts = message.facts
         self.length = message.length
         self.sniffed = ""
+        self.status = None if message.response is None else message.response.status
         declared = b", ".join(message.all(b"Content-Type"))
-        self.content_type, self.media_type, self.charset = _declared(declared[:MOST_NAME])
+        known = _declared if len(declared) <= MOST_NAME else _declared.__wrapped__
+        self.content_type, self.media_type, self.charset = known(declared)
+
+    def settle(self) -> None:
+        """Find out now what transforms that are asked behind may change."""
+        self.name = name_of(self._message)
 
     def __getattr__(self, name: str) -> Any:  # Any: each has its own type
         """Called for what has no value yet."""
@@ -488,7 +495,6 @@ _LATER: Final[dict[str, Callable[[Message], object]]] = {
     "host": lambda message: message.request.authority.host,
     "user": lambda message: message.facts.user,
     "method": lambda message: message.request.method.decode("latin-1"),
-    "status": lambda message: None if message.response is None else message.response.status,
     "sender": lambda _: "",
     "recipients": lambda _: (),
     "request_head": lambda _: b"",
@@ -499,7 +505,7 @@ _LATER: Final[dict[str, Callable[[Message], object]]] = {
 @lru_cache(1024)
 def _declared(content_type: bytes) -> tuple[str, str, str | None]:
     """What a Content-Type says: all of it, the media type, and the charset."""
-    declared = content_type.decode("latin-1")
+    declared = content_type[:MOST_NAME].decode("latin-1")
     return declared, declared.partition(";")[0].strip().lower(), charset_of(content_type)
 
 

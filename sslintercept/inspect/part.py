@@ -23,7 +23,7 @@ MOST_NAME: Final = 512
 @dataclass(slots=True)
 class Part:
     """
-    One part.
+    One part; L{but} copies it.
 
     @ivar carrier: C{http}, C{websocket}, C{smtp}, C{lmtp}, C{pop3}, C{imap} or C{ftp}.
     @ivar kind: C{body}, C{message}, C{file}, C{field} (of a form), C{member} (of an archive), C{attachment} or C{text}

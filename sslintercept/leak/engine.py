@@ -118,8 +118,8 @@ class PresenceEngine:
 
     To Hyperscan it is much cheaper to say that a mark is somewhere, whatever is beside it, than where. Marks of long
     numbers cost most, as every number may be one: they are looked for only where a number is that long. Marks that need
-    something else are looked for only where that is. All others go together, but for those of an administrator that
-    begin with what is in every word; each of them has a pass.
+    something else, and begin with what is in every word, are looked for only where that is. All others go together, but
+    for those of an administrator that begin so; each of them has a pass.
 
     @raise ConfigError: as L{HyperscanEngine}.
     """
@@ -136,13 +136,15 @@ class PresenceEngine:
         apart: list[int] = []
         needing: dict[bytes, list[int]] = {}
         for number, mark in enumerate(marks):
-            if needs := mark.needs or (LONG if is_long(mark.pattern) else b""):
-                needing.setdefault(needs, []).append(number)
+            if is_long(mark.pattern):
+                needing.setdefault(LONG, []).append(number)
+            elif mark.needs and not is_word(mark.pattern):
+                needing.setdefault(mark.needs, []).append(number)
             elif mark.own and not is_word(mark.pattern):
                 apart.append(number)
             else:
                 rest.append(number)
-        needed = [Mark(f"what {marks[numbers[0]].name} needs", needs) for needs, numbers in needing.items()]
+        needed = [Mark(marks[numbers[0]].name, needs) for needs, numbers in needing.items()]
         self._needing: Final = [self._presence(numbers) for numbers in needing.values()]
         """asked where what they need is"""
         passes = [self._presence([number]) for number in apart]

@@ -17,6 +17,8 @@ REFUTED: Final = 2
 """for that many that pass, one may fail"""
 FEW: Final = 4
 """places that are tried one by one"""
+MOST_NEEDED: Final = 2048
+"""bytes of a pattern of words nearby"""
 MOST_COMPANY: Final = 64
 """hits that wait for company"""
 
@@ -206,10 +208,11 @@ class PatternLook:
 
 
 def _needed(detector: Detector, least: int) -> bytes:
-    """What must be in a text in which something is worth so much."""
+    """What must be in a text in which something is worth so much, if that is known and not long."""
     if not detector.near or detector.company or detector.alone >= least:
         return b""
-    return b"(?i:%b)" % b"|".join(map(re.escape, detector.words))
+    needed = b"(?i:%b)" % b"|".join(map(re.escape, detector.words))
+    return needed if len(needed) <= MOST_NEEDED else b""
 
 
 def _first(detector: Detector, text: bytes, at: int, stop: int) -> re.Match[bytes] | None:

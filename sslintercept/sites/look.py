@@ -189,9 +189,10 @@ class Sites:
     All lists, in their order.
 
     @ivar lists: replaced as a whole when one is loaded anew.
+    @ivar generation: another object then.
     """
 
-    __slots__ = ("_lists", "_silent")
+    __slots__ = ("_lists", "_silent", "generation")
 
     def __init__(self, lists: tuple[SiteList, ...] = ()) -> None:
         self.lists = lists
@@ -204,6 +205,7 @@ class Sites:
     @lists.setter
     def lists(self, lists: tuple[SiteList, ...]) -> None:
         self._lists = lists
+        self.generation = object()
         self._silent: dict[tuple[str, str, int | None], bool] = {}
         """what L{silent} has said of these"""
 

@@ -219,11 +219,11 @@ class TransformProcessor:
             if later:
                 awaited = self._awaited.of(head, facts)
                 later = [entry for entry in later if entry.match.judge(awaited) is not False]
-        if not now and not later:
-            return None
         has_body = head.length != 0 or head.method in (b"POST", b"PUT", b"PATCH")
         if self.only_bodies and not has_body and b"?" not in head.target:
             now = []
+        if not now and not later:
+            return None
         request = Message(Direction.REQUEST, head, None, facts, self.loop.later, {}, has_body=has_body)
         return Transforming(self, request, now, later)
 
@@ -256,8 +256,10 @@ class Transforming:
         @raise InterceptError: a transform refuses it, or is broken.
         """
         request = self.request
-        request.content = content
-        given = ask(request, self._now) if self._now else ()
+        given: list[Given] = []
+        if self._now:
+            request.content = content
+            given = ask(request, self._now)
         if request.answered is None:
             if given:
                 self.stages = self._arrange(request, given)
@@ -320,8 +322,8 @@ class Transforming:
         return MessageStages(stages, deflate) if stages and deflate is not OPAQUE else None
 
     def passes(self, head: ResponseHead) -> bool:
-        """Whether nobody has to be asked about a response."""
-        return not head.length and head.status != 101 and self._processor.only_bodies
+        """Whether nobody has to be asked about a response without a body."""
+        return head.status != 101 and self._processor.only_bodies
 
     def response(self, head: ResponseHead, *, has_body: bool, content: bytes | None = None) -> tuple[Message, Stages]:
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,24 @@ def test_a_list_that_is_loaded_anew_counts_in_a_connection_of_which_no_list_had_
     gateway.gateway.proxy.rules.sites.lists = (SiteList("malware", image),)
     found = [get(gateway, client, path, "other.test").status for path in ("/bad", "/fine", "/bad")]
     assert found == [403, 200, 403]
+
+
+class Watched(SiteList):
+    """One that can be watched."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_a_list_that_was_replaced_is_let_go_of_by_connections_that_stay(gateway: MemoryGateway) -> None:
+    gateway.origin("other.test:443", Answers(OK), tls=gateway.leaf("other.test"))
+    lists = gateway.gateway.proxy.rules.sites
+    lists.lists = (Watched("malware", lists.lists[0].image),)
+    watched = weakref.ref(lists.lists[0])
+    client = intercepted(gateway, "other.test:443", "other.test")
+    assert get(gateway, client, "/", "other.test").status == 200
+    lists.lists = ()
+    gc.collect()
+    assert watched() is None
 
 
 def test_what_was_said_of_a_request_is_not_said_of_the_next_tunnel(gateway: MemoryGateway) -> None:

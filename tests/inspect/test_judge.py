@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 
@@ -9,14 +10,15 @@ import pytest
 
 from sslintercept.errors import EngineError
 from sslintercept.inspect.body import InspectStage
+from sslintercept.inspect.inspector import Look
 from sslintercept.inspect.part import Part
 from sslintercept.inspect.processor import Limits
 from sslintercept.inspect.shipped.dlp import DlpInspector, DlpOptions
 from sslintercept.inspect.verdict import FAILURE, Act, Verdict
-from sslintercept.testing.gateway import MemoryGateway, silent
+from sslintercept.testing.gateway import OK, MemoryGateway, silent
 from sslintercept.testing.loop import Loop
 from sslintercept.transform.stage import Transform
-from tests.http.test_session import POST
+from tests.http.test_session import GET, POST, asked
 from tests.inspect.material import form
 from tests.inspect.stubs import BAD, Word
 from tests.inspect.support import World, a_part, entry
@@ -156,6 +158,60 @@ def test_a_small_upload_is_judged_and_one_in_pieces_looked_at(loop: Loop) -> Non
     gateway.pump()
     assert origin.take().endswith(b"\r\n\r\nfine")
     assert (len(inspector.judged), len(inspector.looks)) == (1, 1)
+
+
+@pytest.mark.parametrize("padding", [10, 600])
+def test_a_charset_counts_however_far_behind_it_is_said(padding: int, loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[inspect:leaks]\nuse = dlp\ndetectors = card\n")
+    gateway.origin("origin.test:80", OK)
+    content = CARD.encode("utf-16-be")
+    content = b"+%b-" % base64.b64encode(content).rstrip(b"=")
+    fields = b"Content-Type: text/plain; x=%b; charset=utf-7\r\nContent-Length: %d" % (b"a" * padding, len(content))
+    assert [each.status for each in asked(gateway, POST + fields + b"\r\n\r\n" + content)] == [403]
+
+
+@pytest.mark.parametrize(
+    "length", ["Content-Length: 4\r\n\r\nfine", "Transfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n"]
+)
+def test_what_is_known_of_a_response_is_what_came_whatever_transforms_change(length: str, loop: Loop) -> None:
+    hide = "[transform:hide]\nuse = headers\nmatch = direction:response\nremove = Content-Disposition\nstatus = 203\n"
+    gateway = MemoryGateway(loop, f"[inspect:one]\nuse = tests.inspect.test_judge:looking\n{hide}")
+    gateway.origin(
+        "origin.test:80", f'HTTP/1.1 200 OK\r\nContent-Disposition: x; filename="m.eml"\r\n{length}'.encode()
+    )
+    assert gateway.inspection is not None
+    inspector = gateway.inspection.entries[0].inspector
+    assert isinstance(inspector, Named)
+    assert [each.status for each in asked(gateway, GET)] == [203]
+    assert inspector.seen == [("m.eml", 200)]
+
+
+def test_an_empty_response_is_looked_at_and_one_without_a_body_is_not(loop: Loop) -> None:
+    gateway = MemoryGateway(loop, "[inspect:one]\nuse = tests.inspect.test_judge:looking\n")
+    for status, count in ((204, 0), (304, 0), (200, 1)):
+        gateway.origin(f"o{status}.test:80", f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+        assert gateway.inspection is not None
+        inspector = gateway.inspection.entries[0].inspector
+        assert isinstance(inspector, Named)
+        assert [each.status for each in asked(gateway, GET.replace(b"origin.test", b"o%d.test" % status))] == [status]
+        assert len(inspector.seen) == count
+
+
+class Named(Word):
+    """Remembers what is known when it is asked for a look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, int | None]] = []
+
+    def look(self, part: Part) -> Look | None:
+        self.seen.append((part.name, part.status))
+        return super().look(part)
+
+
+def looking(options: object, engines: object) -> Named:
+    """For ini files."""
+    return Named()
 
 
 def judging(options: object, engines: object) -> Judge:

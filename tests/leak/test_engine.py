@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslintercept.errors import ConfigError
-from sslintercept.leak.detector import Detector
+from sslintercept.leak.detector import Detector, detector
 from sslintercept.leak.engine import LONG, HyperscanEngine, Mark, PlainEngine, PresenceEngine, is_long, make_engine
 from sslintercept.leak.pattern import Patterns
 from sslintercept.leak.scan import Finding, Policy, Scan
@@ -84,9 +84,13 @@ def test_whatever_is_a_long_number_lets_long_numbers_be_looked_for(each: Detecto
 
 
 def test_what_needs_something_is_looked_for_only_where_that_is() -> None:
-    marks = [Mark("x", b"x[0-9]{9}", needs=b"(?i:aws|key)"), Mark("y", b"y{3}"), Mark("z", b"[0-9]{9}")]
+    marks = [
+        Mark("x", b"[a-z][0-9]{9}", needs=b"(?i:aws|key)"),
+        Mark("y", b"y{3}", needs=b"no"),
+        Mark("z", b"[0-9]{9}"),
+    ]
     engine = PresenceEngine(marks)
-    assert {place.number for place in engine.places(b"x123456789 yyy")} == {1, 2}
+    assert {place.number for place in engine.places(b"x123456789 yyy")} == {1, 2}, "what is cheap needs nothing"
     assert {place.number for place in engine.places(b"x123456789 Key")} == {0, 2}
     assert engine.places(b"key aws") == []
 
@@ -97,6 +101,12 @@ def test_without_a_word_nearby_some_are_not_worth_looking_for() -> None:
         assert len(found(SURE_ONES, text, 50)) == len(found(PLAIN, text, 50)) == count
     assert len(found(FAST, secret, 1)) == 1
     assert found(SURE_ONES, secret, 1) == []
+
+
+def test_words_nearby_may_be_many() -> None:
+    near = ("order", *(f"{'w' * 160}{number}" for number in range(100)))
+    own = detector("mine", "[a-z]{4}[0-9]{4}", near=near)
+    assert len(found(Patterns([own], 50), "order abcd1234", 50)) == 1
 
 
 def test_a_mark_of_an_administrator_is_found_beside_others_however_it_begins() -> None:
