@@ -458,7 +458,7 @@ def _marked(verdict: Verdict) -> bytes:
 
 
 class BodyPart(Part):
-    """What a message's body is to an inspector; what few ask for is found out when somebody does, of the request."""
+    """What a message's body is to an inspector; what few ask for is found out when somebody does."""
 
     __slots__ = ("_message",)
 
