@@ -42,6 +42,7 @@ class HttpSession:
     @ivar key: what connections to the tunnel's origin must be; made with the first request.
     @ivar identity: this connection's own, once a login is bound to its server connection; else empty.
     @ivar drains: the client was answered before it had said everything; it may finish, nobody listens.
+    @ivar unlisted: an origin of which no list has anything, as L{HttpProxy} knows it.
     @ivar constant: the part of the log line that does not change between transactions; C{constant_of}: what it was
         made of.
     """

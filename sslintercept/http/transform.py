@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sslintercept.errors import InterceptError
-from sslintercept.facts import CHUNKED, UNTIL_CLOSE, ResponseHead, reason_of
+from sslintercept.facts import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead, reason_of
 from sslintercept.http.alone import RANGES
 from sslintercept.http.head import has_body, write_request, write_response
 from sslintercept.http.hit import Hit
@@ -230,9 +230,8 @@ class HttpTransform:
     def begin(self) -> bool:
         """Ask the transforms; true if one has answered."""
         sm, transforming = self._sm, self._transforming
-        length, rest = sm.head.length, sm.rest
         try:
-            transforming.start(rest[:length] if 0 < length <= len(rest) else None)
+            transforming.start(content_of(sm.head, sm.rest))
         except InterceptError as error:
             self.broke(error)
             return True
@@ -264,7 +263,8 @@ class HttpTransform:
                 return True
             head, sm = self._sm.head, self._sm
             try:
-                if 0 < head.length <= len(sm.rest) and unchanged(stages, sm.rest[: head.length]):
+                content = content_of(head, sm.rest)
+                if content is not None and unchanged(stages, content):
                     return False
             except InterceptError as error:
                 self.broke(error)
@@ -361,8 +361,7 @@ class HttpTransform:
         """
         A response's head has come, and C{rest} behind it: true if it is, or will be, forwarded from here.
         """
-        sm, length = self._sm, head.length
-        content = rest[:length] if 0 < length <= len(rest) else None
+        sm, content = self._sm, content_of(head, rest)
         with_body = content is not None or has_body(head.status, sm.method)
         if not with_body and self._transforming.passes(head):
             return False
@@ -568,6 +567,11 @@ class HttpTransform:
         if self.response is not None and sm.origin is not None:
             # A stage had enough before the response was whole.
             sm.leave_origin()
+
+
+def content_of(head: RequestHead | ResponseHead, rest: bytes) -> bytes | None:
+    """The body of a message, if there is one, and all of it is in C{rest}."""
+    return rest[: head.length] if 0 < head.length <= len(rest) else None
 
 
 def unchanged(stages: Stages, body: bytes) -> bool:

@@ -235,8 +235,8 @@ def pass_on(processor: InspectProcessor, part: Part, decision: Decision, message
     @raise InspectedError: it does not pass.
     """
     refuse(processor.settle(part, decision), decision)
-    if decision.act is Act.TAG and decision.worst is not None:
-        message.set(TAG.encode("ascii"), _marked(decision.worst.verdict))
+    if decision.act is Act.TAG:
+        _mark(message, decision)
 
 
 class InspectStage(Transform):
@@ -407,7 +407,7 @@ class InspectStage(Transform):
                 self._replace(decision.worst)
                 return
             if decision.act is Act.TAG and not self._hold.released:
-                self._message.set(TAG.encode("ascii"), _marked(decision.worst.verdict))
+                _mark(self._message, decision)
         self.settled()
         self._hold.let_go()
         if self._ended:
@@ -453,8 +453,12 @@ def _nothing() -> None:
     """Nobody wants to know."""
 
 
-def _marked(verdict: Verdict) -> bytes:
-    return "".join(mark if " " <= mark <= "~" else "?" for mark in verdict.tag).encode("ascii")[:MOST_NAME]
+def _mark(message: Message, decision: Decision) -> None:
+    """Say in a field what decides."""
+    assert decision.worst is not None
+    tag = decision.worst.verdict.tag
+    plain = "".join(letter if " " <= letter <= "~" else "?" for letter in tag).encode("ascii")
+    message.set(TAG.encode("ascii"), plain[:MOST_NAME])
 
 
 class BodyPart(Part):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sslintercept.inspect.processor import InspectProcessor
 
 MESSAGE: Final = "message"
-"""the field that marks a mail, where the verdict names none"""
 
 
 class Carried(Protocol):

@@ -157,9 +157,8 @@ class InspectProcessor:
 
     def openers(self, part: Part, entries: Sequence[Entry]) -> list[Entry]:
         """The inspectors that want what can be taken out of a part, and nobody sees as it comes."""
-        if _raw(part.media_type, part.sniffed, part.kind == "message"):
-            return []
-        if not opens(part.media_type, part.sniffed, part.name):
+        raw = _raw(part.media_type, part.sniffed, part.kind == "message")
+        if raw or not opens(part.media_type, part.sniffed, part.name):
             return []
         form = part.media_type == FORM
         return [each for each in entries if each.inspector.members or (form and each.inspector.forms)]

@@ -244,6 +244,8 @@ class Sites:
 
     def all_of_url(self, scheme: str, host: str, port: int | None, target: bytes) -> tuple[Listing, ...]:
         """The same of a URL and its host."""
+        if self.silent(scheme, host, port):
+            return ()
         return every(self._hits(host, Asked(scheme, port, target)))
 
     def silent(self, scheme: str, host: str, port: int | None) -> bool:

@@ -39,7 +39,7 @@ from sslintercept.leak.detector import Detector
 from sslintercept.leak.dictionary import Dictionaries
 from sslintercept.leak.files import check_names, read_dictionary, read_exact, read_fingerprints, read_patterns
 from sslintercept.leak.pattern import Patterns
-from sslintercept.leak.scan import AT_ONCE, MOST_HELD, Finding, Policy, Scan
+from sslintercept.leak.scan import MOST_HELD, Finding, Policy, Scan
 from sslintercept.leak.table import chosen
 from sslintercept.leak.view import Looking
 from sslintercept.unpack.charset import known
@@ -76,8 +76,6 @@ IN_PART: Final = frozenset(("private-key", "putty-key", "jwt"))
 MOST_READY: Final = 8
 """sets of detectors that are kept ready"""
 _FIRST_OF_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[{\[]")
-_MARKED: Final = (b"\xff", b"\xfe")
-"""first bytes of text with characters of two or four bytes, if none of them is 0"""
 _UNMARKED: Final = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 """without a mark (WHATWG Encoding 4.2)"""
 _LEAST: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63}):([1-9][0-9]{0,5})")
@@ -167,10 +165,7 @@ class DlpInspector(Inspector):
         if not reads(part):
             return None
         undo = undoing(part, content, traced=False)
-        text = undo.feed(content, True)
-        if len(text) <= AT_ONCE and text.isascii() and not self.policy.hits(text):
-            return None  # of most, and it costs no scan to know
-        found = Scan(self.policy).only(text)[:MOST_HELD]
+        found = Scan(self.policy).only(undo.feed(content, True))[:MOST_HELD]
         return verdict_of(self._act, found, evidence_of(part, undo, found)) if found else None
 
     def look(self, part: Part) -> Look | None:
@@ -355,7 +350,7 @@ def undoing(part: Part, head: bytes, *, traced: bool) -> Undo:
     if part.kind in ("text", "headers"):
         return NOTHING_DONE
     layers: list[Layer] = []
-    media_type, codec = part.media_type, wide(head) if 0 in head or head[:1] in _MARKED else ""
+    media_type, codec = part.media_type, wide(head)
     declared = known(part.charset) if part.charset else ""
     if codec:
         layers.append(Charset(traced, codec))

@@ -66,11 +66,10 @@ class ListInspector(Inspector):
         url = _URL.match(part.url)
         if url is None:
             return self._sites.all_of_host(part.host) if part.host else ()
-        scheme, named, target = url.groups()
-        host, port = part.host, int(named) if named else None
-        if self._sites.silent(scheme, host, port):
-            return ()
+        scheme, port, target = url.groups()
         target = target or "/"
         if not target.startswith("/"):
             target = f"/{target}"
-        return self._sites.all_of_url(scheme, host, port, target.encode("latin-1", "replace"))
+        return self._sites.all_of_url(
+            scheme, part.host, int(port) if port else None, target.encode("latin-1", "replace")
+        )
